@@ -1,0 +1,202 @@
+"""`RNAM`: the recurrent neural additive model, a sum of one small recurrent network per term."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rnam import _checks
+from rnam.gru import minGRU
+from rnam.linear import Linear
+
+__all__ = ["RNAM", "Additive"]
+
+
+class Additive(NamedTuple):
+    """What an additive model returns. contributions.sum(0) + bias is prediction."""
+
+    prediction: Tensor
+    contributions: Tensor
+
+
+class RNAM(nn.Module):
+    """A prediction that is a sum of per-term networks, each of which sees one term's history only.
+
+    Each term is embedded, goes through `blocks` of x + ff(x + minGRU(x)) with ff = LayerNorm, Linear, ReLU,
+    Linear, and a head maps its last observed step to its contribution. Additive models of networks are
+    those of arXiv 2004.13912; the recurrent cell is that of arXiv 2410.01201.
+
+    Args:
+        terms: the number of terms (features).
+        hidden_dim: the width of each term's network.
+        out_dim: the number of outputs (targets or classes).
+        blocks: the number of recurrent blocks.
+        in_dim: the number of inputs of each term at each step.
+        device, dtype: where and as what the parameters are made.
+
+    State dict:
+        emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
+        blocks.N.ff.3, proj.0, proj.2, gam.bias.
+
+    Example:
+        >>> model = rnam.RNAM(terms=3, hidden_dim=8, out_dim=1, blocks=2)
+        >>> prediction, contributions = model(torch.randn(3, 16, 10, 1))
+        >>> prediction.shape, contributions.shape
+        (torch.Size([16, 1]), torch.Size([3, 16, 1]))
+    """
+
+    def __init__(
+        self,
+        terms: int,
+        hidden_dim: int,
+        out_dim: int,
+        blocks: int,
+        in_dim: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        names = ("terms", "hidden_dim", "out_dim", "blocks", "in_dim")
+        for name, size in zip(names, (terms, hidden_dim, out_dim, blocks, in_dim), strict=True):
+            _checks.positive_int(name, size)
+        super().__init__()
+        self.emb = Linear(terms, in_dim, hidden_dim, device=device, dtype=dtype)
+        self.blocks = nn.ModuleList(
+            _Block(terms, hidden_dim, device=device, dtype=dtype) for _ in range(blocks)
+        )
+        self.proj = nn.Sequential(
+            Linear(terms, hidden_dim, hidden_dim, device=device, dtype=dtype),
+            nn.ReLU(),
+            Linear(terms, hidden_dim, out_dim, device=device, dtype=dtype),
+        )
+        self.gam = _Sum(out_dim, device=device, dtype=dtype)
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters again, in the order of construction."""
+        for module in self.modules():
+            if isinstance(module, Linear | nn.LayerNorm | _Sum):
+                module.reset_parameters()
+
+    def forward(
+        self,
+        input: Tensor,
+        mask: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
+        return_sequence: bool = False,
+    ) -> Additive:
+        """Predict from the whole sequence, or at every step from the steps up to it.
+
+        Args:
+            input: (terms, batch, seq, in_dim). What it holds at masked steps has no effect, NaN included.
+            mask: bool, broadcastable to (terms, batch, seq), True = observed.
+            lengths: integers (batch,): steps at and after a row's length are masked (right padding). Both
+                may be given; a step is observed when both say so.
+            return_sequence: give the prediction and the contributions at every step.
+
+        Returns:
+            prediction: (batch, out_dim), or (batch, seq, out_dim).
+            contributions: (terms, batch, out_dim), or (terms, batch, seq, out_dim): at a masked step a
+                term's contribution is that of its last observed step, before its first exactly 0, as is
+                that of a term with no observed step. contributions.sum(0) + model.gam.bias is the
+                prediction. They keep their graph.
+
+        Raises:
+            TypeError: input or a parameter is of no legal dtype, mask is not bool, lengths no integers.
+            ValueError: a shape or a device does not fit.
+        """
+        _checks.floating("input", input)
+        _checks.rank("input", input, "terms, batch, seq, in_dim")
+        terms, in_dim, _ = self.emb.weight.shape
+        if input.shape[0] != terms or input.shape[3] != in_dim:
+            raise ValueError(
+                f"input must have {terms} terms and in_dim {in_dim} in (terms, batch, seq, in_dim), "
+                f"got {tuple(input.shape)}"
+            )
+        observed = _observed(input, mask, lengths)
+        x = input if observed is None else torch.where(observed[..., None], input, 0)
+        x = self.emb(x)
+        for block in self.blocks:
+            x = block(x, observed)
+        contributions = self._at_every_step(x, observed) if return_sequence else self._at_the_end(x, observed)
+        return Additive(self.gam(contributions), contributions)
+
+    def _at_every_step(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        contributions: Tensor = self.proj(x)
+        if observed is None or 0 in observed.shape:
+            return contributions
+        last = _steps(observed).cummax(-1).values[..., None]
+        held = contributions.gather(2, last.clamp(min=0).expand_as(contributions))
+        return torch.where(last >= 0, held, 0)
+
+    def _at_the_end(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        if x.shape[2] == 0:
+            return self._at_every_step(x, None).sum(2)  # no step at all: 0
+        if observed is None:
+            return self._at_every_step(x[:, :, -1:], None).squeeze(2)
+        last = _steps(observed).amax(-1)[..., None, None]
+        index = last.clamp(min=0).expand(-1, -1, 1, x.shape[-1])
+        return torch.where(last >= 0, self.proj(x.gather(2, index)), 0).squeeze(2)
+
+
+class _Block(nn.Module):
+    """x + ff(x + minGRU(x)), ff = LayerNorm, Linear, ReLU, Linear."""
+
+    def __init__(
+        self, terms: int, dim: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.gru = minGRU(terms, dim, device=device, dtype=dtype)
+        self.ff = nn.Sequential(
+            nn.LayerNorm(dim, device=device, dtype=dtype),
+            Linear(terms, dim, dim, device=device, dtype=dtype),
+            nn.ReLU(),
+            Linear(terms, dim, dim, device=device, dtype=dtype),
+        )
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        h, _ = self.gru(x, mask=mask)
+        update: Tensor = self.ff(x + h)
+        return x + update
+
+
+class _Sum(nn.Module):
+    """The sum over terms, plus one bias (out_dim,) that starts at 0."""
+
+    def __init__(
+        self, out_dim: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.empty(out_dim, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.bias)
+
+    def forward(self, contributions: Tensor) -> Tensor:
+        return contributions.sum(0) + self.bias
+
+
+def _observed(input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
+    """One mask (terms, batch, seq) out of `mask` and `lengths`, or None where neither is given."""
+    full = input.shape[:3]
+    observed = None
+    if mask is not None:
+        _checks.boolean("mask", mask)
+        _checks.broadcastable("mask", mask, "terms, batch, seq", full)
+        _checks.device("mask", mask, input.device)
+        observed = mask
+    if lengths is not None:
+        _checks.integer("lengths", lengths)
+        _checks.shape("lengths", lengths, "batch", full[1:2])
+        _checks.device("lengths", lengths, input.device)
+        inside = torch.arange(full[2], device=input.device) < lengths[:, None]
+        observed = inside if observed is None else observed & inside
+    return None if observed is None else observed.expand(full)
+
+
+def _steps(observed: Tensor) -> Tensor:
+    """The number of each observed step, -1 at the others."""
+    steps = torch.arange(observed.shape[-1], device=observed.device)
+    return torch.where(observed, steps, -1)

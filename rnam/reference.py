@@ -1,0 +1,149 @@
+"""The specification: what every function computes, in plain PyTorch, for any floating dtype.
+
+Kernels are checked against this file, and it is the path for CPU tensors. It is meant to be read:
+
+    u = x W_u,  k = x W_k                                 W = (W_u | W_k), hidden columns first
+    z_t = sigmoid(k_t),  v_t = g(u_t)                     g(u) = u + 1/2 if u >= 0 else sigmoid(u)
+    h_t = (1 - z_t) h_{t-1} + z_t v_t                     minGRU, arXiv 2410.01201
+    log h_t = logaddexp(log a_t + log h_{t-1}, log b_t)   the same in logs, arXiv 2311.06281
+
+Arguments are valid when they come here (`rnam.functional` checks them). bfloat16 and float16 are
+computed in float32 and rounded once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# A sequence up to this long is walked step by step; a longer one is halved first. Halving makes the
+# Python steps about 16 + log2(T) instead of T and costs one extra pass, in all, over the data.
+_STEPS = 16
+
+_ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
+    None: lambda x: x,
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+}
+
+
+def grouped_linear(input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
+    """activation(input @ weight + bias) for each term. input (terms, *, in_dim) -> (terms, *, out_dim)."""
+    output = _project(_widen(input), weight.to(input.dtype), bias)
+    return _ACTIVATIONS[activation](output).to(input.dtype)
+
+
+def min_gru(
+    input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, space: str
+) -> tuple[Tensor, Tensor]:
+    """Projection, gates and scan of a minGRU. input (terms, batch, seq, dim) -> h, h_last."""
+    x = input if mask is None else torch.where(mask[..., None], input, 0)
+    u, k = _project(_widen(x), weight.to(input.dtype), None).chunk(2, dim=-1)
+    h0 = u.new_zeros(*u.shape[:2], 1, u.shape[-1]) if h0 is None else h0.to(u.dtype)
+
+    # a = sigmoid(-k), not 1 - z: the difference cancels as z -> 1 (7.8e-6 against 3.4e-7 relative).
+    coeffs = _edit(torch.sigmoid(-k), mask, reset, one=1.0, zero=0.0)
+    values = _edit(torch.sigmoid(k) * _g(u), mask, None, one=0.0, zero=0.0)
+    h = linear_scan(coeffs, values, h0)
+    if space == "log":
+        # Both spaces are one function and differ by rounding alone, so the derivatives are those of the
+        # linear form. (log h0 has none at h0 = 0, where the function itself has one.)
+        log_u, log_k, log_h0 = u.detach(), k.detach(), h0.detach().log()
+        log_coeffs = _edit(F.logsigmoid(-log_k), mask, reset, one=0.0, zero=-torch.inf)
+        log_values = _edit(F.logsigmoid(log_k) + _log_g(log_u), mask, None, one=-torch.inf, zero=-torch.inf)
+        value = log_scan(log_coeffs, log_values, log_h0).exp()
+        h = value + torch.where(torch.isfinite(h), h - h.detach(), 0)
+    h_last = h[:, :, -1:] if h.shape[2] else h0
+    return h.to(input.dtype), h_last.clone()
+
+
+def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor:
+    """h_t = coeffs_t h_{t-1} + values_t over dim -2."""
+    start = torch.zeros_like(values[..., :1, :]) if h0 is None else h0
+    h = _scan(_widen(coeffs), _widen(values), _widen(start), torch.mul, lambda a, h, b: a * h + b)
+    return h.to(values.dtype)
+
+
+def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None) -> Tensor:
+    """log h_t = logaddexp(log_coeffs_t + log h_{t-1}, log_values_t) over dim -2; -inf is legal everywhere."""
+    start = torch.full_like(log_values[..., :1, :], -torch.inf) if log_h0 is None else log_h0
+    log_h = _scan(
+        _widen(log_coeffs), _widen(log_values), _widen(start), torch.add, lambda a, h, b: logaddexp(a + h, b)
+    )
+    return log_h.to(log_values.dtype)
+
+
+def logaddexp(x: Tensor, y: Tensor) -> Tensor:
+    """log(exp(x) + exp(y)). Where both are -inf the result is -inf and the gradients are 0.
+
+    torch.logaddexp gives NaN gradients there, and NaN second derivatives at one -inf.
+    """
+    peak = torch.maximum(x, y).detach()  # a shift: it cancels, so it needs no gradient
+    empty = peak == -torch.inf
+    shift = torch.where(torch.isinf(peak), 0, peak)
+    total = torch.exp(x - shift) + torch.exp(y - shift)
+    return torch.where(empty, -torch.inf, torch.log(torch.where(empty, 1, total)) + shift)
+
+
+def _scan(
+    coeffs: Tensor,
+    values: Tensor,
+    start: Tensor,
+    compose: Callable[[Tensor, Tensor], Tensor],
+    apply: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> Tensor:
+    """States h_t = apply(coeffs_t, h_{t-1}, values_t) from h_0 = start, over dim -2.
+
+    A long sequence is halved: steps 2i and 2i + 1 are one step with the coefficient compose(odd, even)
+    and the value apply(odd, even's value, odd's value), whose states are those after the odd steps; one
+    more step from each gives the even ones. Nothing flows backwards, so a NaN reaches later steps only.
+    """
+    length = values.shape[-2]
+    if length == 0:
+        return values.clone()
+    if length <= _STEPS:
+        states = [start]
+        for a, b in zip(torch.split(coeffs, 1, dim=-2), torch.split(values, 1, dim=-2), strict=True):
+            states.append(apply(a, states[-1], b))
+        return torch.cat(states[1:], dim=-2)
+    half = length // 2
+    even_a, odd_a = coeffs[..., 0::2, :], coeffs[..., 1::2, :]
+    even_b, odd_b = values[..., 0::2, :], values[..., 1::2, :]
+    pair_a = compose(odd_a, even_a[..., :half, :])
+    pair_b = apply(odd_a, even_b[..., :half, :], odd_b)
+    odd = _scan(pair_a, pair_b, start, compose, apply)
+    before = torch.cat([start, odd], dim=-2)[..., : length - half, :]
+    even = apply(even_a, before, even_b)
+    pairs = torch.stack([even[..., :half, :], odd], dim=-2).flatten(-3, -2)
+    return torch.cat([pairs, even[..., half:, :]], dim=-2)
+
+
+def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    rows, weight = x.flatten(1, -2), weight.to(x.dtype)
+    product = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias.to(x.dtype), rows, weight)
+    return product.reshape(*x.shape[:-1], weight.shape[-1])
+
+
+def _g(u: Tensor) -> Tensor:
+    return torch.where(u >= 0, u + 0.5, torch.sigmoid(u))
+
+
+def _log_g(u: Tensor) -> Tensor:
+    return torch.where(u >= 0, torch.log(torch.relu(u) + 0.5), F.logsigmoid(u))
+
+
+def _edit(values: Tensor, mask: Tensor | None, reset: Tensor | None, *, one: float, zero: float) -> Tensor:
+    """`one` at masked steps, so that they keep the state, then `zero` at resets, so that it is forgotten."""
+    if mask is not None:
+        values = torch.where(mask[..., None], values, one)
+    if reset is not None:
+        values = torch.where(reset[..., None], zero, values)
+    return values
+
+
+def _widen(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

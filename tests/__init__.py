@@ -1,0 +1,1 @@
+"""The tests mirror the files they test; tests/support holds what several need."""

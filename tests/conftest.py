@@ -1,0 +1,11 @@
+"""Settings of the whole run."""
+
+import hypothesis
+import torch
+
+# the same examples every time, without a deadline
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=50)
+hypothesis.settings.load_profile("fixed")
+
+# tensors are small here: two threads wait for each other longer than they compute
+torch.set_num_threads(1)

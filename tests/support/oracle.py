@@ -1,0 +1,73 @@
+"""The float64 step recurrences that every test compares with. Written apart from the package, one step at
+a time, in the most literal form; differentiable where a test needs gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def min_gru(
+    x: Tensor,
+    weight: Tensor,
+    h0: Tensor | None = None,
+    mask: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """x (terms, batch, seq, dim), weight (terms, dim, 2 * hidden) -> h, h_last, in float64."""
+    terms, batch, seq, _ = x.shape
+    hidden = weight.shape[2] // 2
+    observed = _full(mask, (terms, batch, seq), True)
+    forgets = _full(reset, (terms, batch, seq), False)
+    x = torch.where(observed[..., None], x.double(), 0.0)
+    uk = torch.einsum("fbtd,fdh->fbth", x, weight.double())
+    u, k = uk[..., :hidden], uk[..., hidden:]
+    z, v = torch.sigmoid(k), torch.where(u >= 0, u + 0.5, torch.sigmoid(u))
+    h = torch.zeros(terms, batch, hidden, dtype=torch.float64) if h0 is None else h0.double()[:, :, 0]
+    states = [h]
+    for t in range(seq):
+        h = torch.where(forgets[:, :, t, None], 0.0, h)
+        h = torch.where(observed[:, :, t, None], torch.sigmoid(-k[:, :, t]) * h + z[:, :, t] * v[:, :, t], h)
+        states.append(h)
+    every = torch.stack(states, dim=2)
+    return every[:, :, 1:], every[:, :, -1:]
+
+
+def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Tensor:
+    h = torch.zeros_like(values[..., 0, :]).double() if h0 is None else h0.double()[..., 0, :]
+    states = []
+    for t in range(values.shape[-2]):
+        h = coeffs[..., t, :].double() * h + values[..., t, :].double()
+        states.append(h)
+    return torch.stack(states, dim=-2)
+
+
+def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None = None) -> Tensor:
+    """Forward only: its gradients are NaN where a state is empty."""
+    start = torch.full_like(log_values[..., 0, :], -torch.inf).double()
+    h = start if log_h0 is None else log_h0.double()[..., 0, :]
+    states = []
+    for t in range(log_values.shape[-2]):
+        h = torch.logaddexp(log_coeffs[..., t, :].double() + h, log_values[..., t, :].double())
+        states.append(h)
+    return torch.stack(states, dim=-2)
+
+
+def log_scan_gradients(
+    log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The formula of `rnam.functional.log_scan`: G_t = g_t + p_{t+1} G_{t+1}, and p = q = 0 at -inf."""
+    log_h = log_scan(log_coeffs, log_values, log_h0)
+    before = torch.cat([log_h0.double(), log_h[..., :-1, :]], dim=-2)
+    empty = log_h == -torch.inf
+    p = torch.where(empty, 0, torch.exp(log_coeffs.double() + before - log_h))
+    q = torch.where(empty, 0, torch.exp(log_values.double() - log_h))
+    total, carried = torch.zeros_like(grad).double(), torch.zeros_like(log_h[..., 0, :])
+    for t in reversed(range(log_h.shape[-2])):
+        total[..., t, :] = grad[..., t, :] + carried
+        carried = p[..., t, :] * total[..., t, :]
+    return p * total, q * total, carried[..., None, :]
+
+
+def _full(code: Tensor | None, shape: tuple[int, ...], default: bool) -> Tensor:
+    return torch.full(shape, default) if code is None else code.expand(shape)

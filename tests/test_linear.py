@@ -1,0 +1,128 @@
+"""`rnam.Linear`: parameters, state, dtypes and the original's modules."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import rnam
+from rnam.linear import Linear
+from tests.support import bounds
+
+
+def test_parameters() -> None:
+    layer = rnam.Linear(300, 4, 5)
+    assert {n: tuple(p.shape) for n, p in layer.named_parameters()} == {
+        "weight": (300, 4, 5),
+        "bias": (300, 1, 5),
+    }
+    for p in layer.parameters():
+        # uniform in +-1/2: 1500 draws or more reach 0.98 of the bound but with probability 1e-13
+        assert 0.49 < p.abs().max() <= 1 / math.sqrt(4)
+        # the mean of n uniform numbers has standard deviation 1/2 / sqrt(3 n)
+        assert abs(p.mean()) < 5 * 0.5 / math.sqrt(3 * p.numel())
+
+
+def test_seed_gives_the_weight_first() -> None:
+    torch.manual_seed(3)
+    layer = rnam.Linear(2, 4, 5)
+    torch.manual_seed(3)
+    weight, bias = torch.empty(2, 4, 5).uniform_(-0.5, 0.5), torch.empty(2, 1, 5).uniform_(-0.5, 0.5)
+    assert torch.equal(layer.weight, weight)
+    assert torch.equal(layer.bias, bias)
+    torch.manual_seed(3)
+    layer.reset_parameters()
+    assert torch.equal(layer.weight, weight)
+
+
+def test_is_torch_linear_per_term() -> None:
+    layer = rnam.Linear(3, 4, 5, dtype=torch.float64)
+    for middle in ((7,), (2, 7), (2, 3, 7)):
+        x = torch.randn(3, *middle, 4, dtype=torch.float64)
+        expected = [nn.functional.linear(x[f], layer.weight[f].T, layer.bias[f, 0]) for f in range(3)]
+        torch.testing.assert_close(layer(x), torch.stack(expected))
+
+
+def test_without_bias() -> None:
+    layer = rnam.Linear(3, 4, 5, bias=False)
+    assert layer.bias is None
+    assert list(layer.state_dict()) == ["weight"]
+    torch.testing.assert_close(layer(torch.ones(3, 2, 4)), layer.weight.sum(1, keepdim=True).expand(3, 2, 5))
+
+
+def test_state_and_copies() -> None:
+    layer, x = rnam.Linear(3, 4, 5), torch.randn(3, 2, 4)
+    assert list(layer.state_dict()) == ["weight", "bias"]
+    other = rnam.Linear(3, 4, 5)
+    other.load_state_dict(layer.state_dict())
+    for same in (other, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(same(x), layer(x))
+
+
+def test_a_module_of_the_original_runs() -> None:
+    """The original's objects held in_dim, out_dim, weight and bias and nothing else."""
+    original = Linear.__new__(Linear)
+    nn.Module.__init__(original)
+    original.in_dim, original.out_dim = 4, 5
+    original.weight, original.bias = nn.Parameter(torch.randn(3, 4, 5)), nn.Parameter(torch.randn(3, 1, 5))
+    loaded = pickle.loads(pickle.dumps(original))
+    assert type(loaded).__module__ == "rnam.linear"
+    assert loaded(torch.randn(3, 2, 4)).shape == (3, 2, 5)
+    assert repr(loaded) == "Linear(terms=3, in_dim=4, out_dim=5, bias=True)"
+    loaded.reset_parameters()
+
+
+def test_meta_device_and_dtype() -> None:
+    layer = rnam.Linear(3, 4, 5, device="meta", dtype=torch.bfloat16)
+    assert layer.weight.is_meta
+    out = layer(torch.empty(3, 2, 4, device="meta", dtype=torch.bfloat16))
+    assert (out.shape, out.dtype, out.device.type) == ((3, 2, 5), torch.bfloat16, "meta")
+    made = layer.to_empty(device="cpu")
+    made.reset_parameters()
+    assert made(torch.ones(3, 2, 4, dtype=torch.bfloat16)).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision(dtype: torch.dtype) -> None:
+    layer = rnam.Linear(3, 4, 5).to(dtype)
+    x = torch.randn(3, 2, 4).to(dtype).requires_grad_()
+    out = layer(x)
+    out.float().sum().backward()
+    assert out.dtype == dtype
+    assert {x.grad.dtype, layer.weight.grad.dtype, layer.bias.grad.dtype} == {dtype}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast(dtype: torch.dtype) -> None:
+    layer, x = rnam.Linear(3, 4, 5), torch.randn(3, 2, 4)
+    with torch.autocast("cpu", dtype=dtype):
+        out = layer(x)
+        again = layer(out[..., :4])
+    assert (out.dtype, again.dtype) == (dtype, dtype)
+    rounded = [t.detach().to(dtype).double() for t in (x, layer.weight)] + [layer.bias.detach().double()]
+    exact, size = (a @ b + c for a, b, c in (rounded, [t.abs() for t in rounded]))
+    # five terms summed in float32, then one rounding
+    limit = 6 * 2.0**-24 * size + bounds.unit(dtype) * exact.abs()
+    assert (out.double() - exact).abs().sub(limit).max() <= 0
+    out.float().sum().backward()
+    assert layer.weight.grad.dtype == torch.float32
+    with torch.autocast("cpu", dtype=dtype):
+        assert rnam.Linear(3, 4, 5, dtype=torch.float64)(x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((0, 4, 5), ValueError, "terms must be at least 1, got 0"),
+        ((3, -4, 5), ValueError, "in_dim must be at least 1, got -4"),
+        ((3, 4, 0), ValueError, "out_dim must be at least 1, got 0"),
+        ((3, 4.0, 5), TypeError, "in_dim must be an int, got float"),
+        ((True, 4, 5), TypeError, "terms must be an int, got bool"),
+    ],
+)
+def test_bad_sizes(arguments: tuple, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        rnam.Linear(*arguments)
