@@ -33,9 +33,9 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml setup.py constraints.txt
 	touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml setup.py constraints.txt
-	$(INSTALL) '.[demo,test]'
+	$(INSTALL) '.[test]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml setup.py constraints.txt
-	$(INSTALL) '.[demo,dev]'
+	$(INSTALL) '.[dev]'
 	touch $@

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+import operator
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -10,22 +14,48 @@ from torch import Tensor
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-def positive_int(name: str, value: object) -> None:
-    """`value` is an int of at least 1; a bool is not an int here."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def positive_int(name: str, value: object) -> int:
+    """`value` as an int of at least 1, numpy's integers included; a bool is not an int here."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+    size = operator.index(value)
+    if size < 1:
+        raise ValueError(f"{name} must be at least 1, got {size}")
+    return size
 
 
-def one_of(name: str, value: object, choices: Sequence[object]) -> None:
-    if value not in choices:
+def positive_number(name: str, value: object) -> float:
+    """`value` as a finite number greater than 0; a bool is not a number here."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    number = float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be finite and greater than 0, got {number}")
+    return number
+
+
+def boolean_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
+
+
+def parameter_dtype(name: str, value: object) -> None:
+    """`value` is None (torch's default) or a dtype that the layers compute in."""
+    if value is not None and value not in FLOATING:
+        expected = ", ".join(map(_dtype, FLOATING))
+        raise TypeError(f"{name} must be None or one of {expected}, got {str(value).removeprefix('torch.')}")
+
+
+def one_of(name: str, value: object, choices: Sequence[str | None]) -> None:
+    if not (value is None or isinstance(value, str)) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a strided tensor, got {str(value.layout).removeprefix('torch.')}")
 
 
 def floating(name: str, value: object) -> None:
@@ -51,15 +81,16 @@ def integer(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a tensor of integers, got {_dtype(value.dtype)}")
 
 
-def dtype(name: str, value: Tensor, expected: Sequence[torch.dtype], reason: str) -> None:
-    if value.dtype not in expected:
-        names = " or ".join(dict.fromkeys(map(_dtype, expected)))
-        raise TypeError(f"{name} must be {names} ({reason}), got {_dtype(value.dtype)}")
+def dtype(name: str, value: Tensor, like_name: str, like: Tensor, *others: torch.dtype) -> None:
+    """`value` has the dtype of `like`, or one of the others."""
+    if value.dtype not in (like.dtype, *others):
+        names = " or ".join(dict.fromkeys(map(_dtype, (like.dtype, *others))))
+        raise TypeError(f"{name} must be {names} to go with {like_name}, got {_dtype(value.dtype)}")
 
 
-def device(name: str, value: Tensor, expected: torch.device) -> None:
-    if value.device != expected:
-        raise ValueError(f"{name} must be on {expected}, the device of input, got {value.device}")
+def device(name: str, value: Tensor, like_name: str, like: Tensor) -> None:
+    if value.device != like.device:
+        raise ValueError(f"{name} must be on {like.device} as {like_name} is, got {value.device}")
 
 
 def rank(name: str, value: Tensor, layout: str) -> None:
@@ -72,6 +103,17 @@ def rank(name: str, value: Tensor, layout: str) -> None:
 def shape(name: str, value: Tensor, layout: str, expected: Sequence[int]) -> None:
     if tuple(value.shape) != tuple(expected):
         raise ValueError(f"{name} must have shape ({layout}) = {_shape(expected)}, got {_shape(value.shape)}")
+
+
+def state(
+    name: str, value: object, layout: str, expected: Sequence[int], like_name: str, like: Tensor
+) -> None:
+    """`value` is a state that goes with the sequence `like`: of its dtype or float32."""
+    floating(name, value)
+    assert isinstance(value, Tensor)
+    shape(name, value, layout, expected)
+    device(name, value, like_name, like)
+    dtype(name, value, like_name, like, torch.float32)
 
 
 def broadcastable(name: str, value: Tensor, layout: str, expected: Sequence[int]) -> None:

@@ -27,7 +27,8 @@ Activation = Literal["relu", "gelu", "silu"]
 def grouped_linear(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation | None = None
 ) -> Tensor:
-    """One linear layer per term: activation(input[f] @ weight[f] + bias[f]).
+    """One linear layer per term: activation(input[f] @ weight[f] + bias[f]), torch.nn.functional.linear's
+    formula for each term f.
 
     Args:
         input: (terms, *, in_dim) with one or more middle dimensions, each of which may be 0.
@@ -55,7 +56,7 @@ def grouped_linear(
     if bias is not None:
         _checks.floating("bias", bias)
         _checks.shape("bias", bias, "terms, 1, out_dim", (weight.shape[0], 1, weight.shape[2]))
-        _checks.device("bias", bias, input.device)
+        _checks.device("bias", bias, "input", input)
     _checks.one_of("activation", activation, (None, "relu", "gelu", "silu"))
     input = _autocast(input)
     _check_parameter_dtype("weight", weight, input)
@@ -88,14 +89,17 @@ def min_gru(
         h0: the state before the first step, (terms, batch, 1, hidden), float32 or the dtype of input.
             None is 0. It may be zero or negative.
         mask: bool, broadcastable to (terms, batch, seq), True = observed. At a masked step the state
-            stays as it is whatever the input holds there, NaN included; its gradient is exactly 0 there
-            and the weight gets none from it.
+            stays exactly as it is whatever the input holds there, NaN included; the input's gradient is
+            exactly 0 there and the weight gets none from it.
         reset: bool, broadcastable to (terms, batch, seq). Where True, the state before that step is 0, at
-            the first step too (h0 is then ignored and gets no gradient). A reset acts before a mask: both
-            at one step give 0. Finite values never cross a reset; infinities and NaN may.
+            the first step too (h0 is then ignored, whatever it holds, and gets no gradient). A reset acts
+            before a mask: both at one step give 0. Finite states never cross a reset, nor do gradients
+            whose product with the state is finite; infinities and NaN may cross.
         space: "linear" evaluates the recurrence as it stands. "log" evaluates the published log-space
-            scan (arXiv 2311.06281) in a form that stays exact at any length; there a negative h0 gives
-            NaN. Both are the same function with the same derivatives, and differ by rounding.
+            scan (arXiv 2311.06281) in a form whose error does not grow with the length, but with
+            |log h|: at h0 = 1e30 it is 25 times that of "linear". There a negative h0 gives NaN, up to
+            the end of the sequence. Both are the same function with the same derivatives, and differ by
+            rounding.
 
     Returns:
         h: (terms, batch, seq, hidden), the dtype of input.
@@ -123,20 +127,22 @@ def min_gru(
         if code is not None:
             _checks.boolean(name, code)
             _checks.broadcastable(name, code, "terms, batch, seq", (terms, batch, seq))
-            _checks.device(name, code, input.device)
+            _checks.device(name, code, "input", input)
+    if h0 is not None:
+        expected = (terms, batch, 1, weight.shape[2] // 2)
+        _checks.state("h0", h0, "terms, batch, 1, hidden", expected, "input", input)
     input = _autocast(input)
     _check_parameter_dtype("weight", weight, input)
-    if h0 is not None:
-        _check_start("h0", h0, input, "terms, batch, 1, hidden", (terms, batch, 1, weight.shape[2] // 2))
     with _without_autocast(input):
         return reference.min_gru(input, weight, h0, mask, reset, space)
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Tensor:
-    """h_t = coeffs_t h_{t-1} + values_t, over dim -2.
+    """h_t = coeffs_t h_{t-1} + values_t, over dim -2: the first-order linear recurrence.
 
-    Long sequences are evaluated in pieces, so the product of the coefficients over any run of steps must
-    stay finite (it does where they are at most 1 in magnitude); infinite products give NaN.
+    More than 16 steps are evaluated in pieces (a step is an affine map, and affine maps compose), so the
+    product of the coefficients over any run of steps must stay finite, as it does where they are at most 1
+    in magnitude; infinite products give NaN.
 
     Args:
         coeffs, values: (..., seq, dim), of one shape and dtype; any size may be 0.
@@ -167,7 +173,8 @@ def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None = Non
 
         G_t = g_t + p_{t+1} G_{t+1},  dlog_coeffs_t = p_t G_t,  dlog_values_t = q_t G_t,  dlog_h0 = p_1 G_1
 
-    and p_t = q_t = 0 where log h_t = -inf: there every gradient is 0.
+    and p_t = q_t = 0 where log h_t = -inf: there every gradient is 0. More than 16 steps are evaluated in
+    pieces, so the sum of the finite coefficients over any run of steps must stay finite.
 
     Args:
         log_coeffs, log_values: (..., seq, dim), of one shape and dtype; any size may be 0.
@@ -194,33 +201,19 @@ def _check_weight(weight: Tensor, input: Tensor, layout: str) -> None:
     _checks.rank("weight", weight, layout)
     if 0 in weight.shape:
         raise ValueError(f"weight must have no dimension of size 0, got {tuple(weight.shape)}")
-    if weight.shape[0] != input.shape[0] or weight.shape[1] != input.shape[-1]:
+    if (input.shape[0], input.shape[-1]) != tuple(weight.shape[:2]):
         raise ValueError(
-            f"weight must have shape ({layout}) with {input.shape[0]} terms and {input.shape[-1]} rows to "
-            f"fit input {tuple(input.shape)}, got {tuple(weight.shape)}"
+            f"input must have {weight.shape[0]} terms and width {weight.shape[1]} to go with weight "
+            f"({layout}) = {tuple(weight.shape)}, got {tuple(input.shape)}"
         )
-    _checks.device("weight", weight, input.device)
+    _checks.device("weight", weight, "input", input)
 
 
 def _check_parameter_dtype(name: str, value: Tensor, input: Tensor) -> None:
-    if _autocast_enabled(input) and input.dtype in (torch.bfloat16, torch.float16):
-        # autocast has just cast the input; parameters are rounded to it when they are read
-        half_or_float32 = (input.dtype, torch.float32, torch.bfloat16, torch.float16)
-        _checks.dtype(name, value, half_or_float32, "under autocast")
-    else:
-        _checks.dtype(name, value, (input.dtype,), "the dtype of input")
-
-
-def _check_start(name: str, value: Tensor, like: Tensor, layout: str, expected: tuple[int, ...]) -> None:
-    _checks.floating(name, value)
-    _checks.shape(name, value, layout, expected)
-    _checks.device(name, value, like.device)
-    legal: tuple[torch.dtype, ...] = (
-        (like.dtype,) if like.dtype == torch.float64 else (like.dtype, torch.float32)
-    )
-    if _autocast_enabled(like):
-        legal += (torch.bfloat16, torch.float16)
-    _checks.dtype(name, value, legal, "float32 or the dtype of the sequence")
+    cast = autocast_enabled(input) and input.dtype in (torch.bfloat16, torch.float16)
+    # autocast has just cast the input then; parameters are rounded to it when they are read
+    others = (torch.float32, torch.bfloat16, torch.float16) if cast else ()
+    _checks.dtype(name, value, "input", input, *others)
 
 
 def _check_scan(pair: dict[str, Tensor], start_name: str, start: Tensor | None) -> None:
@@ -229,25 +222,27 @@ def _check_scan(pair: dict[str, Tensor], start_name: str, start: Tensor | None) 
     _checks.floating(values_name, values)
     if values.dim() < 2:
         raise ValueError(f"{values_name} must have shape (..., seq, dim), got {tuple(values.shape)}")
-    _checks.shape(coeffs_name, coeffs, f"the shape of {values_name}", values.shape)
-    _checks.dtype(coeffs_name, coeffs, (values.dtype,), f"the dtype of {values_name}")
-    _checks.device(coeffs_name, coeffs, values.device)
+    _checks.shape(coeffs_name, coeffs, f"..., seq, dim of {values_name}", values.shape)
+    _checks.dtype(coeffs_name, coeffs, values_name, values)
+    _checks.device(coeffs_name, coeffs, values_name, values)
     if start is not None:
-        _check_start(start_name, start, values, "..., 1, dim", (*values.shape[:-2], 1, values.shape[-1]))
+        expected = (*values.shape[:-2], 1, values.shape[-1])
+        _checks.state(start_name, start, "..., 1, dim", expected, values_name, values)
 
 
-def _autocast_enabled(x: Tensor) -> bool:
+def autocast_enabled(x: Tensor) -> bool:
+    """Whether torch.autocast is on for the device of `x`."""
     kind = x.device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _autocast(input: Tensor) -> Tensor:
     """`input` as autocast hands it to a matrix product: float64 stays, as it does in PyTorch."""
-    if _autocast_enabled(input) and input.dtype != torch.float64:
+    if autocast_enabled(input) and input.dtype != torch.float64:
         return input.to(torch.get_autocast_dtype(input.device.type))
     return input
 
 
 def _without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
     """Inside, the dtypes are those that the backend chose; autocast would round its float32 products."""
-    return torch.autocast(x.device.type, enabled=False) if _autocast_enabled(x) else contextlib.nullcontext()
+    return torch.autocast(x.device.type, enabled=False) if autocast_enabled(x) else contextlib.nullcontext()

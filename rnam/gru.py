@@ -26,6 +26,10 @@ class minGRU(nn.Module):
         to_hidden_and_gate.weight: (terms, dim, 2 * hidden), the hidden half first; no bias.
         to_out.weight: (terms, hidden, dim) when expansion_factor != 1; else `to_out` is the identity.
 
+    Raises:
+        TypeError: a size is no int, expansion_factor no number, dtype none that the layers compute in.
+        ValueError: a size is less than 1, or expansion_factor gives a state of less than 1.
+
     Example:
         >>> layer = rnam.minGRU(3, 4)
         >>> output, state = layer(torch.randn(3, 8, 10, 4))
@@ -42,9 +46,8 @@ class minGRU(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        for name, size in (("terms", terms), ("dim", dim)):
-            _checks.positive_int(name, size)
-        hidden = int(dim * expansion_factor)
+        terms, dim = _checks.positive_int("terms", terms), _checks.positive_int("dim", dim)
+        hidden = int(dim * _checks.positive_number("expansion_factor", expansion_factor))
         if hidden < 1:
             raise ValueError(
                 "expansion_factor must give a state of at least 1, "
@@ -84,8 +87,14 @@ class minGRU(nn.Module):
             next_hidden: (terms, batch, 1, hidden), the state after the last step, float32 for halves.
 
         Raises:
-            TypeError, ValueError: as `rnam.functional.min_gru`, where prev_hidden is named h0.
+            TypeError, ValueError: as `rnam.functional.min_gru`.
         """
+        if prev_hidden is not None:
+            _checks.floating("input", input)
+            _checks.rank("input", input, "terms, batch, seq, dim")
+            hidden = self.to_hidden_and_gate.weight.shape[2] // 2
+            expected = (*input.shape[:2], 1, hidden)
+            _checks.state("prev_hidden", prev_hidden, "terms, batch, 1, hidden", expected, "input", input)
         h, next_hidden = min_gru(input, self.to_hidden_and_gate.weight, prev_hidden, mask=mask, reset=reset)
         return self.to_out(h), next_hidden
 

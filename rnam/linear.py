@@ -32,8 +32,8 @@ class Linear(nn.Module):
         input (terms, *, in_dim) with one or more middle dimensions -> (terms, *, out_dim).
 
     Raises:
-        TypeError, ValueError: a size is no int, or less than 1. For the input: see
-            `rnam.functional.grouped_linear`.
+        TypeError: a size is no int, bias no bool, dtype none that the layers compute in.
+        ValueError: a size is less than 1. For the input: see `rnam.functional.grouped_linear`.
 
     Example:
         >>> rnam.Linear(3, 4, 5)(torch.randn(3, 8, 10, 4)).shape
@@ -49,8 +49,11 @@ class Linear(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        for name, size in (("terms", terms), ("in_dim", in_dim), ("out_dim", out_dim)):
-            _checks.positive_int(name, size)
+        terms = _checks.positive_int("terms", terms)
+        in_dim = _checks.positive_int("in_dim", in_dim)
+        out_dim = _checks.positive_int("out_dim", out_dim)
+        _checks.boolean_flag("bias", bias)
+        _checks.parameter_dtype("dtype", dtype)
         super().__init__()
         self.in_dim = in_dim
         self.out_dim = out_dim

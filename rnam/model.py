@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rnam import _checks
+from rnam.functional import autocast_enabled
 from rnam.gru import minGRU
 from rnam.linear import Linear
 
@@ -40,6 +41,10 @@ class RNAM(nn.Module):
         emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
         blocks.N.ff.3, proj.0, proj.2, gam.bias.
 
+    Raises:
+        TypeError: a size is no int, dtype none that the layers compute in.
+        ValueError: a size is less than 1.
+
     Example:
         >>> model = rnam.RNAM(terms=3, hidden_dim=8, out_dim=1, blocks=2)
         >>> prediction, contributions = model(torch.randn(3, 16, 10, 1))
@@ -57,9 +62,12 @@ class RNAM(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        names = ("terms", "hidden_dim", "out_dim", "blocks", "in_dim")
-        for name, size in zip(names, (terms, hidden_dim, out_dim, blocks, in_dim), strict=True):
-            _checks.positive_int(name, size)
+        terms = _checks.positive_int("terms", terms)
+        hidden_dim = _checks.positive_int("hidden_dim", hidden_dim)
+        out_dim = _checks.positive_int("out_dim", out_dim)
+        blocks = _checks.positive_int("blocks", blocks)
+        in_dim = _checks.positive_int("in_dim", in_dim)
+        _checks.parameter_dtype("dtype", dtype)
         super().__init__()
         self.emb = Linear(terms, in_dim, hidden_dim, device=device, dtype=dtype)
         self.blocks = nn.ModuleList(
@@ -91,8 +99,9 @@ class RNAM(nn.Module):
         Args:
             input: (terms, batch, seq, in_dim). What it holds at masked steps has no effect, NaN included.
             mask: bool, broadcastable to (terms, batch, seq), True = observed.
-            lengths: integers (batch,): steps at and after a row's length are masked (right padding). Both
-                may be given; a step is observed when both say so.
+            lengths: integers (batch,): steps at and after a row's length are masked (right padding). Less
+                than 0 acts as 0 and more than seq as seq, since looking would wait for a device. Both may
+                be given; a step is observed when both say so.
             return_sequence: give the prediction and the contributions at every step.
 
         Returns:
@@ -100,14 +109,18 @@ class RNAM(nn.Module):
             contributions: (terms, batch, out_dim), or (terms, batch, seq, out_dim): at a masked step a
                 term's contribution is that of its last observed step, before its first exactly 0, as is
                 that of a term with no observed step. contributions.sum(0) + model.gam.bias is the
-                prediction. They keep their graph.
+                prediction. They keep their graph. Under autocast they are halves and the prediction is
+                float32, as a sum is there.
 
         Raises:
-            TypeError: input or a parameter is of no legal dtype, mask is not bool, lengths no integers.
+            TypeError: input is not of the model's dtype, mask is not bool, lengths no integers.
             ValueError: a shape or a device does not fit.
         """
         _checks.floating("input", input)
         _checks.rank("input", input, "terms, batch, seq, in_dim")
+        _checks.device("input", input, "the model", self.emb.weight)
+        if not autocast_enabled(input):
+            _checks.dtype("input", input, "the model", self.emb.weight)
         terms, in_dim, _ = self.emb.weight.shape
         if input.shape[0] != terms or input.shape[3] != in_dim:
             raise ValueError(
@@ -185,12 +198,12 @@ def _observed(input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Ten
     if mask is not None:
         _checks.boolean("mask", mask)
         _checks.broadcastable("mask", mask, "terms, batch, seq", full)
-        _checks.device("mask", mask, input.device)
+        _checks.device("mask", mask, "input", input)
         observed = mask
     if lengths is not None:
         _checks.integer("lengths", lengths)
         _checks.shape("lengths", lengths, "batch", full[1:2])
-        _checks.device("lengths", lengths, input.device)
+        _checks.device("lengths", lengths, "input", input)
         inside = torch.arange(full[2], device=input.device) < lengths[:, None]
         observed = inside if observed is None else observed & inside
     return None if observed is None else observed.expand(full)

@@ -8,7 +8,8 @@ Kernels are checked against this file, and it is the path for CPU tensors. It is
     log h_t = logaddexp(log a_t + log h_{t-1}, log b_t)   the same in logs, arXiv 2311.06281
 
 Arguments are valid when they come here (`rnam.functional` checks them). bfloat16 and float16 are
-computed in float32 and rounded once, at the end.
+computed in float32 and rounded once, at the end. A sequence of more than 16 steps is evaluated in pairs,
+which is the same function as long as products of coefficients (sums of their logarithms) stay finite.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def min_gru(
     x = input if mask is None else torch.where(mask[..., None], input, 0)
     u, k = _project(_widen(x), weight.to(input.dtype), None).chunk(2, dim=-1)
     h0 = u.new_zeros(*u.shape[:2], 1, u.shape[-1]) if h0 is None else h0.to(u.dtype)
+    if reset is not None and x.shape[2]:  # forgotten by selection: 0 * inf and log(-1) * 0 would be NaN
+        h0 = torch.where(reset.expand(x.shape[:3])[:, :, :1, None], 0, h0)
 
     # a = sigmoid(-k), not 1 - z: the difference cancels as z -> 1 (7.8e-6 against 3.4e-7 relative).
     coeffs = _edit(torch.sigmoid(-k), mask, reset, one=1.0, zero=0.0)
@@ -57,24 +60,24 @@ def min_gru(
         log_values = _edit(F.logsigmoid(log_k) + _log_g(log_u), mask, None, one=-torch.inf, zero=-torch.inf)
         value = log_scan(log_coeffs, log_values, log_h0).exp()
         h = value + torch.where(torch.isfinite(h), h - h.detach(), 0)
-    h_last = h[:, :, -1:] if h.shape[2] else h0
+    if mask is not None and x.shape[2]:
+        h = _held(h, h0, mask if reset is None else mask | reset)
+    h_last = h[:, :, -1:] if x.shape[2] else h0
     return h.to(input.dtype), h_last.clone()
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor:
     """h_t = coeffs_t h_{t-1} + values_t over dim -2."""
     start = torch.zeros_like(values[..., :1, :]) if h0 is None else h0
-    h = _scan(_widen(coeffs), _widen(values), _widen(start), torch.mul, lambda a, h, b: a * h + b)
-    return h.to(values.dtype)
+    a, b = _widen(coeffs), _widen(values)
+    return _scan(a, b, start.to(b.dtype), torch.mul, lambda a, h, b: a * h + b).to(values.dtype)
 
 
 def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None) -> Tensor:
     """log h_t = logaddexp(log_coeffs_t + log h_{t-1}, log_values_t) over dim -2; -inf is legal everywhere."""
     start = torch.full_like(log_values[..., :1, :], -torch.inf) if log_h0 is None else log_h0
-    log_h = _scan(
-        _widen(log_coeffs), _widen(log_values), _widen(start), torch.add, lambda a, h, b: logaddexp(a + h, b)
-    )
-    return log_h.to(log_values.dtype)
+    a, b = _widen(log_coeffs), _widen(log_values)
+    return _scan(a, b, start.to(b.dtype), torch.add, lambda a, h, b: logaddexp(a + h, b)).to(log_values.dtype)
 
 
 def logaddexp(x: Tensor, y: Tensor) -> Tensor:
@@ -143,6 +146,14 @@ def _edit(values: Tensor, mask: Tensor | None, reset: Tensor | None, *, one: flo
     if reset is not None:
         values = torch.where(reset[..., None], zero, values)
     return values
+
+
+def _held(h: Tensor, h0: Tensor, moves: Tensor) -> Tensor:
+    """States where `moves` holds; elsewhere exactly the one before, which pairs give to rounding only."""
+    moves = moves.expand(h.shape[:3])
+    steps = torch.arange(1, h.shape[2] + 1, device=h.device)
+    last = torch.where(moves, steps, 0).cummax(dim=2).values
+    return torch.cat([h0, h], dim=2).gather(2, last[..., None].expand_as(h))
 
 
 def _widen(x: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ def test_the_published_form_is_the_same_function() -> None:
 def test_quick_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(benchmarks.PROVIDERS, "broken", lambda x, w: torch.zeros_like(x))
+    monkeypatch.setitem(benchmarks.PROVIDERS, "broken", lambda x, w: 0 * published.min_gru(x, w))
+    tripled = lambda x, w: 3 * (h := published.min_gru(x, w)) - 2 * h.detach()  # noqa: E731
+    monkeypatch.setitem(benchmarks.PROVIDERS, "wrong gradient", tripled)
     monkeypatch.setitem(benchmarks.QUICK, "p12", (2, 3, 20, 4))
     out = tmp_path / "rows.json"
     arguments = ["benchmarks", "--quick", "--shape", "p12", "--repeats", "1", "--json", str(out)]
@@ -29,8 +31,15 @@ def test_quick_run(
     benchmarks.main()
     rows = json.loads(out.read_text())["rows"]
     assert [(r["pass"], r["provider"]) for r in rows] == [
-        (step, name) for step in ("forward", "training") for name in ("rnam", "published", "broken")
+        (step, name)
+        for step in ("forward", "training")
+        for name in ("rnam", "published", "broken", "wrong gradient")
     ]
     for row in rows:
-        assert (row["median_ms"] is None) == (row["speedup"] is None) == (row["provider"] == "broken")
+        wrong = row["provider"] == "broken" or (row["provider"], row["pass"]) == (
+            "wrong gradient",
+            "training",
+        )
+        assert (row["median_ms"] is None) == wrong
+        assert (row["speedup"] is None) == wrong
     assert "wrong" in capsys.readouterr().out

@@ -45,14 +45,14 @@ def test_step_chunk_and_whole(start: float | None) -> None:
     state = None if start is None else torch.full((3, 2, 1, 8), start, dtype=torch.float64)
     whole, last = layer(x, state)
     h, _ = oracle.min_gru(x, layer.to_hidden_and_gate.weight, state)
-    torch.testing.assert_close(whole, torch.einsum("fbth,fhd->fbtd", h, layer.to_out.weight))
+    bounds.assert_same(whole, torch.einsum("fbth,fhd->fbtd", h, layer.to_out.weight))
     for size in (1, 7):
         carried, parts = state, []
         for part in x.split(size, dim=2):
             output, carried = layer(part, carried)
             parts.append(output)
-        torch.testing.assert_close(torch.cat(parts, 2), whole)
-        torch.testing.assert_close(carried, last)
+        bounds.assert_same(torch.cat(parts, 2), whole)
+        bounds.assert_same(carried, last)
 
 
 def test_mask_and_reset_reach_the_recurrence() -> None:
@@ -86,9 +86,21 @@ def test_a_module_of_the_original_runs() -> None:
     assert "terms=3, dim=4, hidden=4" in repr(loaded)
 
 
+def test_a_bad_state_is_named_as_the_caller_named_it() -> None:
+    layer, x = rnam.minGRU(3, 4), torch.randn(3, 2, 6, 4)
+    with pytest.raises(ValueError, match=r"prev_hidden must have shape .* = \(3, 2, 1, 4\), got \(3, 2, 4\)"):
+        layer(x, torch.zeros(3, 2, 4))
+    with pytest.raises(TypeError, match="prev_hidden must be a tensor, got float"):
+        layer(x, 0.0)
+
+
 def test_meta_device_and_dtype() -> None:
     layer = rnam.minGRU(3, 4, 2.0, device="meta", dtype=torch.bfloat16)
-    output, state = layer(torch.empty(3, 2, 40, 4, device="meta", dtype=torch.bfloat16))
+    mask = torch.empty(3, 2, 40, device="meta", dtype=torch.bool)
+    start = torch.empty(3, 2, 1, 8, device="meta")
+    x = torch.empty(3, 2, 40, 4, device="meta", dtype=torch.bfloat16)
+    # a meta tensor has no values, so what runs on it looks at none: it waits for no device
+    output, state = layer(x, start, mask=mask, reset=mask)
     assert (output.shape, output.dtype, output.device.type) == ((3, 2, 40, 4), torch.bfloat16, "meta")
     assert (state.shape, state.dtype) == ((3, 2, 1, 8), torch.float32)
 
@@ -130,6 +142,11 @@ def test_autocast(dtype: torch.dtype) -> None:
             r"expansion_factor must give a state of at least 1, got int\(4 \* 0.1\) = 0",
         ),
         ((3, "4"), TypeError, "dim must be an int, got str"),
+        ((3, 4, "2"), TypeError, "expansion_factor must be a number, got str"),
+        ((3, 4, True), TypeError, "expansion_factor must be a number, got bool"),
+        ((3, 4, None), TypeError, "expansion_factor must be a number, got NoneType"),
+        ((3, 4, float("nan")), ValueError, "expansion_factor must be finite and greater than 0, got nan"),
+        ((3, 4, -1), ValueError, "expansion_factor must be finite and greater than 0, got -1"),
     ],
 )
 def test_bad_sizes(arguments: tuple, error: type[Exception], message: str) -> None:

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -38,19 +39,25 @@ def test_seed_gives_the_weight_first() -> None:
     assert torch.equal(layer.weight, weight)
 
 
+def test_sizes_may_be_numpy_integers() -> None:
+    layer = rnam.Linear(*np.array([3, 4, 5]))
+    assert layer.weight.shape == (3, 4, 5)
+    assert type(layer.in_dim) is int
+
+
 def test_is_torch_linear_per_term() -> None:
     layer = rnam.Linear(3, 4, 5, dtype=torch.float64)
     for middle in ((7,), (2, 7), (2, 3, 7)):
         x = torch.randn(3, *middle, 4, dtype=torch.float64)
         expected = [nn.functional.linear(x[f], layer.weight[f].T, layer.bias[f, 0]) for f in range(3)]
-        torch.testing.assert_close(layer(x), torch.stack(expected))
+        bounds.assert_same(layer(x), torch.stack(expected))
 
 
 def test_without_bias() -> None:
     layer = rnam.Linear(3, 4, 5, bias=False)
     assert layer.bias is None
     assert list(layer.state_dict()) == ["weight"]
-    torch.testing.assert_close(layer(torch.ones(3, 2, 4)), layer.weight.sum(1, keepdim=True).expand(3, 2, 5))
+    bounds.assert_same(layer(torch.ones(3, 2, 4)), layer.weight.sum(1, keepdim=True).expand(3, 2, 5))
 
 
 def test_state_and_copies() -> None:
@@ -67,7 +74,10 @@ def test_a_module_of_the_original_runs() -> None:
     original = Linear.__new__(Linear)
     nn.Module.__init__(original)
     original.in_dim, original.out_dim = 4, 5
-    original.weight, original.bias = nn.Parameter(torch.randn(3, 4, 5)), nn.Parameter(torch.randn(3, 1, 5))
+    original.weight, original.bias = nn.Parameter(torch.randn(3, 4, 5)), None
+    without = pickle.loads(pickle.dumps(original))
+    assert without(torch.randn(3, 2, 4)).shape == (3, 2, 5)
+    original.bias = nn.Parameter(torch.randn(3, 1, 5))
     loaded = pickle.loads(pickle.dumps(original))
     assert type(loaded).__module__ == "rnam.linear"
     assert loaded(torch.randn(3, 2, 4)).shape == (3, 2, 5)
@@ -121,6 +131,12 @@ def test_autocast(dtype: torch.dtype) -> None:
         ((3, 4, 0), ValueError, "out_dim must be at least 1, got 0"),
         ((3, 4.0, 5), TypeError, "in_dim must be an int, got float"),
         ((True, 4, 5), TypeError, "terms must be an int, got bool"),
+        ((3, 4, 5, "no"), TypeError, "bias must be True or False, got str"),
+        (
+            (3, 4, 5, True, None, torch.int64),
+            TypeError,
+            "dtype must be None or one of float32, .*, got int64",
+        ),
     ],
 )
 def test_bad_sizes(arguments: tuple, error: type[Exception], message: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import rnam
+from tests.support import bounds
 
 
 def _model(**options: object) -> rnam.RNAM:
@@ -25,8 +26,7 @@ def test_contributions_sum_to_the_prediction() -> None:
     every = model(x, return_sequence=True)
     assert (every.prediction.shape, every.contributions.shape) == ((4, 9, 2), (3, 4, 9, 2))
     assert torch.equal(every.prediction, every.contributions.sum(0) + model.gam.bias)
-    # one product of 6 numbers against the same within a batch of 9: a few units of float32
-    torch.testing.assert_close(every.contributions[:, :, -1], out.contributions, rtol=1e-5, atol=1e-6)
+    bounds.assert_same(every.contributions[:, :, -1], out.contributions)
 
 
 def test_a_step_sees_no_later_one() -> None:
@@ -34,8 +34,8 @@ def test_a_step_sees_no_later_one() -> None:
     every = model(x, return_sequence=True)
     for t in (1, 16, 17, 33):
         part = model(x[:, :, :t])
-        torch.testing.assert_close(every.prediction[:, t - 1], part.prediction)
-        torch.testing.assert_close(every.contributions[:, :, t - 1], part.contributions)
+        bounds.assert_same(every.prediction[:, t - 1], part.prediction)
+        bounds.assert_same(every.contributions[:, :, t - 1], part.contributions)
 
 
 def test_a_contribution_depends_on_its_own_term() -> None:
@@ -70,7 +70,7 @@ def test_is_the_sum_of_networks_written_out() -> None:
             y = nn.functional.layer_norm(y, (6,), state[f"{ff}.0.weight"], state[f"{ff}.0.bias"])
             h = h + linear(linear(y, f"{ff}.1").relu(), f"{ff}.3")
         total = total + linear(linear(h[:, -1], "proj.0").relu(), "proj.2")
-    torch.testing.assert_close(model(x).prediction, total)
+    bounds.assert_same(model(x).prediction, total)
 
 
 def test_state_dict() -> None:
@@ -91,7 +91,14 @@ def test_copies_reset_and_meta() -> None:
     for same in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(same(x).prediction, model(x).prediction)
     empty = rnam.RNAM(3, 6, 2, 2, device="meta")
-    assert empty(torch.empty(3, 4, 9, 1, device="meta"), return_sequence=True).contributions.is_meta
+    shape = (3, 4, 9)
+    x_meta, mask = (
+        torch.empty(s, device="meta", dtype=t) for s, t in (((*shape, 1), None), (shape, torch.bool))
+    )
+    lengths = torch.empty(4, device="meta", dtype=torch.int64)
+    # a meta tensor has no values, so what runs on it looks at none: it waits for no device
+    for flag in (False, True):
+        assert empty(x_meta, mask, lengths=lengths, return_sequence=flag).contributions.is_meta
     torch.manual_seed(0)
     made = empty.to_empty(device="cpu")
     made.reset_parameters()
@@ -99,12 +106,13 @@ def test_copies_reset_and_meta() -> None:
 
 
 def test_contributions_keep_their_graph() -> None:
-    model = _model()
-    _, contributions = model(torch.randn(3, 4, 9, 1))
-    contributions[1].sum().backward()
-    grad = model.emb.weight.grad
-    assert (grad[[0, 2]] == 0).all()
-    assert (grad[1] != 0).any()
+    for return_sequence in (False, True):
+        model = _model()
+        _, contributions = model(torch.randn(3, 4, 9, 1), return_sequence=return_sequence)
+        contributions[1].sum().backward()
+        grad = model.emb.weight.grad
+        assert (grad[[0, 2]] == 0).all()
+        assert (grad[1] != 0).any()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -116,9 +124,10 @@ def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
     with torch.autocast("cpu", dtype=dtype):
         cast = model(x, mask).prediction
     half = model.to(dtype)(x.to(dtype), mask).prediction
-    # a smoke bound: some thirty roundings of unit 2^-9 or 2^-11, on values of size 1
+    # 2 blocks of 4 roundings to the half and the 6 around them, each of half an eps of numbers of size 2
+    assert x.abs().max() < 4
     for got in (cast, half):
-        assert (got.double() - exact).abs().max() <= 30 * torch.finfo(dtype).eps
+        assert (got.double() - exact).abs().max() <= 14 * 2 * torch.finfo(dtype).eps / 2
     half.float().sum().backward()
     assert model.emb.weight.grad.dtype == dtype
 
@@ -137,6 +146,14 @@ def test_empty(batch: int, seq: int, masked: bool, return_sequence: bool) -> Non
     assert torch.equal(prediction, model.gam.bias.expand_as(prediction))
 
 
+def test_compiles_without_graph_breaks() -> None:
+    model, x, mask = _model(), torch.randn(3, 4, 20, 1), torch.rand(3, 4, 20) > 0.5
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for flag in (False, True):
+        got = compiled(x, mask, return_sequence=flag)
+        bounds.assert_same(got, model(x, mask, return_sequence=flag))
+
+
 def test_learns_an_average() -> None:
     """A hundred steps on the mean of one of two series; the other series gets no part in it."""
     torch.manual_seed(0)
@@ -149,6 +166,7 @@ def test_learns_an_average() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    # a line through one feature would leave all of it; 0.013 and 0.008 were measured
     assert loss < 0.1 * target.var()
     spread = model(x).contributions.std(1).flatten()
     assert spread[1] < 0.1 * spread[0]
@@ -165,7 +183,26 @@ def test_learns_an_average() -> None:
         ({"x": torch.zeros(2, 4, 9, 1)}, ValueError, "input must have 3 terms and in_dim 1"),
         ({"x": torch.zeros(3, 4, 9, 2)}, ValueError, "input must have 3 terms and in_dim 1"),
         ({"x": torch.zeros(3, 4, 9, 1, dtype=torch.int64)}, TypeError, "input must be a float32.*got int64"),
-        ({"x": torch.zeros(3, 4, 9, 1).double()}, TypeError, "weight must be float64.*got float32"),
+        (
+            {"x": torch.zeros(3, 4, 9, 1).double()},
+            TypeError,
+            "input must be float32 to go with the model, got f",
+        ),
+        (
+            {"x": torch.zeros(3, 4, 9, 1, device="meta")},
+            ValueError,
+            "input must be on cpu as the model is, got meta",
+        ),
+        (
+            {"mask": torch.ones(4, 9).bool().to("meta")},
+            ValueError,
+            "mask must be on cpu as input is, got meta",
+        ),
+        (
+            {"lengths": torch.ones(4).long().to("meta")},
+            ValueError,
+            "lengths must be on cpu as input is, got meta",
+        ),
         ({"mask": torch.ones(4, 9)}, TypeError, "mask must be a bool tensor, got float32"),
         (
             {"mask": torch.ones(5, 9).bool()},

@@ -1,10 +1,13 @@
-"""The float64 step recurrences that every test compares with. Written apart from the package, one step at
-a time, in the most literal form; differentiable where a test needs gradients."""
+"""The float64 step recurrences that every test compares with.
+
+Written apart from the package, one step at a time, in the most literal form; differentiable where a test
+needs gradients.
+"""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def min_gru(
@@ -13,23 +16,41 @@ def min_gru(
     h0: Tensor | None = None,
     mask: Tensor | None = None,
     reset: Tensor | None = None,
+    *,
+    dtype: torch.dtype = torch.float64,
+    space: str = "linear",
 ) -> tuple[Tensor, Tensor]:
-    """x (terms, batch, seq, dim), weight (terms, dim, 2 * hidden) -> h, h_last, in float64."""
+    """x (terms, batch, seq, dim), weight (terms, dim, 2 * hidden) -> h, h_last, step by step in `dtype`.
+
+    In float64 this is what is right. In another dtype, and with the state kept as log h ("log"), it is what
+    a plain program of that precision gets, which the bounds are made of.
+    """
     terms, batch, seq, _ = x.shape
     hidden = weight.shape[2] // 2
     observed = _full(mask, (terms, batch, seq), True)
     forgets = _full(reset, (terms, batch, seq), False)
-    x = torch.where(observed[..., None], x.double(), 0.0)
-    uk = torch.einsum("fbtd,fdh->fbth", x, weight.double())
+    x = torch.where(observed[..., None], x.to(dtype), 0.0)
+    uk = torch.einsum("fbtd,fdh->fbth", x, weight.to(dtype))
     u, k = uk[..., :hidden], uk[..., hidden:]
-    z, v = torch.sigmoid(k), torch.where(u >= 0, u + 0.5, torch.sigmoid(u))
-    h = torch.zeros(terms, batch, hidden, dtype=torch.float64) if h0 is None else h0.double()[:, :, 0]
+    if space == "linear":
+        a, b = torch.sigmoid(-k), torch.sigmoid(k) * torch.where(u >= 0, u + 0.5, torch.sigmoid(u))
+        empty = 0.0
+    else:
+        g = torch.where(u >= 0, torch.log(u.clamp(min=0) + 0.5), nn.functional.logsigmoid(u))
+        a, b = nn.functional.logsigmoid(-k), nn.functional.logsigmoid(k) + g
+        empty = -torch.inf
+    h = x.new_zeros(terms, batch, hidden) if h0 is None else h0.to(dtype)[:, :, 0]
+    h = h if space == "linear" else h.log()
     states = [h]
     for t in range(seq):
-        h = torch.where(forgets[:, :, t, None], 0.0, h)
-        h = torch.where(observed[:, :, t, None], torch.sigmoid(-k[:, :, t]) * h + z[:, :, t] * v[:, :, t], h)
+        h = torch.where(forgets[:, :, t, None], empty, h)
+        moved = (
+            a[:, :, t] * h + b[:, :, t] if space == "linear" else torch.logaddexp(a[:, :, t] + h, b[:, :, t])
+        )
+        h = torch.where(observed[:, :, t, None], moved, h)
         states.append(h)
     every = torch.stack(states, dim=2)
+    every = every if space == "linear" else every.exp()
     return every[:, :, 1:], every[:, :, -1:]
 
 
