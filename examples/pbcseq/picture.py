@@ -1,0 +1,174 @@
+"""One patient, visit by visit: the risk, and which lab moved it."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from examples.pbcseq.data import HORIZON, TERMS, YEAR, Cohort, Floats, Term
+from examples.pbcseq.evaluation import OutOfFold
+
+COLORS = "PuOr_r"  # violet lowers, orange raises; told apart with every common colour blindness
+GREY, EDGE = "#555555", "#d0d0d0"  # text; the edge of tiles and lines, or those near 0 would vanish
+LEAST_VISITS, LEAST_GAP = 7, 120  # days
+FIGURE = 13, 9.5  # inches
+
+
+def choose(people: Cohort, result: OutOfFold) -> int:
+    """Of the people with at least 7 visits, all at least 120 days apart (so that they can be told apart in
+    the picture), the one whose risk rose most from the first visit to the last; of all, if there is none.
+    """
+    gap = np.diff(people.day, axis=1)
+    clear = (people.length >= LEAST_VISITS) & ~(gap < LEAST_GAP).any(1)
+    last = np.take_along_axis(result.probability, people.length[:, None] - 1, axis=1)[:, 0]
+    rise = last - result.probability[:, 0]
+    return int(np.where(clear if clear.any() else True, rise, -np.inf).argmax())
+
+
+def draw(people: Cohort, result: OutOfFold, person: int) -> Figure:
+    """The picture of one person (an index), at 150 dpi."""
+    visits = people.length[person]
+    day = people.day[person, :visits]
+    contributions = result.contributions[:, person, :visits]
+    order = _order(contributions)
+    largest = max(float(np.abs(contributions).max()), 1e-6)
+    color = ScalarMappable(Normalize(-largest, largest), COLORS)
+
+    figure = Figure(figsize=FIGURE, dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        2, 2, height_ratios=(1, 3.1), width_ratios=(60, 1), hspace=0.06, wspace=0.03,
+        left=0.2, right=0.92, top=0.89, bottom=0.1,
+    )  # fmt: skip
+    risk, rows = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
+    end = people.futime[person] / YEAR
+    right = max(end, day[-1] / YEAR) + 0.25
+    for axes in (risk, rows):
+        axes.set_xlim(-0.3, right)
+        axes.spines[["top", "right"]].set_visible(False)
+    _draw_risk(risk, day / YEAR, end, result.probability[person, :visits], result.baseline[person])
+    _draw_end(risk, rows, end, bool(people.event[person]))
+    _draw_rows(rows, order, day / YEAR, end, people.values[:, person, :visits], contributions, color)
+
+    bar = figure.colorbar(color, cax=figure.add_subplot(grid[1, 1]))
+    bar.set_label("contribution to the log-odds,\nfrom the average visit's", fontsize=11)
+    bar.outline.set_visible(False)
+    figure.text(
+        0.02, 0.955, f"Patient {people.id[person]}: {_portrait(people.values[:, person, 0])}",
+        fontsize=16, fontweight="bold",
+    )  # fmt: skip
+    figure.text(
+        0.02, 0.922,
+        f"Risk of death or transplant within two years ({HORIZON} days), at each visit from that visit and "
+        "earlier ones, by models trained on other people",
+        fontsize=11.5, color=GREY,
+    )  # fmt: skip
+    figure.text(
+        0.02, 0.02,
+        "Numbers: measured values, coloured by the term's contribution at that visit. Where there is no "
+        "number, nothing was measured; the line carries the last contribution on.",
+        fontsize=10, color=GREY,
+    )  # fmt: skip
+    return figure
+
+
+def _order(contributions: Floats) -> list[int]:
+    """Labs and signs first, each group by how far its contribution moved or, if static, lies from 0."""
+    moved = np.ptp(contributions, axis=1)
+    size = np.abs(contributions).max(axis=1)
+    key = [(term.static, -size[i] if term.static else -moved[i]) for i, term in enumerate(TERMS)]
+    return sorted(range(len(TERMS)), key=key.__getitem__)
+
+
+def _draw_risk(axes: Axes, year: Floats, end: float, probability: Floats, baseline: float) -> None:
+    axes.axhline(baseline, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
+    axes.annotate(
+        "the average visit", (end, baseline), xytext=(-6, 3), textcoords="offset points", ha="right",
+        fontsize=9.5, color=GREY,
+    )  # fmt: skip
+    axes.plot(year, probability, "o-", color="black", linewidth=1.8, markersize=6)
+    for visit, (x, y) in enumerate(zip(year, probability, strict=True)):
+        last = visit == len(year) - 1 > 0  # to the left, clear of the line at the end
+        axes.annotate(
+            f"{100 * y:.0f}%", (x, y), xytext=(-7, 5) if last else (0, 8), textcoords="offset points",
+            ha="right" if last else "center", fontsize=10,
+        )  # fmt: skip
+    axes.set_ylim(0, 1.18)
+    axes.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"], fontsize=10.5)
+    axes.set_ylabel("risk", fontsize=12)
+    axes.tick_params(axis="x", labelbottom=False)
+
+
+def _draw_end(risk: Axes, rows: Axes, end: float, event: bool) -> None:
+    for axes in (risk, rows):
+        axes.axvline(end, color="black", linewidth=1.2, linestyle="-" if event else "--", zorder=0)
+    risk.annotate(
+        "death or transplant" if event else "end of observation", (end, 1), xytext=(0, 4), ha="right",
+        xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=10.5,
+    )  # fmt: skip
+
+
+def _draw_rows(
+    axes: Axes,
+    order: list[int],
+    year: Floats,
+    end: float,
+    values: Floats,
+    contributions: Floats,
+    color: ScalarMappable,
+) -> None:
+    """A row per term: a tile with the value at each visit where it was measured, a line in between."""
+    gaps = np.diff(year)
+    width = min(0.42, 0.92 * float(gaps.min())) if len(gaps) else 0.42
+    inches = width / np.ptp(axes.get_xlim()) * axes.get_position().width * FIGURE[0]
+    font = min(9.5, max(6.5, 24 * inches))  # points; four digits are 1/28 inch wide for each
+    until = np.append(year[1:], max(end, year[-1]))
+    for row, index in enumerate(order):
+        shade = color.to_rgba(contributions[index])
+        measured = np.flatnonzero(np.isfinite(values[index]))
+        for visit in range(int(measured[0]) if len(measured) else len(year), len(year)):
+            stretch = [year[visit], until[visit]], [row, row]
+            axes.plot(*stretch, color=EDGE, linewidth=5, solid_capstyle="butt", zorder=1)
+            axes.plot(*stretch, color=shade[visit], linewidth=4, solid_capstyle="butt", zorder=1)
+        for visit in measured.tolist():
+            axes.add_patch(
+                Rectangle((year[visit] - width / 2, row - 0.4), width, 0.8, facecolor=shade[visit],
+                          edgecolor=EDGE, linewidth=0.6, zorder=2)
+            )  # fmt: skip
+            axes.text(year[visit], row, _number(TERMS[index], values[index, visit]), ha="center", va="center",
+                      fontsize=font, color=_ink(shade[visit]), zorder=3)  # fmt: skip
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    labels = [f"{TERMS[index].name}  ({TERMS[index].unit})" for index in order]
+    axes.set_yticks(range(len(order)), labels, fontsize=10.5)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=10.5)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("years since entry into the trial", fontsize=12)
+
+
+def _number(term: Term, value: float) -> str:
+    if term.column == "edema" and value == 0.5:
+        return "½"
+    if term.column == "albumin":
+        return f"{value:.2f}"
+    return f"{value:.1f}" if term.column in ("bili", "protime") else f"{value:.0f}"
+
+
+def _ink(shade: NDArray[np.float64]) -> str:
+    """Black or white, whichever is read better on the colour."""
+    return "white" if shade[:3] @ np.array([0.299, 0.587, 0.114]) < 0.5 else "black"
+
+
+def _portrait(first: Floats) -> str:
+    """The person's static facts in words."""
+    fact = {term.column: value for term, value in zip(TERMS, first, strict=True)}
+    return (
+        f"{'woman' if fact['sex'] else 'man'}, {fact['age']:.0f} at entry, "
+        f"{'D-penicillamine' if fact['trt'] else 'placebo'}"
+    )

@@ -1,0 +1,1 @@
+"""The examples in a short form."""

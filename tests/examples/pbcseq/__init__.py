@@ -1,0 +1,1 @@
+"""The demo on clinic visits, in a short form."""

@@ -1,0 +1,134 @@
+"""A checkpoint that is damaged, foreign or of another run is refused."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from examples.pbcseq import checkpoint, demo, training
+from tests.examples.pbcseq.support import SHORT
+
+
+def refused(path: Path, arguments: list[str], capsys) -> str:
+    """The message of a run that must refuse the checkpoint in `path` and leave it as it is."""
+    before = path.read_bytes()
+    capsys.readouterr()
+    assert demo.main([*arguments, "--out", str(path.parent)]) == 1
+    assert path.read_bytes() == before
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {path} ")
+    assert "Delete it to start over" in message
+    assert "Traceback" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--seed", "3", "seed 0, now 3"),
+        ("--folds", "3", "folds 2, now 3"),
+        ("--epochs", "4", "epochs 2, now 4"),
+    ],
+)
+def test_a_checkpoint_of_other_options_is_refused(finished, capsys, option, value, words):
+    message = refused(finished / "checkpoint.pt", [*SHORT, option, value], capsys)
+    assert "was made with other settings" in message
+    assert words in message
+
+
+def test_a_checkpoint_of_other_data_or_versions_is_refused(finished, tmp_path, capsys):
+    content = torch.load(finished / "checkpoint.pt", weights_only=True)
+    content["settings"] |= {"data": "0", "torch": "1.0"}
+    torch.save(content, tmp_path / "checkpoint.pt")
+    message = refused(tmp_path / "checkpoint.pt", SHORT, capsys)
+    assert "data '0', now" in message
+    assert "torch '1.0', now" in message
+
+
+def test_a_damaged_checkpoint_is_refused(finished, tmp_path, capsys):
+    whole, path = (finished / "checkpoint.pt").read_bytes(), tmp_path / "checkpoint.pt"
+    for damaged in (b"", whole[:-1], whole[: len(whole) // 2], whole[len(whole) // 2 :]):
+        path.write_bytes(damaged)
+        assert "is damaged" in refused(path, SHORT, capsys)
+    with zipfile.ZipFile(finished / "checkpoint.pt") as archive:
+        weights = archive.read(max(archive.infolist(), key=lambda record: record.file_size))
+    inside = whole.index(weights) + len(weights) // 2
+    path.write_bytes(whole[:inside] + bytes([whole[inside] ^ 1]) + whole[inside + 1 :])
+    assert torch.load(path, weights_only=True), "torch reads it"
+    assert "is damaged" in refused(path, SHORT, capsys)
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(finished, tmp_path):
+    whole, path = (finished / "checkpoint.pt").read_bytes(), tmp_path / "checkpoint.pt"
+    settings = training.Settings(folds=2, epochs=2)
+    about = torch.load(finished / "checkpoint.pt", weights_only=True)["settings"]
+    good = checkpoint.load(finished / "checkpoint.pt", about, settings).finished
+    found = 0
+    for position in np.random.default_rng(0).integers(0, len(whole), 60):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 16]) + whole[position + 1 :])
+        try:
+            states = checkpoint.load(path, about, settings).finished
+        except checkpoint.CheckpointError:
+            found += 1
+            continue
+        for one, other in zip(states, good, strict=True):
+            assert all(torch.equal(one[name], other[name]) for name in other)
+    assert found > 30
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"format": "another program's"}, {"model": torch.zeros(2)}, torch.zeros(3)]
+)
+def test_a_foreign_checkpoint_is_refused(people, tmp_path, capsys, content):
+    torch.save(content, tmp_path / "checkpoint.pt")
+    assert "is not a checkpoint of this demo" in refused(tmp_path / "checkpoint.pt", SHORT, capsys)
+
+
+class Creates:
+    """Unpickled without weights_only=True, it creates the file `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_that_runs_code_is_refused_unrun(people, tmp_path, capsys):
+    torch.save(
+        {"format": checkpoint.FORMAT, "settings": Creates(tmp_path / "created")}, tmp_path / "checkpoint.pt"
+    )
+    assert "is not a checkpoint of this demo" in refused(tmp_path / "checkpoint.pt", SHORT, capsys)
+    assert not (tmp_path / "created").exists()
+
+
+def test_a_text_file_or_another_zip_file_is_refused(people, tmp_path, capsys):
+    path = tmp_path / "checkpoint.pt"
+    path.write_text("not a checkpoint")
+    assert "is damaged, or is not a checkpoint" in refused(path, SHORT, capsys)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme", "hello")
+    assert "is not a checkpoint of this demo" in refused(path, SHORT, capsys)
+
+
+@pytest.mark.parametrize("change", ["shape", "name", "count", "running", "epoch"])
+def test_a_checkpoint_with_other_models_is_refused(finished, tmp_path, capsys, change):
+    content = torch.load(finished / "checkpoint.pt", weights_only=True)
+    state = content["finished"][0]
+    if change == "shape":
+        state["gam.bias"] = torch.zeros(2)
+    elif change == "name":
+        state["other"] = state.pop("gam.bias")
+    elif change == "count":
+        content["finished"].append(state)
+    elif change == "running":
+        content["running"] = {"epoch": 1}
+    else:
+        content["finished"].pop()
+        content["running"] = {"epoch": 2, "model": state, "optimizer": {}}
+    torch.save(content, tmp_path / "checkpoint.pt")
+    assert "does not hold this demo's models" in refused(tmp_path / "checkpoint.pt", SHORT, capsys)
