@@ -2,4 +2,8 @@
 
 from setuptools import setup
 
-setup(packages=["rnam"], package_dir={"rnam": "rnam"}, package_data={"rnam": ["py.typed"]})
+setup(
+    packages=["rnam", "rnam.kernels"],
+    package_dir={"rnam": "rnam", "rnam.kernels": "kernels"},
+    package_data={"rnam": ["py.typed"]},
+)

@@ -67,9 +67,7 @@ def _rows(name: str, shape: tuple[int, ...], repeats: int) -> list[dict[str, Any
     torch.manual_seed(0)
     x, weight = torch.randn(shape), torch.randn(shape[0], shape[3], 2 * shape[3]) / shape[3] ** 0.5
     grad = torch.randn(shape)
-    exact = _results(
-        lambda x, w: reference.min_gru(x, w, None, None, None, "linear")[0], x, weight, grad, True
-    )
+    exact = _results(lambda x, w: reference.min_gru(x, w, None, None, None, "linear")[0], x, weight, grad, True)
     rows = []
     for step in ("forward", "training"):
         for provider, function in PROVIDERS.items():

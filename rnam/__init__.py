@@ -9,9 +9,10 @@ The layers are in `rnam.linear` and `rnam.gru`, the model in `rnam.model`, the f
 """
 
 from rnam import functional
+from rnam._dispatch import get_backend, set_backend
 from rnam._version import __version__
 from rnam.gru import minGRU
 from rnam.linear import Linear
 from rnam.model import RNAM
 
-__all__ = ["RNAM", "Linear", "__version__", "functional", "minGRU"]
+__all__ = ["RNAM", "Linear", "__version__", "functional", "get_backend", "minGRU", "set_backend"]

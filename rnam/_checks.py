@@ -105,9 +105,7 @@ def shape(name: str, value: Tensor, layout: str, expected: Sequence[int]) -> Non
         raise ValueError(f"{name} must have shape ({layout}) = {_shape(expected)}, got {_shape(value.shape)}")
 
 
-def state(
-    name: str, value: object, layout: str, expected: Sequence[int], like_name: str, like: Tensor
-) -> None:
+def state(name: str, value: object, layout: str, expected: Sequence[int], like_name: str, like: Tensor) -> None:
     """`value` is a state that goes with the sequence `like`: of its dtype or float32."""
     floating(name, value)
     assert isinstance(value, Tensor)
@@ -120,9 +118,7 @@ def broadcastable(name: str, value: Tensor, layout: str, expected: Sequence[int]
     """`value` can be expanded to `expected` by the rules of broadcasting."""
     pairs = zip(reversed(value.shape), reversed(tuple(expected)), strict=False)
     if value.dim() > len(expected) or any(own not in (1, full) for own, full in pairs):
-        raise ValueError(
-            f"{name} must be broadcastable to ({layout}) = {_shape(expected)}, got {_shape(value.shape)}"
-        )
+        raise ValueError(f"{name} must be broadcastable to ({layout}) = {_shape(expected)}, got {_shape(value.shape)}")
 
 
 def _shape(value: Sequence[int]) -> str:

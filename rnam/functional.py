@@ -12,12 +12,12 @@ cast as torch.nn.functional.linear casts it, and a float32 weight is rounded to 
 from __future__ import annotations
 
 import contextlib
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from rnam import _checks, reference
+from rnam import _checks, _dispatch, _ops, reference
 
 __all__ = ["grouped_linear", "linear_scan", "log_scan", "min_gru"]
 
@@ -63,7 +63,7 @@ def grouped_linear(
     if bias is not None:
         _check_parameter_dtype("bias", bias, input)
     with _without_autocast(input):
-        return reference.grouped_linear(input, weight, bias, activation)
+        return _implementation(input).grouped_linear(input, weight, bias, activation)
 
 
 def min_gru(
@@ -134,7 +134,7 @@ def min_gru(
     input = _autocast(input)
     _check_parameter_dtype("weight", weight, input)
     with _without_autocast(input):
-        return reference.min_gru(input, weight, h0, mask, reset, space)
+        return _implementation(input).min_gru(input, weight, h0, mask, reset, space)
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Tensor:
@@ -161,7 +161,7 @@ def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Ten
     """
     _check_scan({"coeffs": coeffs, "values": values}, "h0", h0)
     with _without_autocast(values):
-        return reference.linear_scan(coeffs, values, h0)
+        return _implementation(values).linear_scan(coeffs, values, h0)
 
 
 def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None = None) -> Tensor:
@@ -193,7 +193,26 @@ def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None = Non
     """
     _check_scan({"log_coeffs": log_coeffs, "log_values": log_values}, "log_h0", log_h0)
     with _without_autocast(log_values):
-        return reference.log_scan(log_coeffs, log_values, log_h0)
+        return _implementation(log_values).log_scan(log_coeffs, log_values, log_h0)
+
+
+class _Implementation(Protocol):
+    """What `reference` and `_ops` have in common; their arguments are checked here."""
+
+    def grouped_linear(self, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor: ...
+
+    def min_gru(
+        self, input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, space: str
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def linear_scan(self, coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor: ...
+
+    def log_scan(self, log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None) -> Tensor: ...
+
+
+def _implementation(x: Tensor) -> _Implementation:
+    """The module whose functions do the work; an empty tensor needs none and stays in plain PyTorch."""
+    return _ops if _dispatch.uses_kernels(x.device, x.dtype) and x.numel() else reference
 
 
 def _check_weight(weight: Tensor, input: Tensor, layout: str) -> None:
@@ -232,8 +251,8 @@ def _check_scan(pair: dict[str, Tensor], start_name: str, start: Tensor | None) 
 
 def autocast_enabled(x: Tensor) -> bool:
     """Whether torch.autocast is on for the device of `x`."""
-    kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    # a meta tensor has no autocast to ask about; torch.amp.is_autocast_available can't be compiled in torch 2.11
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
 
 
 def _autocast(input: Tensor) -> Tensor:

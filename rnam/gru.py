@@ -50,8 +50,7 @@ class minGRU(nn.Module):
         hidden = int(dim * _checks.positive_number("expansion_factor", expansion_factor))
         if hidden < 1:
             raise ValueError(
-                "expansion_factor must give a state of at least 1, "
-                f"got int({dim} * {expansion_factor}) = {hidden}"
+                f"expansion_factor must give a state of at least 1, got int({dim} * {expansion_factor}) = {hidden}"
             )
         super().__init__()
         self.to_hidden_and_gate = Linear(terms, dim, 2 * hidden, bias=False, device=device, dtype=dtype)

@@ -70,9 +70,7 @@ class RNAM(nn.Module):
         _checks.parameter_dtype("dtype", dtype)
         super().__init__()
         self.emb = Linear(terms, in_dim, hidden_dim, device=device, dtype=dtype)
-        self.blocks = nn.ModuleList(
-            _Block(terms, hidden_dim, device=device, dtype=dtype) for _ in range(blocks)
-        )
+        self.blocks = nn.ModuleList(_Block(terms, hidden_dim, device=device, dtype=dtype) for _ in range(blocks))
         self.proj = nn.Sequential(
             Linear(terms, hidden_dim, hidden_dim, device=device, dtype=dtype),
             nn.ReLU(),

@@ -45,8 +45,7 @@ def min_gru(
     x = input if mask is None else torch.where(mask[..., None], input, 0)
     u, k = _project(_widen(x), weight.to(input.dtype), None).chunk(2, dim=-1)
     h0 = u.new_zeros(*u.shape[:2], 1, u.shape[-1]) if h0 is None else h0.to(u.dtype)
-    if reset is not None and x.shape[2]:  # forgotten by selection: 0 * inf and log(-1) * 0 would be NaN
-        h0 = torch.where(reset.expand(x.shape[:3])[:, :, :1, None], 0, h0)
+    h0 = forget(h0, reset, x)
 
     # a = sigmoid(-k), not 1 - z: the difference cancels as z -> 1 (7.8e-6 against 3.4e-7 relative).
     coeffs = _edit(torch.sigmoid(-k), mask, reset, one=1.0, zero=0.0)
@@ -64,6 +63,13 @@ def min_gru(
         h = _held(h, h0, mask if reset is None else mask | reset)
     h_last = h[:, :, -1:] if x.shape[2] else h0
     return h.to(input.dtype), h_last.clone()
+
+
+def forget(h0: Tensor, reset: Tensor | None, x: Tensor) -> Tensor:
+    """h0, or 0 in rows of x whose first step is a reset: by selection, since 0 * inf would be NaN."""
+    if reset is None or x.shape[2] == 0:
+        return h0
+    return torch.where(reset.expand(x.shape[:3])[:, :, :1, None], 0, h0)
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor:

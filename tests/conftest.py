@@ -1,8 +1,19 @@
-"""Settings of the whole run."""
+"""Settings of the whole run, and the two processes that it takes.
+
+Triton reads TRITON_INTERPRET once, when it is imported, and compiles nothing in such a process. So tests
+marked `interpreter` run where it is 1, those marked `compiled` where it isn't, and `make test` runs both.
+In the interpreter's process the tests of the layers and the model run on the kernels in float32 and
+float16: there "auto" treats the CPU as it treats a GPU. (bfloat16 stays on the reference, because the
+interpreter truncates to it where a GPU rounds; tests/kernels has bounds for that.)
+"""
+
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 import torch
+
+from rnam import _dispatch
 
 # the same examples every time, without a deadline
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=50)
@@ -16,3 +27,36 @@ torch.set_num_threads(1)
 def _seed() -> None:
     """A failure comes back: what a test draws does not depend on the tests before it."""
     torch.manual_seed(0)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _dispatch.interpreted():
+        # numpy, which runs the kernels here, warns of what they handle: -inf - -inf and log2(0) in lanes that
+        # a `where` then leaves out, and exponentials that overflow to the infinity that is meant
+        for what in ("invalid value encountered", "divide by zero encountered", "overflow encountered"):
+            config.addinivalue_line("filterwarnings", f"ignore:{what}:RuntimeWarning")
+        # triton 3.6 takes the int of an array of one element (and so needs numpy before 2.4, where that ends)
+        config.addinivalue_line("filterwarnings", "ignore:Conversion of an array with ndim:DeprecationWarning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker, wanted in (("interpreter", True), ("compiled", False)):
+            if item.get_closest_marker(marker) and wanted != _dispatch.interpreted():
+                how = "1" if wanted else "unset"
+                item.add_marker(pytest.mark.skip(reason=f"{marker} tests need TRITON_INTERPRET={how}"))
+
+
+@pytest.fixture(autouse=_dispatch.interpreted())
+def kernels_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    from tests.support.interpreter import vectorised_scans
+
+    decide = _dispatch.uses_kernels
+
+    def uses_kernels(device: torch.device, dtype: torch.dtype) -> bool:
+        return decide(device, dtype) and (dtype != torch.bfloat16 or _dispatch.get_backend() == "triton")
+
+    monkeypatch.setattr(_dispatch, "_takes_kernels", lambda device: device.type in ("cpu", "cuda"))
+    monkeypatch.setattr(_dispatch, "uses_kernels", uses_kernels)
+    with vectorised_scans():
+        yield

@@ -18,11 +18,9 @@ def test_the_published_form_is_the_same_function() -> None:
     torch.testing.assert_close(published.min_gru(x, w), oracle.min_gru(x, w)[0], rtol=1e-8, atol=0)
 
 
-def test_quick_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_quick_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(benchmarks.PROVIDERS, "broken", lambda x, w: 0 * published.min_gru(x, w))
-    tripled = lambda x, w: 3 * (h := published.min_gru(x, w)) - 2 * h.detach()  # noqa: E731
+    tripled = lambda x, w: 3 * (h := published.min_gru(x, w)) - 2 * h.detach()
     monkeypatch.setitem(benchmarks.PROVIDERS, "wrong gradient", tripled)
     monkeypatch.setitem(benchmarks.QUICK, "p12", (2, 3, 20, 4))
     out = tmp_path / "rows.json"
@@ -31,9 +29,7 @@ def test_quick_run(
     benchmarks.main()
     rows = json.loads(out.read_text())["rows"]
     assert [(r["pass"], r["provider"]) for r in rows] == [
-        (step, name)
-        for step in ("forward", "training")
-        for name in ("rnam", "published", "broken", "wrong gradient")
+        (step, name) for step in ("forward", "training") for name in ("rnam", "published", "broken", "wrong gradient")
     ]
     for row in rows:
         wrong = row["provider"] == "broken" or (row["provider"], row["pass"]) == (

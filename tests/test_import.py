@@ -19,9 +19,7 @@ assert not torch.cuda.is_initialized()
 
 def test_import_adds_nothing_to_torch() -> None:
     """So it takes no longer than importing torch, but for the package's own files."""
-    out = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, check=True
-    )
+    out = subprocess.run([sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["rnam"]
 
 
@@ -30,12 +28,20 @@ def test_is_typed_and_has_its_version() -> None:
     assert metadata.version("rnam") == rnam.__version__
 
 
-def test_requirements_are_torch_and_numpy() -> None:
+def test_requirements_are_torch_numpy_and_triton() -> None:
     required = [r for r in metadata.requires("rnam") or [] if "extra ==" not in r]
-    assert sorted(r.split(">")[0] for r in required) == ["numpy", "torch"]
+    assert sorted(r.split(">")[0] for r in required) == ["numpy", "torch", "triton"]
 
 
 def test_public_names() -> None:
-    assert set(rnam.__all__) == {"RNAM", "Linear", "minGRU", "functional", "__version__"}
+    assert set(rnam.__all__) == {
+        "RNAM",
+        "Linear",
+        "minGRU",
+        "functional",
+        "__version__",
+        "set_backend",
+        "get_backend",
+    }
     assert rnam.linear.Linear is rnam.Linear
     assert rnam.gru.minGRU is rnam.minGRU

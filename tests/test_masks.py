@@ -45,9 +45,7 @@ def test_a_masked_step_keeps_the_state(seq: int, space: str) -> None:
     for f in range(2):
         for b in range(3):
             seen = mask[f, b]
-            alone, _ = min_gru(
-                x[f : f + 1, b : b + 1, seen], w[f : f + 1], h0[f : f + 1, b : b + 1], space=space
-            )
+            alone, _ = min_gru(x[f : f + 1, b : b + 1, seen], w[f : f + 1], h0[f : f + 1, b : b + 1], space=space)
             with_start = torch.cat([h0[f, b], alone[0, 0]])
             expected = with_start[seen.cumsum(0)]
             # the exact values are equal; each side is within its bound of them
@@ -131,9 +129,7 @@ def test_nothing_observed_is_the_initial_state(space: str) -> None:
     assert torch.equal(min_gru(x, w, mask=never, space=space)[0], torch.zeros_like(h))
 
 
-@pytest.mark.parametrize(
-    "shape", [(), (20,), (1, 20), (3, 20), (2, 1, 20), (2, 3, 1), (1, 1, 1), (2, 3, 20)], ids=str
-)
+@pytest.mark.parametrize("shape", [(), (20,), (1, 20), (3, 20), (2, 1, 20), (2, 3, 1), (1, 1, 1), (2, 3, 20)], ids=str)
 def test_codes_broadcast(shape: tuple[int, ...]) -> None:
     x, w, h0 = inputs.layer_inputs(2, 3, 20, 3, 4, seed=7)
     rng = torch.Generator().manual_seed(len(shape))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import rnam
+from rnam import _dispatch
 from tests.support import bounds
 
 
@@ -92,9 +93,7 @@ def test_copies_reset_and_meta() -> None:
         assert torch.equal(same(x).prediction, model(x).prediction)
     empty = rnam.RNAM(3, 6, 2, 2, device="meta")
     shape = (3, 4, 9)
-    x_meta, mask = (
-        torch.empty(s, device="meta", dtype=t) for s, t in (((*shape, 1), None), (shape, torch.bool))
-    )
+    x_meta, mask = (torch.empty(s, device="meta", dtype=t) for s, t in (((*shape, 1), None), (shape, torch.bool)))
     lengths = torch.empty(4, device="meta", dtype=torch.int64)
     # a meta tensor has no values, so what runs on it looks at none: it waits for no device
     for flag in (False, True):
@@ -154,6 +153,7 @@ def test_compiles_without_graph_breaks() -> None:
         bounds.assert_same(got, model(x, mask, return_sequence=flag))
 
 
+@pytest.mark.skipif(_dispatch.interpreted(), reason="a hundred steps take minutes in the interpreter")
 def test_learns_an_average() -> None:
     """A hundred steps on the mean of one of two series; the other series gets no part in it."""
     torch.manual_seed(0)

@@ -225,9 +225,7 @@ def test_extreme_gates(seq: int, gate: float, space: str) -> None:
     elif space == "linear":
         h = linear_scan(torch.sigmoid(-k), torch.sigmoid(k) * written, h0)
     else:
-        h = log_scan(
-            -torch.nn.functional.softplus(k), torch.nn.functional.logsigmoid(k) + written.log(), h0.log()
-        )
+        h = log_scan(-torch.nn.functional.softplus(k), torch.nn.functional.logsigmoid(k) + written.log(), h0.log())
         h = h.exp()
     bounds.assert_same(h, expected)
 
@@ -284,9 +282,7 @@ def test_log_scan(seq: int) -> None:
 @pytest.mark.parametrize("seq", LENGTHS)
 def test_log_scan_gradients_where_states_are_empty(seq: int) -> None:
     rng = torch.Generator().manual_seed(seq)
-    la, lb, lh0, grad = (
-        torch.randn(2, 3, n, 4, generator=rng, dtype=torch.float64) for n in (seq, seq, 1, seq)
-    )
+    la, lb, lh0, grad = (torch.randn(2, 3, n, 4, generator=rng, dtype=torch.float64) for n in (seq, seq, 1, seq))
     for t in (la, lb, lh0):
         t[torch.rand(t.shape, generator=rng) < 0.4] = -torch.inf
     lb[0, 0] = lh0[0, 0] = -torch.inf
@@ -301,9 +297,7 @@ def test_log_scan_gradients_where_states_are_empty(seq: int) -> None:
 def test_log_scan_derivatives() -> None:
     rng = torch.Generator().manual_seed(0)
     for seq in (3, 18):
-        arguments = [
-            torch.randn(1, n, 2, generator=rng, dtype=torch.float64).requires_grad_() for n in (seq, seq, 1)
-        ]
+        arguments = [torch.randn(1, n, 2, generator=rng, dtype=torch.float64).requires_grad_() for n in (seq, seq, 1)]
         assert gradcheck(log_scan, arguments)
         assert gradgradcheck(log_scan, arguments)
 

@@ -53,9 +53,7 @@ def min_gru(
     tiny = torch.finfo(torch.float64).tiny
     size = 1 + largest.clamp(min=tiny).log().abs() if space == "log" else torch.ones_like(largest)
     error = (plain.double() - exact).abs().amax(2, keepdim=True)
-    return (
-        2 * error + BAND * unit(inside) * size * largest + unit(dtype) * exact.abs() + torch.finfo(dtype).tiny
-    )
+    return 2 * error + BAND * unit(inside) * size * largest + unit(dtype) * exact.abs() + torch.finfo(dtype).tiny
 
 
 def gradient(exact: Tensor, same_dtype: Tensor, dtype: torch.dtype) -> float:

@@ -44,9 +44,7 @@ def min_gru(
     states = [h]
     for t in range(seq):
         h = torch.where(forgets[:, :, t, None], empty, h)
-        moved = (
-            a[:, :, t] * h + b[:, :, t] if space == "linear" else torch.logaddexp(a[:, :, t] + h, b[:, :, t])
-        )
+        moved = a[:, :, t] * h + b[:, :, t] if space == "linear" else torch.logaddexp(a[:, :, t] + h, b[:, :, t])
         h = torch.where(observed[:, :, t, None], moved, h)
         states.append(h)
     every = torch.stack(states, dim=2)

@@ -1,0 +1,187 @@
+"""Launch numbers of the fused kernels: a pure function of the shape, nothing is tuned at run time."""
+
+from dataclasses import dataclass
+
+import torch
+
+PRECISIONS = ("tf32", "tf32x3", "ieee")
+
+# Widest D and H of the fused kernels, by (backward, bytes per element); beyond, products and gates + scan are separate.
+# The backward of float32 at 64 in tf32x3 has a bound of 257 cycles per element (budget 128), 900 spills, and 152 KB of
+# shared memory where sm_86, sm_89 and sm_120 have 99.
+MAX_WIDTH = {(False, 4): 64, (False, 2): 64, (True, 4): 32, (True, 2): 64}
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """ROWS rows of STEPS steps per tile; `seq` says that rows are batch rows and not pieces of time."""
+
+    seq: bool
+    ROWS: int
+    STEPS: int
+    num_warps: int
+    STAGES: int = 2
+
+    @property
+    def tile(self) -> int:
+        """Steps of time per tile."""
+        return self.STEPS if self.seq else self.ROWS * self.STEPS
+
+    def items(self, B: int, count: int) -> int:
+        """Independent pieces of work of one layer: groups of batch rows, or `count` chunks of time of each."""
+        return -(-B // self.ROWS) if self.seq else B * count
+
+    def grid(self, F: int, B: int, count: int) -> tuple[int]:
+        return (F * self.items(B, count),)
+
+    def divides(self, B: int, T: int) -> bool:
+        """Whether tiles have no tail."""
+        return T % self.tile == 0 and not (self.seq and B % self.ROWS)
+
+    def waste(self, B: int, T: int) -> float:
+        """Steps in tiles over steps that exist."""
+        steps = -(-T // self.tile) * self.tile / T
+        return steps * (-(-B // self.ROWS) * self.ROWS / B if self.seq else 1)
+
+    def tiles(self, D: int, H: int) -> dict[str, int]:
+        """The constants of a kernel that follow from this and the widths, padded to powers of two."""
+        return dict(
+            ROWS=self.ROWS, STEPS=self.STEPS, BLOCK_D=padded_input(D), BLOCK_H=padded_state(H), STAGES=self.STAGES
+        )
+
+
+def padded_input(D: int) -> int:
+    """D <= 2 is a broadcast multiply; tl.dot wants at least 16."""
+    return D if D <= 2 else max(16, 1 << (D - 1).bit_length())
+
+
+def padded_state(H: int) -> int:
+    """The backward multiplies over 2 H, which tl.dot wants to be at least 16."""
+    return max(8, 1 << (H - 1).bit_length())
+
+
+def resolve_precision(precision: str | None, x: torch.Tensor) -> str:
+    """Precision of float32 products; None follows torch.backends.cuda.matmul.fp32_precision, where "ieee" is tf32x3.
+
+    tf32x3 keeps h within 1e-6 of float64, and plain float32 products exceed the time budget of the backward.
+    Products of halves do not depend on it: one value, so that they are compiled once.
+    """
+    if precision is None:
+        precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {PRECISIONS}, got {precision!r}")
+    return precision if x.dtype == torch.float32 else "ieee"
+
+
+# Rows per tile. 16 is the least tl.dot takes; with more, a warp holds more steps than its 255 registers (backward at D
+# = H = 16, 4 steps: bound 70 cycles per element with 16 rows and one warp, 108 with 32 rows and two: the scan crosses
+# warps).
+ROWS = 16
+
+# The number of channels F B H from which batch rows fill the machine without a scan (design budget: 1000 warps of 16
+# rows of 16 channels are 2.6e5).
+SEQ_CHANNELS = 200_000
+
+# (what, seq, padded width, bytes per element) -> (steps, warps, stages), what in "forward", "log", "backward" and the
+# width the larger of D and H. "log" is the forward with log2 state.
+#
+# Behind each entry its static cost in sm_90 code at D = H: bound in cycles per element of h (float32: with tf32, then
+# with tf32x3 products) and registers, then what the neighbours cost. Budgets: forward 79 in float32 and 40 in halves,
+# backward 128 and 64.
+TABLE: dict[tuple[str, bool, int, int], tuple[int, int, int]] = {
+    ("forward", False, 16, 4): (4, 1, 2),  # 34, 38, 168 registers; 2 steps 44, 1 step 65, 8 steps 32 with 255 registers
+    ("forward", False, 16, 2): (4, 1, 2),  # 32, 168 registers, the MUFU bound
+    ("forward", False, 32, 4): (4, 2, 2),  # 42, 48, 254 registers; 2 steps 56; one warp 36 with 255 at tf32
+    ("forward", False, 32, 2): (4, 2, 2),  # 32, 168 registers
+    ("forward", False, 64, 4): (2, 4, 2),  # 79, 95, 254 registers; 4 steps 57 and 69 with 24 spills at tf32x3
+    ("forward", False, 64, 2): (4, 4, 2),  # two warps 32 with 254 registers and 4 spills on sm_100
+    ("forward", True, 16, 4): (4, 1, 2),  # 32, 40, 90 registers; 1, 2 and 8 steps 32 to 34
+    ("forward", True, 16, 2): (4, 1, 2),  # 32, 64 registers
+    ("forward", True, 32, 4): (4, 2, 2),  # 44, 60, 126 registers; one warp 40 at tf32
+    ("forward", True, 32, 2): (4, 2, 2),  # 32, 71 registers
+    ("forward", True, 64, 4): (2, 4, 2),  # 4 steps 68, 100, with 2 spills on sm_100
+    ("forward", True, 64, 2): (4, 2, 2),  # 32, 128 registers
+    ("log", False, 16, 4): (
+        2,
+        1,
+        2,
+    ),  # 108, 108, 125 registers; 4 steps 94 with 14 spills on one architecture at tf32x3
+    ("log", False, 16, 2): (2, 1, 2),  # 108, 96 registers: every SEG form of the log space is over its budget
+    ("log", False, 32, 4): (2, 2, 2),  # 108, 108, 174 registers; 4 steps 94, 94 with 253
+    ("log", False, 32, 2): (2, 2, 2),  # 108, 122 registers
+    ("log", False, 64, 4): (2, 4, 2),  # 112, 126, 254 registers
+    ("log", False, 64, 2): (2, 4, 2),  # 112, 96 registers
+    ("log", True, 16, 4): (4, 1, 2),  # 64, 64, 90 registers, the MUFU bound
+    ("log", True, 16, 2): (4, 1, 2),  # 64, 64 registers
+    ("log", True, 32, 4): (4, 2, 2),  # 64 at tf32, 64 registers; tf32x3 not counted
+    ("log", True, 32, 2): (4, 2, 2),  # not counted, as the line above
+    ("log", True, 64, 4): (2, 4, 2),  # not counted, as the forward, where 4 steps spill
+    ("log", True, 64, 2): (4, 4, 2),  # two warps spill 3 registers with 128, on one architecture
+    ("backward", False, 16, 4): (4, 1, 2),  # 71, 110, 255 registers; 2 steps 93, 8 steps 60 with 291 spills, at tf32
+    ("backward", False, 16, 2): (4, 1, 2),  # 62, 255 registers; 2 steps 83, 8 steps 54 with 252 spills
+    ("backward", False, 32, 4): (
+        2,
+        1,
+        2,
+    ),  # 110, 149, 255 registers; 4 steps 89 with 839 spills; two warps 4 steps 128, 185
+    ("backward", False, 32, 2): (2, 1, 2),  # 82, 255 registers; 4 steps 63 with 493 spills; two warps 4 steps 84
+    ("backward", False, 64, 2): (4, 4, 1),  # 97, 255 registers; 2 steps 131
+    ("backward", True, 16, 4): (4, 1, 2),  # 55, 99, 255 registers; 2 steps 62, 1 step 76 at tf32
+    ("backward", True, 16, 2): (4, 1, 2),  # 43, 255 registers; 2 steps 47
+    ("backward", True, 32, 4): (2, 1, 2),  # 82, 138, 255 registers; 1 step 97, 4 steps 75 with 635 spills
+    ("backward", True, 32, 2): (2, 1, 2),  # 52; 1 step 61, 4 steps 53 with 484 spills
+    ("backward", True, 64, 2): (4, 4, 1),  # 72, 255 registers; 2 steps 80
+}
+
+# Instructions that touch local memory (spills) in a backward kernel, at most, by (seq, padded width, bytes per
+# element), on every architecture, with codes and a tail. Forward kernels have none. A spill of 16 rows is 128 B of L1
+# per warp and instruction; fewer steps per tile avoid most of them and cost more: see the bounds in the table.
+SPILLS = {
+    (False, 16, 4): 260,
+    (False, 16, 2): 60,
+    (False, 32, 4): 900,
+    (False, 32, 2): 320,
+    (False, 64, 2): 450,
+    (True, 16, 4): 260,
+    (True, 16, 2): 60,
+    (True, 32, 4): 900,
+    (True, 32, 2): 320,
+    (True, 64, 2): 450,
+}
+
+
+def is_fused(D: int, H: int, dtype: torch.dtype, what: str) -> bool:
+    """Whether the table has a config of `what` for these widths.
+
+    float32 with D > 32 and H <= 8 is left out: the one warp that 8 columns occupy spills with W (10 instructions at one
+    step per row), and u and k, which a separate product would write, are a small part of the bytes of x.
+    """
+    if dtype.itemsize == 4 and D > 32 and H <= 8:
+        return False
+    return max(D, H) <= MAX_WIDTH[what == "backward", dtype.itemsize]
+
+
+def table_config(what: str, seq: bool, D: int, H: int, dtype: torch.dtype) -> LaunchConfig:
+    """The table's entry for one form, adapted where H is much narrower than D.
+
+    A warp takes at least 8 columns: more warps repeat the gates (counted at D = 64, H = 1: MUFU times 4 with four
+    warps). One warp instead of four then holds all of W, and half of the steps keeps it from spilling in float32.
+    """
+    steps, most, stages = TABLE[what, seq, max(16, padded_input(D), padded_state(H)), dtype.itemsize]
+    warps = min(most, padded_state(H) // 8)
+    return LaunchConfig(seq, ROWS, steps if 2 * warps >= most else steps // 2, warps, stages)
+
+
+def select_config(D: int, H: int, dtype: torch.dtype, F: int, B: int, T: int, what: str) -> LaunchConfig:
+    """Config of `what` in "forward", "log", "backward" for F layers of B batch rows of T steps.
+
+    Rows are batch rows (SEQ) where these alone fill the machine, or where T is so short that tiles of time are mostly
+    padding; else pieces of time (SEG). T and B choose between these two and are in no other number.
+    """
+    if not is_fused(D, H, dtype, what):
+        raise ValueError(f"no fused {what} for D = {D} and H = {H} in {dtype}")
+    seg, seq = (table_config(what, form, D, H, dtype) for form in (False, True))
+    if not B or not T:
+        return seg
+    full = F * B * H >= SEQ_CHANNELS and seq.waste(B, T) <= 1.25 * seg.waste(B, T)
+    return seq if full or 2 * seq.waste(B, T) <= seg.waste(B, T) else seg

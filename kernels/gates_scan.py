@@ -1,0 +1,380 @@
+"""minGRU for D or H > 64: cuBLAS makes p = x W = (u | k), one kernel turns p into h, one turns dh into dp.
+
+The projection has its own launch because above 64 a weight no longer fits the registers of the warps that scan. p has
+the dtype of x: at D = H with halves that is 2 + 4 + 4 + 2 = 12 bytes per element of h, a float32 p would make it 20.
+The kernels read and write a float32 p just as well. `matmul.py` has the projection, and puts 0 in the masked rows of x
+before it.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from .config_scan import ScanConfig, gates_backward_steps, gates_forward_steps, segments, select_scan, vector_unit
+from .launch import Launch, check_dtypes
+from .linear_scan import as_states, cut_buffers, cut_launches, tile_map
+from .operands import code_strides, rows, strides
+from .primitives import (
+    LN2,
+    LOG2E,
+    MASKED,
+    NEG_INF,
+    advance,
+    coded_multiplier,
+    is_masked,
+    is_reset,
+    log2,
+    min_gru_gates,
+    min_gru_log_gates,
+    min_gru_slopes,
+    prolong,
+    row_scan,
+)  # fmt: skip
+
+_NUMBERS = ["B", "T", "H", "length", "count", *(f"stride_{x}_{d}" for x in ("p", "c") for d in "fbt")]
+_BACKWARD_NUMBERS = _NUMBERS + [f"stride_{x}_{d}" for x in ("h", "dh") for d in "fbt"]
+
+
+@triton.jit(do_not_specialize=_NUMBERS)
+def _gates_scan_fwd_kernel(
+    p_ptr, h0_ptr, code_ptr, entry_ptr,
+    h_ptr, h_last_ptr, total_a_ptr, total_b_ptr,
+    B, T, H, length, count,  # H and the strides, but those of codes, in units of UNIT elements
+    stride_p_f: tl.int64, stride_p_b: tl.int64, stride_p_t: tl.int64,
+    stride_c_f: tl.int64, stride_c_b: tl.int64, stride_c_t: tl.int64,
+    LOG: tl.constexpr, HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, PHASE: tl.constexpr,
+    ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_H: tl.constexpr, UNIT: tl.constexpr,
+):  # fmt: skip
+    """h_t = (1 - z_t) h_{t-1} + z_t g(u_t), z_t = sigmoid(k_t), h_0 = h0 or 0; g(u) = u + 1/2 where u >= 0, else
+    sigmoid(u).
+
+    Layout    p [F, B, T, 2H] holds (u | k), innermost stride 1; codes [F, B, T] bytes, any strides; h [F, B, T, H], h0
+              and h_last [F, B, H] contiguous, h_last float32.
+    Grid      F * B * count * cdiv(H, BLOCK_H) on axis 0. A program owns steps [g * length, (g + 1) * length).
+    Scan      As in _scan_fwd_kernel, whose totals and entries (natural logarithms with LOG) join the segments.
+    Codes     A masked step is not read: u = k = -inf makes b = 0, and a = 1 is selected. Steps past the end are the
+              same. A reset puts 0 into a after the mask has put 1.
+    Numerics  float32; LOG keeps log2 h, and h0 < 0 gives NaN there. NaN enters every later step of its channel only.
+    Backward  reads p, and h once per STEPS steps.
+    """
+    H = H * UNIT
+    stride_p_f, stride_p_b, stride_p_t = stride_p_f * UNIT, stride_p_b * UNIT, stride_p_t * UNIT
+    stride_h_t = H.to(tl.int64)
+    ONE: tl.constexpr = 0.0 if LOG else 1.0
+    ZERO: tl.constexpr = NEG_INF if LOG else 0.0
+    blocks = tl.cdiv(H, BLOCK_H)
+    pid = tl.program_id(0)
+    g = pid // blocks % count
+    n = (pid // blocks // count).to(tl.int64)
+    h_offs = pid % blocks * BLOCK_H + tl.arange(0, BLOCK_H)
+    h_mask = h_offs < H
+    begin = g * length
+    end = tl.minimum(begin + length, T)
+
+    carry = tl.full((BLOCK_H,), ZERO, tl.float32)
+    carry_a = tl.full((BLOCK_H,), ONE, tl.float32)
+    if HAS_H0 and PHASE != "totals":
+        carry = tl.load(h0_ptr + n * H + h_offs, mask=h_mask & (g == 0), other=0.0).to(tl.float32)
+        if LOG:
+            carry = log2(carry)
+    if PHASE == "resume":
+        entry = tl.load(entry_ptr + (n * count + g - 1) * H + h_offs, mask=h_mask & (g > 0), other=ZERO)
+        carry = tl.where(g == 0, carry, entry * LOG2E if LOG else entry)
+
+    t_row = begin + tl.arange(0, ROWS) * STEPS
+    rows = t_row.to(tl.int64)
+    p_row = p_ptr + n // B * stride_p_f + n % B * stride_p_b + rows[:, None] * stride_p_t + h_offs[None, :]
+    h_row = h_ptr + (n * T + rows[:, None]) * H + h_offs[None, :]
+    if HAS_CODES:
+        code_row = code_ptr + n // B * stride_c_f + n % B * stride_c_b + rows * stride_c_t
+    for t in range(0, end - begin, ROWS * STEPS):
+        a = ()
+        b = ()
+        for s in tl.static_range(STEPS):
+            live = t_row + t + s < end
+            if HAS_CODES:
+                code = tl.load(code_row + (t + s) * stride_c_t, mask=live, other=MASKED)
+                live = live & ~is_masked(code)
+            mask = live[:, None] & h_mask[None, :]
+            u = tl.load(p_row + (t + s) * stride_p_t, mask=mask, other=NEG_INF).to(tl.float32)
+            k = tl.load(p_row + (t + s) * stride_p_t + H, mask=mask, other=NEG_INF).to(tl.float32)
+            if LOG:
+                a_s, b_s = min_gru_log_gates(u, k)
+            else:
+                z, v, a_s, _ = min_gru_gates(u, k)
+                b_s = z * v
+            if HAS_CODES:
+                a_s = coded_multiplier(a_s, is_masked(code)[:, None], is_reset(code)[:, None], LOG)
+            a += (a_s,)
+            b += (b_s,)
+        row_a, row_b = a[0], b[0]
+        for s in tl.static_range(1, STEPS):
+            row_b = advance(a[s], b[s], row_b, LOG)
+            row_a = prolong(a[s], row_a, LOG)
+        if PHASE == "totals":
+            tile_a, tile_b = tile_map(row_a, row_b, ROWS, LOG)
+            carry = advance(tile_a, tile_b, carry, LOG)
+            carry_a = prolong(tile_a, carry_a, LOG)
+        else:
+            state, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, LOG)
+            for s in tl.static_range(STEPS):
+                state = advance(a[s], b[s], state, LOG)
+                mask = (t_row + t + s < end)[:, None] & h_mask[None, :]
+                out = tl.exp2(state) if LOG else state
+                tl.store(h_row + (t + s) * stride_h_t, out.to(h_ptr.dtype.element_ty), mask=mask)
+    if PHASE == "totals":
+        total = (n * count + g) * H + h_offs
+        tl.store(total_a_ptr + total, carry_a * LN2 if LOG else carry_a, mask=h_mask)
+        tl.store(total_b_ptr + total, carry * LN2 if LOG else carry, mask=h_mask)
+    else:
+        tl.store(h_last_ptr + n * H + h_offs, tl.exp2(carry) if LOG else carry, mask=h_mask & (g == count - 1))
+
+
+@triton.jit(do_not_specialize=_BACKWARD_NUMBERS)
+def _gates_scan_bwd_kernel(
+    p_ptr, h0_ptr, h_ptr, code_ptr, dh_ptr, dh_last_ptr, entry_ptr,
+    dp_ptr, dh0_ptr, total_a_ptr, total_b_ptr,
+    B, T, H, length, count,  # H and the strides, but those of codes, in units of UNIT elements
+    stride_p_f: tl.int64, stride_p_b: tl.int64, stride_p_t: tl.int64,
+    stride_h_f: tl.int64, stride_h_b: tl.int64, stride_h_t: tl.int64,
+    stride_dh_f: tl.int64, stride_dh_b: tl.int64, stride_dh_t: tl.int64,
+    stride_c_f: tl.int64, stride_c_b: tl.int64, stride_c_t: tl.int64,
+    HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, HAS_DH: tl.constexpr, HAS_DH_LAST: tl.constexpr,
+    NEED_P: tl.constexpr, NEED_H0: tl.constexpr, PHASE: tl.constexpr,
+    ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_H: tl.constexpr, UNIT: tl.constexpr,
+):  # fmt: skip
+    """lambda_t = dh_t + s_{t+1}, s_t = a_t lambda_t, s_{T+1} = dh_last or 0; dh0 = s_1, and in dp = (du | dk)
+
+    du_t = z_t g'(u_t) lambda_t,  dk_t = z_t (1 - z_t) (g(u_t) - h_{t-1}) lambda_t.
+
+    Layout    p, dp [F, B, T, 2H], h and dh [F, B, T, H], innermost stride 1; h0, dh0, dh_last [F, B, H] and dp
+              contiguous.
+    Grid      F * B * count * cdiv(H, BLOCK_H) on axis 0; segment 0 is the last in time.
+    Scan      As in _scan_bwd_kernel: rows run backwards in time. h enters a row from memory and is computed again
+              inside.
+    Codes     a_t is 1 at a masked step and 0 at a reset, but dk keeps the gate's own 1 - z_t; h_{t-1} is 0 at a reset;
+              du = dk = 0 by selection at a masked step, whose p is not read.
+    Numerics  float32, the same for both spaces of the forward.
+    """
+    H = H * UNIT
+    stride_p_f, stride_p_b, stride_p_t = stride_p_f * UNIT, stride_p_b * UNIT, stride_p_t * UNIT
+    stride_h_f, stride_h_b, stride_h_t = stride_h_f * UNIT, stride_h_b * UNIT, stride_h_t * UNIT
+    stride_dh_f, stride_dh_b, stride_dh_t = stride_dh_f * UNIT, stride_dh_b * UNIT, stride_dh_t * UNIT
+    stride_dp_t = 2 * H.to(tl.int64)
+    WRITE_P: tl.constexpr = NEED_P and PHASE != "totals"
+    blocks = tl.cdiv(H, BLOCK_H)
+    pid = tl.program_id(0)
+    g = pid // blocks % count
+    n = (pid // blocks // count).to(tl.int64)
+    h_offs = pid % blocks * BLOCK_H + tl.arange(0, BLOCK_H)
+    h_mask = h_offs < H
+    begin = (count - 1 - g) * length
+    end = tl.minimum(begin + length, T)
+    tiles = tl.cdiv(end - begin, ROWS * STEPS)
+
+    carry = tl.zeros((BLOCK_H,), tl.float32)
+    carry_a = tl.full((BLOCK_H,), 1.0, tl.float32)
+    if HAS_DH_LAST and PHASE != "totals":
+        carry = tl.load(dh_last_ptr + n * H + h_offs, mask=h_mask & (g == 0), other=0.0).to(tl.float32)
+    if PHASE == "resume":
+        entry = tl.load(entry_ptr + (n * count + g - 1) * H + h_offs, mask=h_mask & (g > 0), other=0.0)
+        carry = tl.where(g == 0, carry, entry)
+    h0 = tl.zeros((BLOCK_H,), tl.float32)
+    if HAS_H0 and WRITE_P:
+        h0 = tl.load(h0_ptr + n * H + h_offs, mask=h_mask, other=0.0).to(tl.float32)
+
+    t_row = begin + (ROWS - 1 - tl.arange(0, ROWS)) * STEPS
+    rows = t_row.to(tl.int64)
+    p_row = p_ptr + n // B * stride_p_f + n % B * stride_p_b + rows[:, None] * stride_p_t + h_offs[None, :]
+    if WRITE_P:
+        h_row = h_ptr + n // B * stride_h_f + n % B * stride_h_b + (rows[:, None] - 1) * stride_h_t + h_offs[None, :]
+        dp_row = dp_ptr + (n * T + rows[:, None]) * stride_dp_t + h_offs[None, :]
+    if HAS_DH:
+        dh_row = dh_ptr + n // B * stride_dh_f + n % B * stride_dh_b + rows[:, None] * stride_dh_t + h_offs[None, :]
+    if HAS_CODES:
+        code_row = code_ptr + n // B * stride_c_f + n % B * stride_c_b + rows * stride_c_t
+    for i in range(tiles):
+        t = (tiles - 1 - i) * (ROWS * STEPS)
+        if WRITE_P:
+            first = t_row + t == 0
+            mask = ((t_row + t < end) & ~first)[:, None] & h_mask[None, :]
+            h = tl.load(h_row + t * stride_h_t, mask=mask, other=0.0).to(tl.float32)
+            h = tl.where(first[:, None], h0[None, :], h)
+        a = ()
+        dh = ()
+        slope_u = ()
+        slope_k = ()
+        silent = ()
+        for s in tl.static_range(STEPS):
+            live = t_row + t + s < end
+            mask = live[:, None] & h_mask[None, :]
+            if HAS_DH:
+                dh += (tl.load(dh_row + (t + s) * stride_dh_t, mask=mask, other=0.0).to(tl.float32),)
+            else:
+                dh += (tl.zeros((ROWS, BLOCK_H), tl.float32),)
+            if HAS_CODES:
+                code = tl.load(code_row + (t + s) * stride_c_t, mask=live, other=MASKED)
+                masked, reset = is_masked(code)[:, None], is_reset(code)[:, None]
+                mask = mask & ~masked
+            u = tl.load(p_row + (t + s) * stride_p_t, mask=mask, other=NEG_INF).to(tl.float32)
+            k = tl.load(p_row + (t + s) * stride_p_t + H, mask=mask, other=NEG_INF).to(tl.float32)
+            z, v, gate_a, sigmoid_u = min_gru_gates(u, k)
+            a_s = gate_a
+            if HAS_CODES:
+                a_s = coded_multiplier(gate_a, masked, reset, False)
+                silent += (masked,)
+            a += (a_s,)
+            if WRITE_P:
+                if HAS_CODES:
+                    h = tl.where(reset, 0.0, h)
+                du, dk = min_gru_slopes(u, z, v, gate_a, sigmoid_u, h)
+                slope_u += (du,)
+                slope_k += (dk,)
+                h = tl.fma(a_s, h, z * v)
+        row_a = tl.full((ROWS, BLOCK_H), 1.0, tl.float32)
+        row_b = tl.zeros((ROWS, BLOCK_H), tl.float32)
+        for s in tl.static_range(STEPS - 1, -1, -1):
+            row_b = a[s] * (dh[s] + row_b)
+            row_a = row_a * a[s]
+        if PHASE == "totals":
+            tile_a, tile_b = tile_map(row_a, row_b, ROWS, False)
+            carry = tl.fma(tile_a, carry, tile_b)
+            carry_a = tile_a * carry_a
+        else:
+            back, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, False)
+            if WRITE_P:
+                for s in tl.static_range(STEPS - 1, -1, -1):
+                    mask = (t_row + t + s < end)[:, None] & h_mask[None, :]
+                    lam = dh[s] + back
+                    back = a[s] * lam
+                    du, dk = slope_u[s] * lam, slope_k[s] * lam
+                    if HAS_CODES:
+                        du, dk = tl.where(silent[s], 0.0, du), tl.where(silent[s], 0.0, dk)
+                    out = dp_row + (t + s) * stride_dp_t
+                    tl.store(out, du.to(dp_ptr.dtype.element_ty), mask=mask)
+                    tl.store(out + H, dk.to(dp_ptr.dtype.element_ty), mask=mask)
+    if PHASE == "totals":
+        total = (n * count + g) * H + h_offs
+        tl.store(total_a_ptr + total, carry_a, mask=h_mask)
+        tl.store(total_b_ptr + total, carry, mask=h_mask)
+    elif NEED_H0:
+        tl.store(dh0_ptr + n * H + h_offs, carry.to(dh0_ptr.dtype.element_ty), mask=h_mask & (g == count - 1))
+
+
+def _strides(UNIT: int, **tensors: torch.Tensor | None) -> dict[str, int]:
+    """Arguments stride_<name>_f, _b and _t of [F, B, T, n], in units."""
+    return {
+        f"stride_{k}_{d}": s // UNIT
+        for k, x in tensors.items()
+        for d, s in zip("fbt", (0, 0, 0) if x is None else strides(x, 3), strict=True)
+    }
+
+
+def _code_strides(codes: torch.Tensor | None, h: torch.Tensor) -> dict[str, int]:
+    """Arguments stride_c_f, _b and _t, in bytes."""
+    return dict(zip(("stride_c_f", "stride_c_b", "stride_c_t"), code_strides(codes, *h.shape[:3]), strict=True))
+
+
+def gates_forward_launches(
+    p: torch.Tensor,
+    h0: torch.Tensor | None,
+    codes: torch.Tensor | None,
+    h: torch.Tensor,
+    h_last: torch.Tensor,
+    *,
+    log: bool,
+    config: ScanConfig | None = None,
+) -> list[Launch]:
+    """What fills h [F, B, T, H] and h_last [F * B, H]; h0 is [F * B, H]."""
+    F, B, T, H = h.shape
+    if config is None:
+        n = vector_unit(H, p)
+        config = select_scan(H, p.element_size(), n, gates_forward_steps(n, log, codes is not None))
+    blocks = F * B * triton.cdiv(H, config.BLOCK_H)
+    length, count = segments(T, blocks, config)
+    arguments = dict(
+        p_ptr=p, h0_ptr=h0, code_ptr=codes, h_ptr=h, h_last_ptr=h_last, **cut_buffers(F * B, count, H, p.device),
+        B=B, T=T, H=H // config.UNIT, length=length, count=count,
+        **_strides(config.UNIT, p=p), **_code_strides(codes, h),
+    )  # fmt: skip
+    constants = dict(LOG=log, HAS_H0=h0 is not None, HAS_CODES=codes is not None)
+    first = h0.log() if log and h0 is not None and count > 1 else h0
+    return cut_launches(_gates_scan_fwd_kernel, blocks, count, config, arguments, constants, first, log=log)
+
+
+def gates_backward_launches(
+    p: torch.Tensor,
+    h0: torch.Tensor | None,
+    h: torch.Tensor,
+    codes: torch.Tensor | None,
+    dh: torch.Tensor | None,
+    dh_last: torch.Tensor | None,
+    dp: torch.Tensor | None,
+    dh0: torch.Tensor | None,
+    *,
+    config: ScanConfig | None = None,
+) -> list[Launch]:
+    """What fills those of dp [F, B, T, 2H] and dh0 [F * B, H] that are given; h0 and dh_last are [F * B, H]."""
+    F, B, T, H = h.shape
+    if config is None:
+        n = vector_unit(H, p, h, dh)
+        config = select_scan(H, p.element_size(), n, gates_backward_steps(n))
+    blocks = F * B * triton.cdiv(H, config.BLOCK_H)
+    length, count = segments(T, blocks, config)
+    arguments = dict(
+        p_ptr=p, h0_ptr=h0, h_ptr=h, code_ptr=codes, dh_ptr=dh, dh_last_ptr=dh_last,
+        dp_ptr=dp, dh0_ptr=dh0, **cut_buffers(F * B, count, H, p.device),
+        B=B, T=T, H=H // config.UNIT, length=length, count=count,
+        **_strides(config.UNIT, p=p, h=h, dh=dh), **_code_strides(codes, h),
+    )  # fmt: skip
+    constants = dict(
+        HAS_H0=h0 is not None, HAS_CODES=codes is not None, HAS_DH=dh is not None, HAS_DH_LAST=dh_last is not None,
+        NEED_P=dp is not None, NEED_H0=dh0 is not None,
+    )  # fmt: skip
+    return cut_launches(_gates_scan_bwd_kernel, blocks, count, config, arguments, constants, dh_last, log=False)
+
+
+def gates_scan_forward(
+    p: torch.Tensor,
+    h0: torch.Tensor | None = None,
+    codes: torch.Tensor | None = None,
+    *,
+    space: str = "linear",
+    out_dtype: torch.dtype | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(h [F, B, T, H], h_last [F, B, 1, H]) from p [F, B, T, 2H] = (u | k), h0 [F, B, 1, H] and codes uint8 [F or 1, B,
+    T].
+
+    h has p's dtype unless out_dtype is given; h_last is float32, a tensor of its own. A code's bit 0 masks its step,
+    bit 1 resets the state before it. space "linear" or "log": the same function, log2 h as the state in the second.
+    """
+    check_dtypes(p=p, h0=h0)
+    F, B, T, H = *p.shape[:3], p.shape[3] // 2
+    h = torch.empty(F, B, T, H, dtype=out_dtype or p.dtype, device=p.device)
+    if 0 in h.shape:
+        zeros = torch.zeros(F, B, 1, H, dtype=torch.float32, device=p.device)
+        return h, zeros if h0 is None else zeros + h0
+    h_last = torch.empty(F, B, 1, H, dtype=torch.float32, device=p.device)
+    for launch in gates_forward_launches(rows(p), as_states(h0), codes, h, h_last.view(F * B, H), log=space == "log"):
+        launch.run()
+    return h, h_last
+
+
+def gates_scan_backward(
+    p: torch.Tensor, h0: torch.Tensor | None, h: torch.Tensor, codes: torch.Tensor | None,
+    dh: torch.Tensor | None, dh_last: torch.Tensor | None,
+    *, need_p: bool = True, need_h0: bool = True,
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
+    """(dp in p's dtype, dh0 in h0's), None where not needed. A gradient that is None is not read. Serves both
+    spaces."""
+    check_dtypes(p=p, h0=h0, h=h, dh=dh, dh_last=dh_last)
+    dp = torch.empty(p.shape, dtype=p.dtype, device=p.device) if need_p else None
+    dh0 = torch.empty(h0.shape, dtype=h0.dtype, device=h0.device) if need_h0 and h0 is not None else None
+    if 0 in h.shape:
+        if dh0 is not None:
+            dh0.zero_() if dh_last is None else dh0.copy_(dh_last)
+        return dp, dh0
+    operands = rows(p), as_states(h0), rows(h), codes, None if dh is None else rows(dh), as_states(dh_last)
+    for launch in gates_backward_launches(*operands, dp, as_states(dh0)):
+        launch.run()
+    return dp, dh0

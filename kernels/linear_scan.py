@@ -1,0 +1,399 @@
+"""First-order scans over dim -2 of [..., T, H]: the kernels of both spaces, and the launchers of the linear one.
+
+`log_scan.py` launches the same kernels with LOG. README.md derives the adjoints and the cut of a long T.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from .config_scan import BACKWARD_STEPS, FORWARD_STEPS, ScanConfig, segments, select_scan, vector_unit
+from .launch import Launch, check_dtypes
+from .operands import rows, strides
+from .primitives import LN2, LOG2E, NEG_INF, advance, affine, last_row, log2, log_affine, prolong, rcp, row_scan
+
+# Sizes and strides compile nothing: what the code has to know of them is UNIT.
+_FORWARD_NUMBERS = ["T", "H", "length", "count", "stride_a_n", "stride_a_t", "stride_b_n", "stride_b_t"]
+_BACKWARD_NUMBERS = [*_FORWARD_NUMBERS, "stride_h_n", "stride_h_t", "stride_dh_n", "stride_dh_t"]
+
+
+@triton.jit
+def tile_map(a, b, ROWS: tl.constexpr, LOG: tl.constexpr):
+    """The one map that rows [ROWS, BLOCK_H] of maps make in order: the last row of their inclusive scan."""
+    if LOG:
+        a, b = tl.associative_scan((a, b), 0, log_affine)
+    else:
+        a, b = tl.associative_scan((a, b), 0, affine)
+    return last_row(a, ROWS), last_row(b, ROWS)
+
+
+@triton.jit
+def log_shares(x, y):
+    """Shares p, q of 2^x and 2^y in their sum, p + q = 1, and log2 of the sum. Both 0 where the sum is 0.
+
+    p comes from x - y and not as 2^(x - sum), so a sum that was rounded to a half leaves p + q = 1.
+    """
+    top = tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
+    empty = top == NEG_INF
+    e = tl.exp2(tl.where(empty, 0.0, tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL) - top))
+    larger = tl.where(empty, 0.0, rcp(1.0 + e))
+    return tl.where(x >= y, larger, e * larger), tl.where(x >= y, e * larger, larger), top + log2(1.0 + e)
+
+
+@triton.jit(do_not_specialize=_FORWARD_NUMBERS)
+def _scan_fwd_kernel(
+    a_ptr, b_ptr, h0_ptr, entry_ptr,
+    h_ptr, total_a_ptr, total_b_ptr,
+    T, H, length, count,  # H and the strides in units of UNIT elements
+    stride_a_n: tl.int64, stride_a_t: tl.int64,
+    stride_b_n: tl.int64, stride_b_t: tl.int64,
+    LOG: tl.constexpr, HAS_H0: tl.constexpr, PHASE: tl.constexpr,
+    ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_H: tl.constexpr, UNIT: tl.constexpr,
+):  # fmt: skip
+    """h_t = a_t h_{t-1} + b_t, h_0 = h0 or 0; with LOG the logarithms: h_t = logaddexp(a_t + h_{t-1}, b_t), h_0 = h0 or
+    -inf.
+
+    Layout    a, b [N, T, H], innermost stride 1; h0 [N, H] and h [N, T, H] contiguous.
+    Grid      N * count * cdiv(H, BLOCK_H) on axis 0. A program owns steps [g * length, (g + 1) * length) of its
+              channels.
+    Scan      Row r of a tile owns STEPS consecutive steps: they are composed in registers, one scan over the rows gives
+              the state that enters each row, and the row is run again from it. Steps past the end load the identity,
+              (1, 0) or (0, -inf), so the carry needs no mask.
+    PHASE     "whole": count = 1. "totals": writes only the segment's map (total_a, total_b) [N, count, H]. "resume": a
+              segment starts from entry [N, count, H], the scan of the totals, at g - 1, and the first from h0.
+    Numerics  float32; LOG works on log2 (scaled on load and store), -inf legal everywhere. The product of a over a tile
+              has to be finite. NaN enters every later step of its channel and no earlier one.
+    Backward  reads a and h, and b in place of most of h with LOG.
+    """
+    H = H * UNIT
+    stride_a_n, stride_a_t = stride_a_n * UNIT, stride_a_t * UNIT
+    stride_b_n, stride_b_t = stride_b_n * UNIT, stride_b_t * UNIT
+    stride_o_t = H.to(tl.int64)
+    ONE: tl.constexpr = 0.0 if LOG else 1.0
+    ZERO: tl.constexpr = NEG_INF if LOG else 0.0
+    blocks = tl.cdiv(H, BLOCK_H)
+    pid = tl.program_id(0)
+    g = pid // blocks % count
+    n = (pid // blocks // count).to(tl.int64)
+    h_offs = pid % blocks * BLOCK_H + tl.arange(0, BLOCK_H)
+    h_mask = h_offs < H
+    begin = g * length
+    end = tl.minimum(begin + length, T)
+
+    carry = tl.full((BLOCK_H,), ZERO, tl.float32)
+    if HAS_H0 and PHASE != "totals":
+        carry = tl.load(h0_ptr + n * H + h_offs, mask=h_mask & (g == 0), other=ZERO).to(tl.float32)
+    if PHASE == "resume":
+        carry = tl.where(
+            g == 0, carry, tl.load(entry_ptr + (n * count + g - 1) * H + h_offs, mask=h_mask & (g > 0), other=ZERO)
+        )
+    if LOG:
+        carry = carry * LOG2E
+    carry_a = tl.full((BLOCK_H,), ONE, tl.float32)
+
+    t_row = begin + tl.arange(0, ROWS) * STEPS
+    rows = t_row.to(tl.int64)[:, None]
+    a_row = a_ptr + n * stride_a_n + rows * stride_a_t + h_offs[None, :]
+    b_row = b_ptr + n * stride_b_n + rows * stride_b_t + h_offs[None, :]
+    h_row = h_ptr + (n * T + rows) * H + h_offs[None, :]
+    for t in range(0, end - begin, ROWS * STEPS):
+        a = ()
+        b = ()
+        for s in tl.static_range(STEPS):
+            mask = (t_row + t + s < end)[:, None] & h_mask[None, :]
+            a_s = tl.load(a_row + (t + s) * stride_a_t, mask=mask, other=ONE).to(tl.float32)
+            b_s = tl.load(b_row + (t + s) * stride_b_t, mask=mask, other=ZERO).to(tl.float32)
+            if LOG:
+                a_s, b_s = a_s * LOG2E, b_s * LOG2E
+            a += (a_s,)
+            b += (b_s,)
+        row_a, row_b = a[0], b[0]
+        for s in tl.static_range(1, STEPS):
+            row_b = advance(a[s], b[s], row_b, LOG)
+            row_a = prolong(a[s], row_a, LOG)
+        if PHASE == "totals":
+            tile_a, tile_b = tile_map(row_a, row_b, ROWS, LOG)
+            carry = advance(tile_a, tile_b, carry, LOG)
+            carry_a = prolong(tile_a, carry_a, LOG)
+        else:
+            state, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, LOG)
+            for s in tl.static_range(STEPS):
+                state = advance(a[s], b[s], state, LOG)
+                mask = (t_row + t + s < end)[:, None] & h_mask[None, :]
+                out = state * LN2 if LOG else state
+                tl.store(h_row + (t + s) * stride_o_t, out.to(h_ptr.dtype.element_ty), mask=mask)
+    if PHASE == "totals":
+        if LOG:
+            carry_a, carry = carry_a * LN2, carry * LN2
+        total = (n * count + g) * H + h_offs
+        tl.store(total_a_ptr + total, carry_a, mask=h_mask)
+        tl.store(total_b_ptr + total, carry, mask=h_mask)
+
+
+@triton.jit(do_not_specialize=_BACKWARD_NUMBERS)
+def _scan_bwd_kernel(
+    a_ptr, b_ptr, h0_ptr, h_ptr, dh_ptr, entry_ptr,
+    da_ptr, db_ptr, dh0_ptr, total_a_ptr, total_b_ptr,
+    T, H, length, count,  # H and the strides in units of UNIT elements
+    stride_a_n: tl.int64, stride_a_t: tl.int64,
+    stride_b_n: tl.int64, stride_b_t: tl.int64,
+    stride_h_n: tl.int64, stride_h_t: tl.int64,
+    stride_dh_n: tl.int64, stride_dh_t: tl.int64,
+    LOG: tl.constexpr, HAS_H0: tl.constexpr, NEED_A: tl.constexpr, NEED_B: tl.constexpr, NEED_H0: tl.constexpr,
+    PHASE: tl.constexpr,
+    ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_H: tl.constexpr, UNIT: tl.constexpr,
+):  # fmt: skip
+    """Adjoint lambda_t = dh_t + s_{t+1}, s_t = c_t lambda_t: c_t = a_t, or with LOG the share p_t of a_t h_{t-1} in
+    h_t.
+
+    da_t = lambda_t h_{t-1}, db_t = lambda_t, dh0 = s_1; with LOG da_t = p_t lambda_t, db_t = q_t lambda_t, q_t = 1 -
+    p_t, and p_t = q_t = 0 where h_t = -inf.
+
+    Layout    a, b, h, dh [N, T, H], innermost stride 1; h0, dh0 [N, H], da, db [N, T, H] contiguous.
+    Grid      N * count * cdiv(H, BLOCK_H) on axis 0; segment 0 is the last in time.
+    Scan      s is a scan that runs backwards in time, and so do the rows: row 0 is the latest, and the scan over rows
+              is the forward's. Steps past the end load (c, dh) = (1, 0), the identity.
+    PHASE     as in the forward: "totals" writes the map s -> total_a s + total_b of each segment.
+    Numerics  float32. With LOG only the h that enters a row is read, and the rest computed again from a and b.
+    """
+    H = H * UNIT
+    stride_a_n, stride_a_t = stride_a_n * UNIT, stride_a_t * UNIT
+    stride_b_n, stride_b_t = stride_b_n * UNIT, stride_b_t * UNIT
+    stride_h_n, stride_h_t = stride_h_n * UNIT, stride_h_t * UNIT
+    stride_dh_n, stride_dh_t = stride_dh_n * UNIT, stride_dh_t * UNIT
+    stride_o_t = H.to(tl.int64)
+    ZERO: tl.constexpr = NEG_INF if LOG else 0.0
+    READ_H: tl.constexpr = NEED_A and PHASE != "totals" and not LOG
+    blocks = tl.cdiv(H, BLOCK_H)
+    pid = tl.program_id(0)
+    g = pid // blocks % count
+    n = (pid // blocks // count).to(tl.int64)
+    h_offs = pid % blocks * BLOCK_H + tl.arange(0, BLOCK_H)
+    h_mask = h_offs < H
+    begin = (count - 1 - g) * length
+    end = tl.minimum(begin + length, T)
+    tiles = tl.cdiv(end - begin, ROWS * STEPS)
+
+    carry = tl.zeros((BLOCK_H,), tl.float32)
+    if PHASE == "resume":
+        carry = tl.load(entry_ptr + (n * count + g - 1) * H + h_offs, mask=h_mask & (g > 0), other=0.0)
+    carry_a = tl.full((BLOCK_H,), 1.0, tl.float32)
+    h0 = tl.full((BLOCK_H,), ZERO, tl.float32)
+    if HAS_H0 and (READ_H or LOG):
+        h0 = tl.load(h0_ptr + n * H + h_offs, mask=h_mask, other=ZERO).to(tl.float32)
+
+    t_row = begin + (ROWS - 1 - tl.arange(0, ROWS)) * STEPS
+    rows = t_row.to(tl.int64)[:, None]
+    a_row = a_ptr + n * stride_a_n + rows * stride_a_t + h_offs[None, :]
+    if LOG:
+        b_row = b_ptr + n * stride_b_n + rows * stride_b_t + h_offs[None, :]
+    if LOG or READ_H:
+        h_row = h_ptr + n * stride_h_n + (rows - 1) * stride_h_t + h_offs[None, :]
+    dh_row = dh_ptr + n * stride_dh_n + rows * stride_dh_t + h_offs[None, :]
+    out_row = (n * T + rows) * H + h_offs[None, :]
+    for i in range(tiles):
+        t = (tiles - 1 - i) * (ROWS * STEPS)
+        if LOG:
+            first = t_row + t == 0
+            mask = ((t_row + t < end) & ~first)[:, None] & h_mask[None, :]
+            m = tl.load(h_row + t * stride_h_t, mask=mask, other=ZERO).to(tl.float32)
+            m = tl.where(first[:, None], h0[None, :], m) * LOG2E
+        c = ()
+        dh = ()
+        rest = ()
+        for s in tl.static_range(STEPS):
+            mask = (t_row + t + s < end)[:, None] & h_mask[None, :]
+            dh += (tl.load(dh_row + (t + s) * stride_dh_t, mask=mask, other=0.0).to(tl.float32),)
+            if LOG:
+                a_s = tl.load(a_row + (t + s) * stride_a_t, mask=mask, other=0.0).to(tl.float32) * LOG2E
+                b_s = tl.load(b_row + (t + s) * stride_b_t, mask=mask, other=ZERO).to(tl.float32) * LOG2E
+                p, q, m = log_shares(a_s + m, b_s)
+                c += (p,)
+                rest += (q,)
+            else:
+                c += (tl.load(a_row + (t + s) * stride_a_t, mask=mask, other=1.0).to(tl.float32),)
+                if READ_H:
+                    first = t_row + t + s == 0
+                    h = tl.load(h_row + (t + s) * stride_h_t, mask=mask & ~first[:, None], other=0.0).to(tl.float32)
+                    rest += (tl.where(first[:, None], h0[None, :], h),)
+        row_a = tl.full((ROWS, BLOCK_H), 1.0, tl.float32)
+        row_b = tl.zeros((ROWS, BLOCK_H), tl.float32)
+        for s in tl.static_range(STEPS - 1, -1, -1):
+            row_b = c[s] * (dh[s] + row_b)
+            row_a = row_a * c[s]
+        if PHASE == "totals":
+            tile_a, tile_b = tile_map(row_a, row_b, ROWS, False)
+            carry = tl.fma(tile_a, carry, tile_b)
+            carry_a = tile_a * carry_a
+        else:
+            back, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, False)
+            for s in tl.static_range(STEPS - 1, -1, -1):
+                mask = (t_row + t + s < end)[:, None] & h_mask[None, :]
+                out = out_row + (t + s) * stride_o_t
+                lam = dh[s] + back
+                back = c[s] * lam
+                if NEED_A:
+                    da = back if LOG else lam * rest[s]
+                    tl.store(da_ptr + out, da.to(da_ptr.dtype.element_ty), mask=mask)
+                if NEED_B:
+                    db = rest[s] * lam if LOG else lam
+                    tl.store(db_ptr + out, db.to(db_ptr.dtype.element_ty), mask=mask)
+    if PHASE == "totals":
+        total = (n * count + g) * H + h_offs
+        tl.store(total_a_ptr + total, carry_a, mask=h_mask)
+        tl.store(total_b_ptr + total, carry, mask=h_mask)
+    elif NEED_H0:
+        tl.store(dh0_ptr + n * H + h_offs, carry.to(dh0_ptr.dtype.element_ty), mask=h_mask & (g == count - 1))
+
+
+def as_rows(x: torch.Tensor) -> torch.Tensor:
+    """[..., T, H] as [N, T, H] with innermost stride 1: a view where the strides allow it, a copy where not."""
+    T, H = x.shape[-2:]
+    return rows(x.reshape(x.shape[:-2].numel(), T, H))
+
+
+def as_states(x: torch.Tensor | None) -> torch.Tensor | None:
+    """[..., 1, H] as contiguous [N, H]."""
+    return None if x is None else x.reshape(x.shape[:-2].numel(), x.shape[-1]).contiguous()
+
+
+def _strides(UNIT: int, **tensors: torch.Tensor | None) -> dict[str, int]:
+    """Arguments stride_<name>_n and _t of rows [N, T, H], in units."""
+    return {
+        f"stride_{k}_{d}": s // UNIT
+        for k, x in tensors.items()
+        for d, s in zip("nt", (0, 0) if x is None else strides(x, 2), strict=True)
+    }
+
+
+def cut_buffers(N: int, count: int, H: int, device: torch.device) -> dict[str, Any]:
+    """Arguments of a cut: each segment's map and the state that enters it, natural units; None where T is whole."""
+    return {
+        x: torch.empty(N, count, H, dtype=torch.float32, device=device) if count > 1 else None
+        for x in ("total_a_ptr", "total_b_ptr", "entry_ptr")
+    }
+
+
+def cut_launches(
+    kernel: Any,
+    blocks: int,
+    count: int,
+    config: ScanConfig,
+    arguments: dict[str, Any],
+    constants: dict[str, Any],
+    first: torch.Tensor | None,
+    *,
+    log: bool,
+) -> list[Launch]:
+    """One launch, or with more than one segment three and more: the maps, their scan from the state `first`, the
+    segments."""
+    constants = constants | dict(ROWS=config.ROWS, STEPS=config.STEPS, BLOCK_H=config.BLOCK_H, UNIT=config.UNIT)
+    passes = ("whole",) if count == 1 else ("totals", "resume")
+    launches = [
+        Launch(kernel, (blocks * count,), arguments, constants | {"PHASE": x}, config.num_warps) for x in passes
+    ]
+    if count > 1:
+        launches[1:1] = forward_launches(
+            arguments["total_a_ptr"], arguments["total_b_ptr"], first, arguments["entry_ptr"], log=log
+        )
+    return launches
+
+
+def forward_launches(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    h0: torch.Tensor | None,
+    h: torch.Tensor,
+    *,
+    log: bool,
+    config: ScanConfig | None = None,
+) -> list[Launch]:
+    """What fills h [N, T, H] from rows a, b [N, T, H] and h0 [N, H]: one launch, or three and more where T is cut."""
+    N, T, H = a.shape
+    if 0 in (N, T, H):
+        return []
+    config = config or select_scan(H, a.element_size(), vector_unit(H, a, b), FORWARD_STEPS)
+    blocks = N * triton.cdiv(H, config.BLOCK_H)
+    length, count = segments(T, blocks, config)
+    arguments = dict(
+        a_ptr=a, b_ptr=b, h0_ptr=h0, h_ptr=h, **cut_buffers(N, count, H, a.device),
+        T=T, H=H // config.UNIT, length=length, count=count, **_strides(config.UNIT, a=a, b=b),
+    )  # fmt: skip
+    return cut_launches(
+        _scan_fwd_kernel, blocks, count, config, arguments, dict(LOG=log, HAS_H0=h0 is not None), h0, log=log
+    )
+
+
+def backward_launches(
+    a: torch.Tensor,
+    b: torch.Tensor | None,
+    h0: torch.Tensor | None,
+    h: torch.Tensor | None,
+    dh: torch.Tensor,
+    da: torch.Tensor | None,
+    db: torch.Tensor | None,
+    dh0: torch.Tensor | None,
+    *,
+    log: bool,
+    config: ScanConfig | None = None,
+) -> list[Launch]:
+    """What fills those of da, db [N, T, H] and dh0 [N, H] that are given. b is read with log, h and h0 with log or for
+    da."""
+    N, T, H = a.shape
+    if 0 in (N, T, H):
+        return []
+    config = config or select_scan(H, a.element_size(), vector_unit(H, a, b, h, dh), BACKWARD_STEPS)
+    blocks = N * triton.cdiv(H, config.BLOCK_H)
+    length, count = segments(T, blocks, config)
+    arguments = dict(
+        a_ptr=a, b_ptr=b, h0_ptr=h0, h_ptr=h, dh_ptr=dh, da_ptr=da, db_ptr=db, dh0_ptr=dh0,
+        **cut_buffers(N, count, H, a.device),
+        T=T, H=H // config.UNIT, length=length, count=count, **_strides(config.UNIT, a=a, b=b, h=h, dh=dh),
+    )  # fmt: skip
+    constants = dict(
+        LOG=log, HAS_H0=h0 is not None, NEED_A=da is not None, NEED_B=db is not None, NEED_H0=dh0 is not None
+    )
+    return cut_launches(_scan_bwd_kernel, blocks, count, config, arguments, constants, None, log=False)
+
+
+def scan_forward(a: torch.Tensor, b: torch.Tensor, h0: torch.Tensor | None, *, log: bool) -> torch.Tensor:
+    """h [..., T, H] in b's dtype, contiguous, from a and b of one shape and h0 [..., 1, H]."""
+    check_dtypes(a=a, b=b, h0=h0)
+    h = torch.empty(b.shape, dtype=b.dtype, device=b.device)
+    for launch in forward_launches(as_rows(a), as_rows(b), as_states(h0), as_rows(h), log=log):
+        launch.run()
+    return h
+
+
+def scan_backward(
+    a: torch.Tensor, b: torch.Tensor | None, h0: torch.Tensor | None, h: torch.Tensor | None, dh: torch.Tensor,
+    *, log: bool, needs: tuple[bool, bool, bool],
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
+    """(da, db, dh0), None where `needs` says so or there is no h0. b is None without log; h is None where nothing reads
+    it."""
+    check_dtypes(a=a, b=b, h0=h0, h=h, dh=dh)
+    da = torch.empty(a.shape, dtype=a.dtype, device=a.device) if needs[0] else None
+    db = torch.empty(dh.shape, dtype=dh.dtype, device=dh.device) if needs[1] else None
+    dh0 = torch.zeros(h0.shape, dtype=h0.dtype, device=h0.device) if needs[2] and h0 is not None else None
+    b, h, out_a, out_b = (None if x is None else as_rows(x) for x in (b, h, da, db))
+    for launch in backward_launches(
+        as_rows(a), b, as_states(h0), h, as_rows(dh), out_a, out_b, as_states(dh0), log=log
+    ):
+        launch.run()
+    return da, db, dh0
+
+
+def linear_scan_forward(coeffs: torch.Tensor, values: torch.Tensor, h0: torch.Tensor | None = None) -> torch.Tensor:
+    """h_t = coeffs_t h_{t-1} + values_t over dim -2 of [..., T, H], from h0 [..., 1, H] or 0. h has the dtype of
+    values."""
+    return scan_forward(coeffs, values, h0, log=False)
+
+
+def linear_scan_backward(
+    coeffs: torch.Tensor, h: torch.Tensor | None, h0: torch.Tensor | None, dh: torch.Tensor,
+    *, need_coeffs: bool = True, need_values: bool = True, need_h0: bool = True,
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
+    """(d coeffs, d values, d h0) from the forward's output h, which may be None when the first is not needed."""
+    return scan_backward(coeffs, None, h0, h, dh, log=False, needs=(need_coeffs, need_values, need_h0))

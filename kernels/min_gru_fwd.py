@@ -1,0 +1,212 @@
+"""minGRU forward: projection, gates and scan of F independent layers in one pass over memory."""
+
+import torch
+import triton
+import triton.language as tl
+
+from .config import LaunchConfig, select_config
+from .launch import Launch, check_dtypes
+from .operands import common, rows
+from .primitives import (
+    advance,
+    coded_input,
+    coded_multiplier,
+    is_masked,
+    is_reset,
+    load_codes,
+    log2,
+    min_gru_gates,
+    min_gru_log_gates,
+    prolong,
+    row_scan,
+)
+from .split_t import entry_launches, plan_chunks, totals_launch
+from .tiles import input_pointers, load_input, load_weight, project, state_mask, state_offsets, store_rows
+
+_NUMBERS = [
+    "B",
+    "T",
+    "length",
+    "count",
+    "stride_x_f",
+    "stride_x_b",
+    "stride_x_t",
+    "stride_c_f",
+    "stride_c_b",
+    "stride_c_t",
+]
+
+
+@triton.jit(do_not_specialize=_NUMBERS)
+def _min_gru_fwd_kernel(
+    x_ptr, w_ptr, h0_ptr, code_ptr, entry_ptr,  # inputs
+    h_ptr, h_last_ptr,  # outputs
+    B, T, length, count,  # sizes; only these change with the batch and the sequence
+    stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements
+    stride_c_f: tl.int64, stride_c_b: tl.int64, stride_c_t: tl.int64,
+    D: tl.constexpr, H: tl.constexpr,
+    HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, SPLIT: tl.constexpr,
+    LOG: tl.constexpr, SEQ: tl.constexpr, EVEN: tl.constexpr, PACKED: tl.constexpr,
+    UNIT: tl.constexpr, PRECISION: tl.constexpr,
+    ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """h_t = (1 - z_t) h_{t-1} + z_t g(u_t),   z_t = sigmoid(k_t),   (u_t | k_t) = x_t W,   h_0 = h0 or 0.
+
+    Layout    x [F, B, T, D], innermost stride 1, the stride of T is D if PACKED; W [F, D, 2H], h0 [F, B, H] and
+              h [F, B, T, H] contiguous, h_last [F, B, H] float32; codes broadcast to [F, B, T] through their strides.
+    Tile      ROWS rows of STEPS consecutive steps each. Every step is one projection and one FMA chain in registers.
+    SEQ       The rows are batch rows and time is a loop: no scan. Grid F * cdiv(B, ROWS).
+    not SEQ   The rows are consecutive pieces of the time of one batch row, joined by one scan per ROWS * STEPS steps.
+              Grid F * B * count: a program owns steps [g * length, (g + 1) * length), and with SPLIT starts from
+              entry [F, B, count, H] at g - 1. The grid has one axis: axes 1 and 2 end at 65535.
+    Scan      A step is the affine map h -> a h + b. The identity is (1, 0), with LOG (0, -inf): a masked step, and with
+              it every step past the end. A reset has a = 0 (-inf).
+    EVEN      T divides into tiles and, with SEQ, B into ROWS: no load, store or map needs a mask for the tail.
+    Numerics  float32 from the product on; x and W enter it in the dtype of x. a is sigmoid(-k), not 1 - z. LOG keeps
+              log2 h, h0 >= 0. h is rounded at the store and the state is not. A masked row of x is never read.
+    Backward  computes the gates again from x and reads h where a row of its tiles starts; nothing else is saved.
+    """
+    TILE: tl.constexpr = STEPS if SEQ else ROWS * STEPS
+    r = tl.arange(0, ROWS)
+    pid = tl.program_id(0).to(tl.int64)
+    if SEQ:
+        groups = tl.cdiv(B, ROWS)
+        f = pid // groups
+        b = pid % groups * ROWS + r  # [ROWS]
+        row_exists = b < B
+        state_exists = row_exists
+        t_row = tl.zeros((ROWS,), tl.int32)
+        begin, end = 0, T
+    else:
+        g = (pid % count).to(tl.int32)
+        f = pid // count // B
+        b = pid // count % B
+        row_exists = r < ROWS
+        state_exists = b < B
+        t_row = r * STEPS
+        begin = g * length
+        end = tl.minimum(begin + length, T)
+
+    row = f * B + b
+    state = state_offsets(row, H, BLOCK_H, SEQ)
+    state_there = state_mask(state_exists, H, BLOCK_H, SEQ)
+    if HAS_H0:
+        carry = tl.load(h0_ptr + state, mask=state_there, other=0.0).to(tl.float32)
+    else:
+        carry = tl.zeros((ROWS, BLOCK_H) if SEQ else (BLOCK_H,), tl.float32)
+    if SPLIT:
+        entry = state_offsets(row * count + g - 1, H, BLOCK_H, SEQ)
+        carry = tl.where(g == 0, carry, tl.load(entry_ptr + entry, mask=state_there & (g > 0), other=0.0))
+    if LOG:
+        carry = log2(carry)
+
+    step_x = D if PACKED else stride_x_t * UNIT
+    x_ptrs = input_pointers(x_ptr + (f * stride_x_f + b * stride_x_b) * UNIT + t_row.to(tl.int64) * step_x, D, BLOCK_D)
+    h_ptrs = (h_ptr + (row * T + t_row) * H)[:, None] + tl.arange(0, BLOCK_H)[None, :]
+    code_ptrs = code_ptr
+    if HAS_CODES:
+        code_ptrs = code_ptr + f * stride_c_f + b * stride_c_b + t_row.to(tl.int64) * stride_c_t
+    w = load_weight(w_ptr, f, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
+
+    for t0 in tl.range(begin, end, TILE, num_stages=STAGES):
+        t_tile = tl.full((), t0, tl.int64)
+        maps_a = ()
+        maps_b = ()
+        for s in tl.static_range(STEPS):
+            t = t_tile + s
+            read = row_exists & (t_row + (t0 + s) < end)
+            if HAS_CODES:
+                code = load_codes(code_ptrs + t * stride_c_t, read)
+                masked = is_masked(code)
+                read = read & ~masked
+            x = load_input(x_ptrs + t * step_x, read, D, BLOCK_D, HAS_CODES or not EVEN)
+            u, k = project(x, w, D, ROWS, BLOCK_H, PRECISION)
+            if LOG:
+                a, b_t = min_gru_log_gates(u, k)
+            else:
+                z, v, a, _ = min_gru_gates(u, k)
+                b_t = z * v
+            if HAS_CODES:
+                a = coded_multiplier(a, masked[:, None], is_reset(code)[:, None], LOG)
+                b_t = coded_input(b_t, masked[:, None], LOG)
+            elif not EVEN:
+                a = coded_multiplier(a, ~read[:, None], False, LOG)
+                b_t = coded_input(b_t, ~read[:, None], LOG)
+            if SEQ:
+                carry = advance(a, b_t, carry, LOG)
+                h = tl.exp2(carry) if LOG else carry
+                store_rows(h_ptrs + t * H, h, row_exists & (t0 + s < end), H, BLOCK_H, not EVEN)
+            else:
+                if s > 0:
+                    b_t = advance(a, b_t, maps_b[s - 1], LOG)
+                    a = prolong(a, maps_a[s - 1], LOG)
+                maps_a += (a,)
+                maps_b += (b_t,)
+        if not SEQ:
+            entering, carry = row_scan(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, BLOCK_H, LOG)
+            for s in tl.static_range(STEPS):
+                h = advance(maps_a[s], maps_b[s], entering, LOG)
+                if LOG:
+                    h = tl.exp2(h)
+                store_rows(h_ptrs + (t_tile + s) * H, h, t_row + (t0 + s) < end, H, BLOCK_H, not EVEN)
+
+    if LOG:
+        carry = tl.exp2(carry)
+    if not SEQ:
+        state_there = state_there & (g == count - 1)
+    tl.store(h_last_ptr + state, carry, mask=state_there)
+
+
+def forward_launches(
+    x: torch.Tensor, weight: torch.Tensor, h0: torch.Tensor | None, codes: torch.Tensor | None,
+    h: torch.Tensor, h_last: torch.Tensor,
+    *, space: str, precision: str | None = None, config: LaunchConfig | None = None,
+) -> list[Launch]:  # fmt: skip
+    """The launches that fill h [F, B, T, H] and h_last [F, B, 1, H]: one, or three and more where a long T is cut."""
+    F, B, T, D = x.shape
+    H = weight.shape[2] // 2
+    if space not in ("linear", "log"):
+        raise ValueError(f"space: expected 'linear' or 'log', got {space!r}")
+    log = space == "log"
+    config = config or select_config(D, H, x.dtype, F, B, T, "log" if log else "forward")
+    x, weight = rows(x), weight.contiguous()
+    h0 = None if h0 is None else h0.contiguous()
+    length, count = plan_chunks(F, B, T, config)
+    shared, constants = common(x, weight, codes, None, length, count, precision, config)
+    launches = []
+    entry = None
+    if count > 1:
+        totals = [torch.empty(F * B, count, H, dtype=torch.float32, device=x.device) for _ in range(2)]
+        entry = torch.empty_like(totals[0])
+        launches.append(totals_launch(shared, constants, totals, None, F, config))
+        launches += entry_launches(totals, h0, entry)
+    arguments = dict(shared, h0_ptr=h0, entry_ptr=entry, h_ptr=h, h_last_ptr=h_last)
+    constants |= dict(HAS_H0=h0 is not None, SPLIT=count > 1, LOG=log, SEQ=config.seq)
+    launches.append(Launch(_min_gru_fwd_kernel, config.grid(F, B, count), arguments, constants, config.num_warps))
+    return launches
+
+
+def min_gru_forward(
+    x: torch.Tensor, weight: torch.Tensor, h0: torch.Tensor | None = None, codes: torch.Tensor | None = None,
+    *, space: str = "linear", precision: str | None = None, config: LaunchConfig | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """(h, h_last) of F independent minGRU layers.
+
+    x          [F, B, T, D] float32, bfloat16 or float16, T >= 1; any strides, copied unless the innermost is 1.
+    weight     [F, D, 2H], hidden columns first; rounded to the dtype of x where it is loaded; D and H as
+               `is_fused` in config.py allows.
+    h0         [F, B, 1, H] or None for zeros; space="log" needs it >= 0.
+    codes      uint8, broadcasts to [F, B, T]: bit 0 keeps the state (the row of x is not read), bit 1 zeroes the state
+               before the step and acts first, so that both give h = 0.
+    space      "linear", or "log" for the log-space scan; the same function with different rounding.
+    precision  of float32 products, as `resolve_precision` in config.py takes it.
+    h          [F, B, T, H] in the dtype of x; h_last [F, B, 1, H] float32, the state before it is rounded.
+    """
+    check_dtypes(x=x, weight=weight, h0=h0)
+    F, B, T, _ = x.shape
+    H = weight.shape[2] // 2
+    h = torch.empty(F, B, T, H, dtype=x.dtype, device=x.device)
+    h_last = torch.empty(F, B, 1, H, dtype=torch.float32, device=x.device)
+    for launch in forward_launches(x, weight, h0, codes, h, h_last, space=space, precision=precision, config=config):
+        launch.run()
+    return h, h_last

@@ -1,0 +1,215 @@
+"""Device functions shared by the kernels: gates and their slopes, scan combines, step codes.
+
+A step of every cell here is an affine map of the state, h -> a h + b. With LOG the state is log2(h) and the same map
+is m -> logaddexp2(la + m, lb). The functions of one cell (`min_gru_*`) only turn pre-activations into (a, b) and give
+the slopes of a and b; nothing below them knows the cell. Derivations and error bounds: README.md in this folder.
+"""
+
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
+INF = tl.constexpr(float("inf"))
+NEG_INF = tl.constexpr(float("-inf"))
+
+# 2^126 is the largest power of two whose reciprocal is a normal number, and rcp.approx.ftz flushes the others to zero.
+MAX_EXPONENT = tl.constexpr(126.0)
+
+# The interpreter has no inline assembly. It is chosen for the whole process when triton is imported, so this is one
+# too.
+INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
+
+# Bits of a step code.
+MASKED = tl.constexpr(1)
+RESET = tl.constexpr(2)
+
+
+@triton.jit
+def rcp(x):
+    """1 / x to 1 ulp; subnormal results become 0. One MUFU instruction, where 1 / x is 8 instructions."""
+    if INTERPRETED:
+        return 1.0 / x
+    else:
+        return tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+
+@triton.jit
+def log2(x):
+    """log2(x) with absolute error 2^-22; log2(0) = -inf. One MUFU instruction, where tl.log2 is 27 instructions."""
+    if INTERPRETED:
+        return tl.log2(x)
+    else:
+        return tl.inline_asm_elementwise(
+            "lg2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+
+@triton.jit
+def logaddexp2(x, y):
+    """log2(2^x + 2^y). Guarded: equal infinities give that infinity, where the plain form gives NaN. NaN stays NaN."""
+    top = tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
+    gap = tl.where(tl.abs(top) == INF, 0.0, tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL) - top)
+    return top + log2(1.0 + tl.exp2(gap))
+
+
+# ---- gates and slopes of the minGRU ----
+
+
+@triton.jit
+def sigmoid_pair(k):
+    """(sigmoid(k), sigmoid(-k)), both to 3.4e-7 relative: 1 - sigmoid(k) would cancel as sigmoid(k) -> 1."""
+    e = tl.exp2(tl.minimum(k * -LOG2E, MAX_EXPONENT, propagate_nan=tl.PropagateNan.ALL))
+    z = rcp(1.0 + e)
+    return z, e * z
+
+
+@triton.jit
+def min_gru_gates(u, k):
+    """z = sigmoid(k), v = g(u), a = 1 - z, s = sigmoid(u); the step is h -> a h + z v.
+
+    g(u) = u + 1/2 where u >= 0 and sigmoid(u) below is max(u + 1/2, sigmoid(u)): the two cross at 0 only.
+    """
+    z, a = sigmoid_pair(k)
+    s = rcp(1.0 + tl.exp2(u * -LOG2E))
+    v = tl.maximum(u + 0.5, s, propagate_nan=tl.PropagateNan.ALL)
+    return z, v, a, s
+
+
+@triton.jit
+def min_gru_slopes(u, z, v, a, s, h_prev):
+    """(dh/du, dh/dk) of the step h = a h_prev + z v. The slope of g at 0 is 1, the one from the right."""
+    return z * tl.where(u >= 0, 1.0, s * (1.0 - s)), z * (a * (v - h_prev))
+
+
+@triton.jit
+def min_gru_log_gates(u, k):
+    """(log2 a, log2(z v)) of the step m -> logaddexp2(log2 a + m, log2(z v)); exact at k = +-inf."""
+    u2 = u * LOG2E
+    k2 = k * LOG2E
+    soft = log2(1.0 + tl.exp2(-tl.abs(k2)))
+    log_a = -(tl.maximum(k2, 0.0) + soft)
+    log_z = -(tl.maximum(-k2, 0.0) + soft)
+    log_v = tl.where(u >= 0, log2(tl.maximum(u, 0.0) + 0.5), u2 - log2(1.0 + tl.exp2(-tl.abs(u2))))
+    return log_a, log_z + log_v
+
+
+# ---- maps and their composition ----
+
+
+@triton.jit
+def advance(a, b, h, LOG: tl.constexpr):
+    """The state after the step (a, b)."""
+    if LOG:
+        return logaddexp2(a + h, b)
+    else:
+        return tl.fma(a, h, b)
+
+
+@triton.jit
+def prolong(a, total, LOG: tl.constexpr):
+    """The multiplier of the steps of `total` followed by one with multiplier a."""
+    if LOG:
+        return a + total
+    else:
+        return a * total
+
+
+@triton.jit
+def affine(al, bl, ar, br):
+    """Left map, then right map. Identity (1, 0)."""
+    return al * ar, tl.fma(ar, bl, br)
+
+
+@triton.jit
+def affine_exclusive(al, bl, eal, ebl, ar, br, ear, ebr):
+    """(a, b) becomes the inclusive prefix and (ea, eb) the exclusive one. Elements start as (a, b, 1, 0)."""
+    return al * ar, tl.fma(ar, bl, br), al * ear, tl.fma(ear, bl, ebr)
+
+
+@triton.jit
+def log_affine(al, bl, ar, br):
+    """`affine` on log2 of both. Identity (0, -inf)."""
+    return al + ar, logaddexp2(ar + bl, br)
+
+
+@triton.jit
+def log_affine_exclusive(al, bl, eal, ebl, ar, br, ear, ebr):
+    """`affine_exclusive` on log2 of all. Elements start as (a, b, 0, -inf)."""
+    return al + ar, logaddexp2(ar + bl, br), al + ear, logaddexp2(ear + bl, ebr)
+
+
+@triton.jit
+def row_scan(a, b, carry, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, LOG: tl.constexpr):
+    """Joins rows [ROWS, BLOCK_H] of maps in order, from state carry [BLOCK_H].
+
+    Returns the state entering each row and the one leaving the last. The exclusive prefix comes from a scan of
+    4-tuples, which costs less than shifting the inclusive one with tl.gather.
+    """
+    if LOG:
+        one = tl.zeros((ROWS, BLOCK_H), tl.float32)
+        zero = tl.full((ROWS, BLOCK_H), NEG_INF, tl.float32)
+        a, b, ea, eb = tl.associative_scan((a, b, one, zero), 0, log_affine_exclusive)
+    else:
+        one = tl.full((ROWS, BLOCK_H), 1.0, tl.float32)
+        zero = tl.zeros((ROWS, BLOCK_H), tl.float32)
+        a, b, ea, eb = tl.associative_scan((a, b, one, zero), 0, affine_exclusive)
+    leaving = advance(a, b, carry[None, :], LOG)
+    return advance(ea, eb, carry[None, :], LOG), last_row(leaving, ROWS)
+
+
+@triton.jit
+def last_row(x, ROWS: tl.constexpr):
+    """x[ROWS - 1] of a tile [ROWS, n]. By selection, so a NaN or an infinity in another row stays there.
+
+    A sum and not a maximum: tl.max drops a NaN.
+    """
+    is_last = (tl.arange(0, ROWS) == ROWS - 1)[:, None]
+    return tl.sum(tl.where(is_last, x, 0.0), 0)
+
+
+# ---- step codes ----
+
+
+@triton.jit
+def load_codes(ptrs, exists):
+    """Codes [ROWS] as int32, MASKED where a step does not exist.
+
+    The sum over an axis of one keeps tl.dot right. For the layout of an operand the compiler (triton 3.7.1) takes the
+    narrowest load that it depends on, the masks of other loads included, halved by a join. A byte there makes a thread
+    hold 8 consecutive k, and with K = 16 the product is wrong (dx off by its own size). The search stops at a
+    reduction.
+    """
+    return tl.sum(tl.load(ptrs, mask=exists, other=MASKED).to(tl.int32)[:, None], 1)
+
+
+@triton.jit
+def is_masked(code):
+    """The step leaves the state as it was."""
+    return (code & MASKED) != 0
+
+
+@triton.jit
+def is_reset(code):
+    """The state before the step is zero. It acts before the mask: both together give h = 0."""
+    return (code & RESET) != 0
+
+
+@triton.jit
+def coded_multiplier(a, masked, reset, LOG: tl.constexpr):
+    """a at a plain step, 1 at a masked one, 0 at a reset."""
+    if LOG:
+        return tl.where(reset, NEG_INF, tl.where(masked, 0.0, a))
+    else:
+        return tl.where(reset, 0.0, tl.where(masked, 1.0, a))
+
+
+@triton.jit
+def coded_input(b, masked, LOG: tl.constexpr):
+    """b at a plain step, 0 at a masked one."""
+    if LOG:
+        return tl.where(masked, NEG_INF, b)
+    else:
+        return tl.where(masked, 0.0, b)

@@ -1,0 +1,240 @@
+"""Loads, stores and products of the fused kernels: a projection x [ROWS, D] -> (u, k) [ROWS, H] and its adjoint.
+
+The weight W [D, 2H] holds the hidden columns first, then the gate columns. It sits in registers or shared memory for
+the whole program, in one of three shapes, and so does its gradient:
+
+    D <= 2         two rows [BLOCK_H] of float32 per input: a broadcast multiply; tl.dot would pad D to 16
+    BLOCK_H < 64   one tile of columns u0, k0, u1, k1, ...: one dot for both halves, and tl.split stays in its registers
+    else           two tiles and two dots: joining du and dk for one dot crashes the compiler (3.6 to 3.9, fp32, 4
+                   warps)
+"""
+
+import triton
+import triton.language as tl
+
+from .primitives import INTERPRETED
+
+
+@triton.jit
+def interleaved(BLOCK_H: tl.constexpr, H: tl.constexpr):
+    """Columns of W in the order u0, k0, u1, k1, ... and which of them exist."""
+    n = tl.arange(0, 2 * BLOCK_H)
+    return n // 2 + (n % 2) * H, n // 2 < H
+
+
+@triton.jit
+def load_weight(
+    w_ptr, f, D: tl.constexpr, H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, DTYPE: tl.constexpr
+):
+    """W[f] rounded to DTYPE, padded with zeros."""
+    w_ptr += f * (2 * D * H)
+    h = tl.arange(0, BLOCK_H)
+    w = ()
+    if D <= 2:
+        for d in tl.static_range(D):
+            w += (tl.load(w_ptr + 2 * d * H + h, mask=h < H, other=0.0).to(DTYPE).to(tl.float32),)
+            w += (tl.load(w_ptr + 2 * d * H + H + h, mask=h < H, other=0.0).to(DTYPE).to(tl.float32),)
+    else:
+        d = tl.arange(0, BLOCK_D)[:, None]
+        if BLOCK_H < 64:
+            n, exists = interleaved(BLOCK_H, H)
+            w += (tl.load(w_ptr + d * (2 * H) + n[None, :], mask=(d < D) & exists[None, :], other=0.0).to(DTYPE),)
+        else:
+            w += (tl.load(w_ptr + d * (2 * H) + h[None, :], mask=(d < D) & (h < H)[None, :], other=0.0).to(DTYPE),)
+            w += (tl.load(w_ptr + d * (2 * H) + H + h[None, :], mask=(d < D) & (h < H)[None, :], other=0.0).to(DTYPE),)
+    return w
+
+
+@triton.jit
+def input_pointers(row_ptrs, D: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Pointers to rows of length D: [ROWS, BLOCK_D], or [ROWS] where the D <= 2 columns are read one by one."""
+    if D <= 2:
+        return row_ptrs
+    else:
+        return row_ptrs[:, None] + tl.arange(0, BLOCK_D)[None, :]
+
+
+@triton.jit
+def load_input(ptrs, read, D: tl.constexpr, BLOCK_D: tl.constexpr, MASKED: tl.constexpr):
+    """Rows of x as a tile, or as a tuple of D columns; zero where not `read`, by selection, so a NaN there stays
+    out."""
+    if D <= 2:
+        x = ()
+        for d in tl.static_range(D):
+            if MASKED:
+                x += (tl.load(ptrs + d, mask=read, other=0.0).to(tl.float32),)
+            else:
+                x += (tl.load(ptrs + d).to(tl.float32),)
+        return x
+    else:
+        d = tl.arange(0, BLOCK_D)[None, :]
+        if MASKED:
+            return tl.load(ptrs, mask=read[:, None] & (d < D), other=0.0)
+        elif D < BLOCK_D:
+            return tl.load(ptrs, mask=d < D, other=0.0)
+        else:
+            return tl.load(ptrs)
+
+
+@triton.jit
+def load_rows(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr):
+    """A float32 tile [ROWS, BLOCK_N] of rows of length N, zero where it does not exist or is not `read`."""
+    n = tl.arange(0, BLOCK_N)[None, :]
+    if MASKED:
+        return tl.load(ptrs, mask=read[:, None] & (n < N), other=0.0).to(tl.float32)
+    elif N < BLOCK_N:
+        return tl.load(ptrs, mask=n < N, other=0.0).to(tl.float32)
+    else:
+        return tl.load(ptrs).to(tl.float32)
+
+
+@triton.jit
+def store_rows(ptrs, x, write, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr):
+    """Stores what exists of a tile [ROWS, BLOCK_N], with MASKED only the rows to `write`."""
+    n = tl.arange(0, BLOCK_N)[None, :]
+    x = x.to(ptrs.dtype.element_ty)
+    if MASKED:
+        tl.store(ptrs, x, mask=write[:, None] & (n < N))
+    elif N < BLOCK_N:
+        tl.store(ptrs, x, mask=n < N)
+    else:
+        tl.store(ptrs, x)
+
+
+@triton.jit
+def multiply(a, b, acc, PRECISION: tl.constexpr):
+    """acc + a b in float32. The interpreter would multiply the bits of bfloat16, so there the operands are widened
+    first."""
+    if INTERPRETED:
+        a, b = a.to(tl.float32), b.to(tl.float32)
+    return tl.dot(a, b, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def project(x, w, D: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr):
+    """(u, k) = x W, float32."""
+    if D <= 2:
+        u = x[0][:, None] * w[0][None, :]
+        k = x[0][:, None] * w[1][None, :]
+        if D == 2:
+            u = tl.fma(x[1][:, None], w[2][None, :], u)
+            k = tl.fma(x[1][:, None], w[3][None, :], k)
+        return u, k
+    elif BLOCK_H < 64:
+        return tl.split(tl.reshape(multiply(x, w[0], None, PRECISION), (ROWS, BLOCK_H, 2)))
+    else:
+        return multiply(x, w[0], None, PRECISION), multiply(x, w[1], None, PRECISION)
+
+
+@triton.jit
+def zero_weight_gradient(D: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr):
+    """The float32 accumulators of `add_weight_gradient`, one per entry of the weight."""
+    dw = ()
+    if D <= 2:
+        for _ in tl.static_range(2 * D):
+            dw += (tl.zeros((ROWS, BLOCK_H), tl.float32),)
+    elif BLOCK_H < 64:
+        dw += (tl.zeros((BLOCK_D, 2 * BLOCK_H), tl.float32),)
+    else:
+        dw += (tl.zeros((BLOCK_D, BLOCK_H), tl.float32), tl.zeros((BLOCK_D, BLOCK_H), tl.float32))
+    return dw
+
+
+@triton.jit
+def pack_gradient(du, dk, D: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, DTYPE: tl.constexpr):
+    """(du, dk) as the operands of the products of the backward: rounded to DTYPE, in the column order of the weight."""
+    if D <= 2:
+        return du, dk
+    elif BLOCK_H < 64:
+        return (tl.reshape(tl.join(du, dk), (ROWS, 2 * BLOCK_H)).to(DTYPE),)
+    else:
+        return du.to(DTYPE), dk.to(DTYPE)
+
+
+@triton.jit
+def add_weight_gradient(dw, x, dp, D: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr):
+    """dw + x^T (du | dk); for D <= 2 the sum over the rows is left to `store_weight_gradient`."""
+    if D == 1:
+        return tl.fma(x[0][:, None], dp[0], dw[0]), tl.fma(x[0][:, None], dp[1], dw[1])
+    elif D == 2:
+        return (
+            tl.fma(x[0][:, None], dp[0], dw[0]),
+            tl.fma(x[0][:, None], dp[1], dw[1]),
+            tl.fma(x[1][:, None], dp[0], dw[2]),
+            tl.fma(x[1][:, None], dp[1], dw[3]),
+        )
+    elif BLOCK_H < 64:
+        return (multiply(tl.trans(x), dp[0], dw[0], PRECISION),)
+    else:
+        return (
+            multiply(tl.trans(x), dp[0], dw[0], PRECISION),
+            multiply(tl.trans(x), dp[1], dw[1], PRECISION),
+        )
+
+
+@triton.jit
+def store_input_gradient(
+    ptrs,
+    dp,
+    w,
+    write,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    PRECISION: tl.constexpr,
+    MASKED: tl.constexpr,
+):
+    """dx = (du | dk) W^T."""
+    if D <= 2:
+        for d in tl.static_range(D):
+            dx = tl.sum(tl.fma(dp[0], w[2 * d][None, :], dp[1] * w[2 * d + 1][None, :]), 1).to(ptrs.dtype.element_ty)
+            if MASKED:
+                tl.store(ptrs + d, dx, mask=write)
+            else:
+                tl.store(ptrs + d, dx)
+    else:
+        dx = multiply(dp[0], tl.trans(w[0]), None, PRECISION)
+        if BLOCK_H >= 64:
+            dx = multiply(dp[1], tl.trans(w[1]), dx, PRECISION)
+        store_rows(ptrs, dx, write, D, BLOCK_D, MASKED)
+
+
+@triton.jit
+def store_weight_gradient(dw_ptr, dw, D: tl.constexpr, H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr):
+    """One partial [D, 2H] of dW, float32."""
+    h = tl.arange(0, BLOCK_H)
+    if D <= 2:
+        for d in tl.static_range(D):
+            tl.store(dw_ptr + 2 * d * H + h, tl.sum(dw[2 * d], 0), mask=h < H)
+            tl.store(dw_ptr + 2 * d * H + H + h, tl.sum(dw[2 * d + 1], 0), mask=h < H)
+    else:
+        d = tl.arange(0, BLOCK_D)[:, None]
+        if BLOCK_H < 64:
+            n, exists = interleaved(BLOCK_H, H)
+            tl.store(dw_ptr + d * (2 * H) + n[None, :], dw[0], mask=(d < D) & exists[None, :])
+        else:
+            tl.store(dw_ptr + d * (2 * H) + h[None, :], dw[0], mask=(d < D) & (h < H)[None, :])
+            tl.store(dw_ptr + d * (2 * H) + H + h[None, :], dw[1], mask=(d < D) & (h < H)[None, :])
+
+
+# ---- states: [BLOCK_H] of one batch row, or [ROWS, BLOCK_H] of the ROWS batch rows of a sequential tile ----
+
+
+@triton.jit
+def state_offsets(row, H: tl.constexpr, BLOCK_H: tl.constexpr, SEQ: tl.constexpr):
+    """Offsets of states in a contiguous [rows, H]."""
+    h = tl.arange(0, BLOCK_H)
+    if SEQ:
+        return row[:, None] * H + h[None, :]
+    else:
+        return row * H + h
+
+
+@triton.jit
+def state_mask(exists, H: tl.constexpr, BLOCK_H: tl.constexpr, SEQ: tl.constexpr):
+    """Which entries of a state exist; `exists` is a flag per row, or one flag."""
+    h = tl.arange(0, BLOCK_H)
+    if SEQ:
+        return exists[:, None] & (h < H)[None, :]
+    else:
+        return exists & (h < H)

@@ -1,0 +1,140 @@
+"""Which backend computes a call: "triton" (the fused kernels) or "reference" (plain PyTorch), and why.
+
+"auto" takes the kernels for CUDA tensors of a dtype they read, and PyTorch otherwise. "torch" is the
+fastest plain PyTorch there is, which is the reference so far. An explicit choice that can't run raises.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from types import TracebackType
+
+import torch
+
+from rnam import _checks
+
+BACKENDS = ("auto", "triton", "torch", "reference")
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def _from_environment() -> str:
+    name = os.environ.get("RNAM_BACKEND", "auto")
+    _checks.one_of("RNAM_BACKEND", name, BACKENDS)
+    return name
+
+
+def _triton_version() -> tuple[int, ...] | None:
+    if importlib.util.find_spec("triton") is None:
+        return None
+    return tuple(map(int, importlib.metadata.version("triton").split(".")[:2]))
+
+
+# Read once, at import: torch.compile traces through what reads them.
+_TRITON = _triton_version()
+_INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+# A module global, not a thread or context variable: torch.compile guards on it and needs no graph break.
+_backend = _from_environment()
+
+
+class set_backend:
+    """Choose the backend of all calls from here on, or, as a context manager, of those inside.
+
+    Args:
+        name: "auto", "triton", "torch" or "reference"; the environment variable RNAM_BACKEND is the start.
+            "triton" runs on CPU tensors too where TRITON_INTERPRET=1 was set before Python started.
+
+    Raises:
+        ValueError: the name is none of these. A backend that can't run a call raises RuntimeError then.
+
+    Example:
+        >>> with rnam.set_backend("reference"):
+        ...     output, state = rnam.minGRU(3, 4)(torch.randn(3, 8, 10, 4))
+    """
+
+    def __init__(self, name: str) -> None:
+        global _backend
+        _checks.one_of("name", name, BACKENDS)
+        self._before, _backend = _backend, name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        global _backend
+        _backend = self._before
+
+
+def get_backend() -> str:
+    """The backend that is set, which may be "auto"."""
+    return _backend
+
+
+def uses_kernels(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a call on tensors like this goes to the kernels.
+
+    Raises:
+        RuntimeError: "triton" is set and can't run it.
+    """
+    if _backend in ("torch", "reference") or (_backend == "auto" and not _takes_kernels(device)):
+        return False
+    reason = obstacle(device, dtype)
+    if _backend == "triton" and reason:
+        raise RuntimeError(f"backend 'triton' can't run this call: {reason}")
+    return not reason
+
+
+def explain(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
+    """(the path a call takes, why), in words; never raises."""
+    if _backend in ("torch", "reference"):
+        return "reference", f"backend {_backend!r} is set"
+    reason = obstacle(device, dtype)
+    if not reason and (_backend == "triton" or _takes_kernels(device)):
+        return "triton", f"backend {_backend!r} is set and nothing stands against it"
+    if _backend == "triton":
+        return "none", f"backend 'triton' is set and can't run it: {reason}"
+    return "reference", reason or "backend 'auto' is set, which takes the kernels for CUDA tensors"
+
+
+def _takes_kernels(device: torch.device) -> bool:
+    """Where "auto" takes the kernels: the interpreter is for tests, and slow."""
+    return device.type == "cuda"
+
+
+def obstacle(device: torch.device, dtype: torch.dtype) -> str:
+    """Why the kernels can't read tensors like this; empty when they can."""
+    if dtype not in KERNEL_DTYPES:
+        return f"the kernels read float32, bfloat16 and float16, not {str(dtype).removeprefix('torch.')}"
+    if not triton_installed():
+        return "triton is not installed"
+    if device.type == "cuda":
+        return _gpu_obstacle(device.index)
+    if device.type == "cpu" and interpreted():
+        return ""
+    if device.type == "cpu":
+        return "the tensors are on the CPU, which takes TRITON_INTERPRET=1 in the environment at the start"
+    return f"the tensors are on {device.type}, and the kernels run on CUDA devices"
+
+
+def triton_installed() -> bool:
+    return _TRITON is not None
+
+
+def interpreted() -> bool:
+    """Triton reads this variable when it is imported, and compiles nothing in such a process."""
+    return _INTERPRETED
+
+
+def _gpu_obstacle(index: int | None) -> str:
+    if _INTERPRETED:
+        return ""
+    device = torch.cuda.get_device_properties(torch.cuda.current_device() if index is None else index)
+    if device.major < 8:
+        return f"the kernels need compute capability 8.0, and this device has {device.major}.{device.minor}"
+    if device.major == 10 and _TRITON is not None and _TRITON < (3, 7):
+        return "triton before 3.7 multiplies wrongly on compute capability 10 (triton #9871)"
+    return ""

@@ -1,0 +1,185 @@
+"""The kernels as differentiable functions, with the signatures of `rnam.reference`: the one file that knows
+both autograd and `rnam.kernels`.
+
+Triton and the kernels are imported at the first launch, so that `import rnam` needs neither.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rnam import reference
+from rnam._operators import Operator
+
+MASKED, RESET = 1, 2  # the bits of a step's code, as the kernels read them
+
+_Maybe = Tensor | None
+_Needs = tuple[bool, bool, bool]
+
+
+def min_gru(
+    input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str
+) -> tuple[Tensor, Tensor]:
+    start = None if h0 is None else reference.forget(h0, reset, input)
+    h, h_last = _MIN_GRU(input, weight, start, _encode(mask, reset), space)
+    return h, h_last
+
+
+def grouped_linear(input: Tensor, weight: Tensor, bias: _Maybe, activation: str | None) -> Tensor:
+    (rows,) = _GROUPED_LINEAR(input.flatten(1, -2), weight, bias, None, activation or "none")
+    return rows.reshape(*input.shape[:-1], weight.shape[-1])
+
+
+def linear_scan(coeffs: Tensor, values: Tensor, h0: _Maybe) -> Tensor:
+    return _SCAN(coeffs, values, h0, None, "linear")[0]
+
+
+def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: _Maybe) -> Tensor:
+    return _SCAN(log_coeffs, log_values, log_h0, None, "log")[0]
+
+
+def _encode(mask: _Maybe, reset: _Maybe) -> _Maybe:
+    """One byte a step, MASKED | RESET, with three dimensions of the full size or 1."""
+    codes: _Maybe = None
+    if mask is not None:
+        codes = (~mask).to(torch.uint8) * MASKED
+    if reset is not None:
+        bits = reset.to(torch.uint8) * RESET
+        codes = bits if codes is None else codes | bits
+    return None if codes is None else codes[(None,) * (3 - codes.dim())]
+
+
+def _decode(codes: _Maybe) -> tuple[_Maybe, _Maybe]:
+    return (None, None) if codes is None else ((codes & MASKED) == 0, (codes & RESET) != 0)
+
+
+def _launch_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+    from rnam import kernels
+
+    return kernels.min_gru_forward(x, weight, h0, codes, space=space)
+
+
+def _launch_min_gru_backward(
+    x: Tensor,
+    weight: Tensor,
+    h0: _Maybe,
+    h: Tensor,
+    codes: _Maybe,
+    dh: _Maybe,
+    dh_last: _Maybe,
+    space: str,
+    needs: _Needs,
+) -> tuple[_Maybe, _Maybe, _Maybe]:
+    from rnam import kernels
+
+    return kernels.min_gru_backward(x, weight, h0, h, codes, dh, dh_last, needs=needs)
+
+
+def _fake_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, space: str) -> tuple[Tensor, ...]:
+    terms, batch, seq, _ = x.shape
+    hidden = weight.shape[2] // 2
+    return x.new_empty(terms, batch, seq, hidden), x.new_empty(terms, batch, 1, hidden, dtype=torch.float32)
+
+
+def _twin_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+    return reference.min_gru(x, weight, h0, *_decode(codes), "linear")
+
+
+def _launch_scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+    from rnam import kernels
+
+    return (kernels.scan_forward(a, b, h0, log=space == "log"),)
+
+
+def _launch_scan_backward(
+    a: Tensor,
+    b: Tensor,
+    h0: _Maybe,
+    h: Tensor,
+    codes: _Maybe,
+    dh: _Maybe,
+    dh_last: _Maybe,
+    space: str,
+    needs: _Needs,
+) -> tuple[_Maybe, _Maybe, _Maybe]:
+    from rnam import kernels
+
+    assert dh is not None
+    log = space == "log"
+    # the linear form's gradients need the values nowhere
+    return kernels.scan_backward(a, b if log else None, h0, h, dh, log=log, needs=needs)
+
+
+def _twin_scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+    return ((reference.log_scan if space == "log" else reference.linear_scan)(a, b, h0),)
+
+
+def _activation(option: str) -> str | None:
+    return None if option == "none" else option
+
+
+def _launch_linear(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+    from rnam import kernels
+
+    return (kernels.grouped_linear_forward(x, weight, bias, _activation(option)),)
+
+
+def _launch_linear_backward(
+    x: Tensor,
+    weight: Tensor,
+    bias: _Maybe,
+    y: Tensor,
+    codes: _Maybe,
+    dy: _Maybe,
+    unused: _Maybe,
+    option: str,
+    needs: _Needs,
+) -> tuple[_Maybe, _Maybe, _Maybe]:
+    from rnam import kernels
+
+    assert dy is not None
+    need_x, need_weight, need_bias = needs
+    return kernels.grouped_linear_backward(
+        x,
+        weight,
+        bias,
+        dy,
+        _activation(option),
+        need_x=need_x,
+        need_weight=need_weight,
+        need_bias=need_bias,
+    )
+
+
+def _twin_linear(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+    return (reference.grouped_linear(x, weight, bias, _activation(option)),)
+
+
+_MIN_GRU = Operator(
+    name="min_gru",
+    outputs=2,
+    launch=_launch_min_gru,
+    launch_backward=_launch_min_gru_backward,
+    fake=_fake_min_gru,
+    twin=_twin_min_gru,
+    joins_terms=True,
+)
+_GROUPED_LINEAR = Operator(
+    name="grouped_linear",
+    outputs=1,
+    launch=_launch_linear,
+    launch_backward=_launch_linear_backward,
+    fake=lambda x, weight, bias, option: (x.new_empty(*x.shape[:2], weight.shape[2]),),
+    twin=_twin_linear,
+    joins_terms=True,
+)
+_SCAN = Operator(
+    name="scan",
+    outputs=1,
+    launch=_launch_scan,
+    launch_backward=_launch_scan_backward,
+    fake=lambda a, b, h0, option: (torch.empty_like(b, memory_format=torch.contiguous_format),),
+    twin=_twin_scan,
+    joins_terms=False,
+)

@@ -1,0 +1,73 @@
+"""`python -m rnam.info`: versions, devices, and which path each function takes for a shape, and why."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+
+import torch
+
+from rnam import _dispatch
+from rnam._version import __version__
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+def report(dim: int, hidden: int, dtype: str, device: torch.device) -> list[str]:
+    """The lines that are printed."""
+    lines = [f"rnam {__version__}, torch {torch.__version__}, triton {_version('triton')}"]
+    lines.append(f"backend: {_dispatch.get_backend()}; triton interpreted: {_dispatch.interpreted()}")
+    lines += [f"device: {name}" for name in _devices()]
+    path, reason = _dispatch.explain(device, DTYPES[dtype])
+    lines.append(f"for {dtype} tensors on {device}: {path} ({reason})")
+    for function in ("min_gru", "grouped_linear", "linear_scan", "log_scan"):
+        where = _kernel(function, dim, hidden, DTYPES[dtype]) if path == "triton" else "rnam.reference"
+        lines.append(f"  {function:14s} dim {dim}, hidden {hidden}: {where}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m rnam.info", description=__doc__)
+    parser.add_argument("--dim", type=int, default=16, help="width of the input")
+    parser.add_argument("--hidden", type=int, default=16, help="width of the state or output")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    print("\n".join(report(options.dim, options.hidden, options.dtype, torch.device(options.device))))
+
+
+def _kernel(function: str, dim: int, hidden: int, dtype: torch.dtype) -> str:
+    """In words, which of the kernels a width leads to."""
+    from rnam import kernels
+
+    if function == "min_gru":
+        ways = {way: kernels.min_gru_is_fused(dim, hidden, dtype, way) for way in ("forward", "backward")}
+        words = {True: "one fused kernel", False: "a matrix product, then one kernel for gates and scan"}
+        return "; ".join(f"{way} {words[fused]}" for way, fused in ways.items())
+    if function == "grouped_linear":
+        return "one fused kernel each way" if kernels.linear_is_fused(dim, hidden) else "batched matrix products"
+    return "one kernel each way, in three launches where there are few channels and many steps"
+
+
+def _devices() -> list[str]:
+    if not torch.cuda.is_available():
+        return [f"cpu, {torch.get_num_threads()} threads"]
+    found = []
+    for n in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(n)
+        found.append(f"cuda:{n} {torch.cuda.get_device_name(n)}, compute capability {major}.{minor}")
+    return found
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package) if importlib.util.find_spec(package) else "not installed"
+
+
+if __name__ == "__main__":
+    main()

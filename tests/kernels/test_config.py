@@ -1,0 +1,65 @@
+"""Launch numbers: the table is complete, the choice is pure and does what its docstring says."""
+
+import itertools
+
+import pytest
+import torch
+
+from rnam.kernels.config import MAX_WIDTH, SPILLS, TABLE, is_fused, resolve_precision, select_config, table_config
+from rnam.kernels.split_t import SATURATING_WARPS, SPLIT_BELOW, plan_chunks
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def test_every_fused_width_has_an_entry_and_every_entry_a_use():
+    used = set()
+    for what, D, H, dtype in itertools.product(("forward", "log", "backward"), range(1, 66), range(1, 66), DTYPES):
+        if is_fused(D, H, dtype, what):
+            for seq in (False, True):
+                config = table_config(what, seq, D, H, dtype)
+                used.add((what, seq, max(16, *(config.tiles(D, H)[k] for k in ("BLOCK_D", "BLOCK_H"))), dtype.itemsize))
+        else:
+            assert max(D, H) > MAX_WIDTH[what == "backward", dtype.itemsize] or (
+                D > 32 and H <= 8 and dtype == torch.float32
+            )
+            with pytest.raises(ValueError, match="no fused"):
+                select_config(D, H, dtype, 1, 1, 100, what)
+    assert used == set(TABLE)
+    assert set(SPILLS) == {key[1:] for key in TABLE if key[0] == "backward"}
+
+
+def test_tiles_cover_the_widths():
+    for D, H in itertools.product(range(1, 65), repeat=2):
+        tiles = table_config("forward", False, D, H, torch.float32).tiles(D, H)
+        assert tiles["BLOCK_D"] >= D and tiles["BLOCK_H"] >= H
+        assert tiles["BLOCK_D"] == D if D <= 2 else tiles["BLOCK_D"] >= 16
+
+
+def test_form():
+    """Batch rows where they fill the machine or T is short, else pieces of time."""
+    form = lambda F, B, T, H=16: select_config(16, H, torch.float32, F, B, T, "forward").seq
+    assert not form(1, 1, 10_000) and not form(100, 8, 1000)
+    assert form(100, 128, 1000) and not form(100, 129, 1000, H=1)
+    assert form(4, 64, 1) and form(4, 64, 17) and not form(4, 64, 64) and not form(4, 1, 1)
+    assert not form(1, 0, 10)
+
+
+def test_a_long_sequence_of_one_row_fills_the_machine():
+    config = select_config(16, 16, torch.float32, 1, 1, 1_000_000, "forward")
+    length, count = plan_chunks(1, 1, 1_000_000, config)
+    assert SPLIT_BELOW < count * config.num_warps <= SATURATING_WARPS and length % config.tile == 0
+    assert (count - 1) * length < 1_000_000 <= count * length
+    assert plan_chunks(1, 1, 100, config) == (100, 1) and plan_chunks(100, 50, 1_000_000, config) == (1_000_000, 1)
+    assert plan_chunks(1, 1, 1_000_000, config, min_steps=200_000)[0] >= 200_000
+
+
+def test_precision_follows_torch():
+    x, matmul = torch.zeros(1), torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        for setting, wanted in (("tf32", "tf32"), ("ieee", "tf32x3")):
+            matmul.fp32_precision = setting
+            assert resolve_precision(None, x) == wanted
+    finally:
+        matmul.fp32_precision = before
+    assert resolve_precision("ieee", x) == "ieee" and resolve_precision("tf32", x.half()) == "ieee"

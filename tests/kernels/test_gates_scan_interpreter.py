@@ -1,0 +1,244 @@
+"""gates_scan in the Triton interpreter against the float64 step recurrence."""
+
+import itertools
+
+import pytest
+import torch
+
+from rnam.kernels import gates_scan, matmul
+from tests.support import coded_oracle, scan_oracle
+from tests.support.scan_oracle import assert_gradient, assert_states
+
+pytestmark = [
+    pytest.mark.interpreter,
+    # A guarded logaddexp subtracts -inf from -inf and selects the other branch.
+    pytest.mark.filterwarnings("ignore:invalid value encountered in subtract:RuntimeWarning"),
+    # log2(0) = -inf is meant: h0 = 0, or the v of a step that is not read.
+    pytest.mark.filterwarnings("ignore:divide by zero encountered in log2:RuntimeWarning"),
+    # sigmoid(u) for u = -inf, and exp2 of large gates, saturate on purpose.
+    pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),
+]
+
+MASKED, RESET = coded_oracle.MASKED, coded_oracle.RESET
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65)
+WIDTHS = (66, 7, 96, 33, 1, 80, 3, 65)
+CODES = ("none", "shared", "terms")
+GRADIENTS = ("both", "h", "last")
+# Steps that are cut into two segments where a tile is 32 steps.
+CUT = 130
+
+# (T, H, dtype, space, h0, codes, gradients): each pair of flags with each other, each length in both spaces.
+CASES = [
+    (
+        T,
+        WIDTHS[(i // 2 + 3 * (i % 2)) % 8],
+        DTYPES[i % 3],
+        space,
+        i % 4 in (1, 2),
+        CODES[(i // 2 + i) % 3],
+        GRADIENTS[i // 3 % 3],
+    )
+    for i, (T, space) in enumerate(itertools.product(LENGTHS, ("linear", "log")))
+]
+
+
+def inputs(F, B, T, H, dtype, with_h0=True, codes="none", gradients="both", seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    p = 2 * randn(F, B, T, 2 * H)
+    # g is not differentiable at u = 0: keep u where rounding cannot change its side.
+    p = torch.where(p.abs() < 0.01, 0.01, p).to(dtype)
+    h0 = torch.rand(F, B, 1, H, generator=generator) if with_h0 else None
+    code = (
+        None
+        if codes == "none"
+        else torch.randint(0, 4, (1 if codes == "shared" else F, B, T), generator=generator).to(torch.uint8)
+    )
+    dh = randn(F, B, T, H).to(dtype) if gradients != "last" else None
+    dh_last = randn(F, B, 1, H) if gradients != "h" else None
+    return p, h0, code, dh, dh_last
+
+
+def reference(p, h0, codes, dh, dh_last, dtype):
+    """h, h_last and the gradients (dp, dh0) by autograd through the step recurrence in dtype."""
+    p = p.to(dtype).requires_grad_()
+    h0 = None if h0 is None else h0.to(dtype).requires_grad_()
+    h, h_last = scan_oracle.gates_scan(p, h0, codes)
+    outputs = [(y, g.to(dtype)) for y, g in ((h, dh), (h_last, dh_last)) if g is not None]
+    wanted = [x for x in (p, h0) if x is not None]
+    grads = torch.autograd.grad([y for y, _ in outputs], wanted, [g for _, g in outputs], allow_unused=True)
+    return h.detach(), h_last.detach(), grads
+
+
+def check(p, h0, codes, dh, dh_last, space="linear"):
+    ref, ref_last, want = reference(p, h0, codes, dh, dh_last, torch.float64)
+    *_, same = reference(p, h0, codes, dh, dh_last, p.dtype)
+    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, space=space)
+    assert h.dtype == p.dtype and h_last.dtype == torch.float32 and h_last.shape == ref_last.shape
+    assert_states(h, ref)
+    assert_states(h_last, ref_last, ref.abs().amax(2, keepdim=True))  # of the channel's largest state
+    dp, dh0 = gates_scan.gates_scan_backward(p, h0, ref.to(p.dtype), codes, dh, dh_last)
+    assert_gradient("dp", dp, want[0], same[0])
+    if h0 is None:
+        assert dh0 is None
+    else:
+        assert_gradient("dh0", dh0, want[1], same[1])
+    if codes is not None:
+        assert (dp[((codes & MASKED) != 0).expand(p.shape[:3])] == 0).all()
+    return h, h_last, dp, dh0
+
+
+@pytest.mark.parametrize(("T", "H", "dtype", "space", "with_h0", "codes", "gradients"), CASES)
+def test_parity(T, H, dtype, space, with_h0, codes, gradients):
+    check(*inputs(2, 2 if H < 40 else 1, T, H, dtype, with_h0, codes, gradients), space)
+
+
+@pytest.mark.parametrize("space", ["linear", "log"])
+def test_long_sequence_is_cut(space):
+    p, h0, codes, dh, dh_last = inputs(1, 1, CUT, 40, torch.float32, True, "shared")
+    codes[:] = 0
+    codes[:, :, 40:60] = MASKED
+    codes[:, :, 100] = RESET
+    launches = gates_scan.gates_forward_launches(
+        p, None, codes, torch.empty_like(dh), torch.empty(1, 40), log=space == "log"
+    )
+    assert [x.constants["PHASE"] for x in launches] == ["totals", "whole", "resume"] and launches[0].grid[0] == 4
+    check(p, h0, codes, dh, dh_last, space)
+
+
+@pytest.mark.parametrize("space", ["linear", "log"])
+@pytest.mark.parametrize("T", [20, CUT])
+def test_masked_rows_may_hold_anything(space, T):
+    p, h0, codes, dh, dh_last = inputs(1, 1, T, 17, torch.float32, True, "terms")
+    clean = check(p, h0, codes, dh, dh_last, space)
+    poisoned = torch.where(((codes & MASKED) != 0)[..., None], torch.nan, p)
+    h, h_last = gates_scan.gates_scan_forward(poisoned, h0, codes, space=space)
+    dp, dh0 = gates_scan.gates_scan_backward(poisoned, h0, clean[0], codes, dh, dh_last)
+    assert torch.equal(h, clean[0]) and torch.equal(h_last, clean[1])
+    again = gates_scan.gates_scan_backward(p, h0, clean[0], codes, dh, dh_last)
+    assert torch.equal(dp, again[0]) and torch.equal(dh0, again[1])
+
+
+def test_masked_steps_keep_the_state_to_the_last_bit():
+    p, h0, codes, _, _ = inputs(1, 1, 100, 5, torch.float32, True, "shared")
+    codes[:] = MASKED
+    h, h_last = gates_scan.gates_scan_forward(p, h0, codes)
+    assert torch.equal(h, h0.expand_as(h)) and torch.equal(h_last, h0)
+
+
+def test_reset_before_mask():
+    p, h0, codes, dh, dh_last = inputs(1, 1, 9, 5, torch.float32, True, "shared")
+    codes[:] = 0
+    codes[..., 0] = RESET
+    codes[..., 5] = RESET | MASKED
+    h, _, _, dh0 = check(p, h0, codes, dh, dh_last)
+    assert (h[:, :, 5] == 0).all() and (dh0 == 0).all()
+    for i in (slice(0, 5), slice(6, 9)):  # two sequences of their own, each from 0
+        alone, _ = gates_scan.gates_scan_forward(p[:, :, i], None, None)
+        assert_states(h[:, :, i], alone.double())
+
+
+@pytest.mark.parametrize("space", ["linear", "log"])
+@pytest.mark.parametrize("gate", [float("inf"), -float("inf"), 1e4, -1e4, 88.0, -60.0])
+def test_saturated_gates(space, gate):
+    p, h0, codes, dh, dh_last = inputs(1, 1, 33, 3, torch.float32, True)
+    p[..., 3:] = gate
+    p[..., 1, 3:] = 0.5
+    check(p, h0, codes, dh, dh_last, space)
+
+
+def test_zero_state_in_log_space():
+    p, _, codes, dh, dh_last = inputs(1, 1, 17, 3, torch.float32, False)
+    check(p, torch.zeros(1, 1, 1, 3), codes, dh, dh_last, "log")
+
+
+@pytest.mark.parametrize("space", ["linear", "log"])
+def test_nan_goes_forward_only(space):
+    p, h0, _, _, _ = inputs(1, 1, CUT, 17, torch.float32, True)
+    p[0, 0, 70, 3] = torch.nan
+    p[0, 0, 20, 17 + 5] = torch.nan
+    h, h_last = gates_scan.gates_scan_forward(p, h0, space=space)
+    bad = torch.zeros_like(h, dtype=torch.bool)
+    bad[0, 0, 70:, 3] = bad[0, 0, 20:, 5] = True
+    assert torch.equal(h.isnan(), bad) and torch.equal(h_last.isnan(), bad[:, :, -1:])
+
+
+@pytest.mark.parametrize("layout", ["padded", "time", "transposed", "expanded"])
+def test_strided_operands_and_gradients(layout):
+    p, h0, codes, dh, dh_last = inputs(2, 3, 17, 8, torch.float32, True, "terms")
+
+    def lay(x):
+        if layout == "padded":
+            return torch.cat([x, torch.full_like(x, torch.nan)], -1)[..., : x.shape[-1]]
+        if layout == "time":
+            return x.permute(2, 0, 1, 3).contiguous().permute(1, 2, 0, 3)
+        if layout == "transposed":
+            return x.mT.contiguous().mT
+        return x[:, :1].expand(x.shape)
+
+    codes = codes.mT.contiguous().mT if layout != "expanded" else codes[:, :1]
+    check(lay(p), lay(h0), codes, lay(dh), lay(dh_last))
+    one = torch.ones(()).expand(dh.shape)
+    check(lay(p), lay(h0), codes, one, None)
+
+
+def test_only_what_is_needed():
+    p, h0, codes, dh, dh_last = inputs(1, 2, 19, 5, torch.float32, True, "shared")
+    h, _ = gates_scan.gates_scan_forward(p, h0, codes)
+    dp, dh0 = gates_scan.gates_scan_backward(p, h0, h, codes, dh, dh_last)
+    only_p, none = gates_scan.gates_scan_backward(p, h0, h, codes, dh, dh_last, need_h0=False)
+    assert none is None and torch.equal(only_p, dp)
+    none, only_h0 = gates_scan.gates_scan_backward(p, h0, h, codes, dh, dh_last, need_p=False)
+    assert none is None and torch.equal(only_h0, dh0)
+
+
+def test_float32_projection_of_half_inputs():
+    p, h0, codes, _, _ = inputs(1, 2, 19, 5, torch.float32, True)
+    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, out_dtype=torch.float16)
+    ref, ref_last, _ = reference(p, h0, codes, torch.zeros(1, 2, 19, 5), None, torch.float64)
+    assert h.dtype == torch.float16
+    assert_states(h, ref)
+    assert_states(h_last, ref_last, ref.abs().amax(2, keepdim=True))
+
+
+@pytest.mark.parametrize(("F", "B", "T"), [(1, 2, 0), (1, 0, 3)])
+def test_empty(F, B, T):
+    p, h0 = torch.randn(F, B, T, 6), torch.randn(F, B, 1, 3)
+    h, h_last = gates_scan.gates_scan_forward(p, h0)
+    assert h.shape == (F, B, T, 3) and torch.equal(h_last, h0) and h_last is not h0
+    dp, dh0 = gates_scan.gates_scan_backward(p, h0, h, None, h, torch.ones_like(h0))
+    assert dp.shape == p.shape and torch.equal(dh0, torch.ones_like(h0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_with_its_projection(dtype):
+    """The whole minGRU at D, H > 64, a float32 weight and NaN in masked rows of x."""
+    F, B, T, D, H = 2, 2, 9, 70, 65
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(F, B, T, D, generator=generator).to(dtype)
+    weight = torch.randn(F, D, 2 * H, generator=generator) * D**-0.5
+    codes = torch.randint(0, 4, (1, B, T), generator=generator).to(torch.uint8)
+    dh = torch.randn(F, B, T, H, generator=generator).to(dtype)
+
+    def through(kind):
+        xs, ws = x.to(kind).requires_grad_(), weight.to(dtype).to(kind).requires_grad_()
+        h, _ = coded_oracle.min_gru(xs, ws, None, codes)
+        return [y.detach() for y in (h, *torch.autograd.grad(h, (xs, ws), dh.to(kind)))]
+
+    want, same = through(torch.float64), through(dtype)
+    dirty = torch.where(((codes & MASKED) != 0)[..., None], torch.nan, x)
+    seen = matmul.observed(dirty, codes)
+    p = matmul.project(seen, weight)
+    h, _ = gates_scan.gates_scan_forward(p, None, codes)
+    dp, _ = gates_scan.gates_scan_backward(p, None, h, codes, dh, None)
+    dx, dw = matmul.project_backward(dp, seen, weight)
+    assert dw.dtype == torch.float32 and dx.dtype == dtype
+    for name, got, y, z in zip(("h", "dx", "dw"), (h, dx, dw), want, same, strict=True):
+        assert_gradient(name, got, y, z)
+    assert (dx[((codes & MASKED) != 0).expand(F, B, T)] == 0).all()
+    none, only = matmul.project_backward(dp, seen, weight, need_x=False)
+    assert none is None and torch.equal(only, dw)

@@ -1,0 +1,165 @@
+"""The minGRU kernels as compiled: the sm_80 code executed on a CPU, and the code of four architectures read back."""
+
+import re
+
+import pytest
+import torch
+
+from rnam.kernels import min_gru_bwd, split_t
+from rnam.kernels.config import SPILLS, is_fused, table_config
+from rnam.kernels.launch import Launch
+from rnam.kernels.min_gru_bwd import min_gru_backward
+from rnam.kernels.min_gru_fwd import min_gru_forward
+from tests.support.compile import compile_launch, signature, usage
+from tests.support.execute import compiled_code
+from tests.support.min_gru_cases import Case, check, inputs
+
+pytestmark = [
+    pytest.mark.compiled,
+    pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning"),
+]  # numpy, where float32 overflows
+
+ARCHITECTURES = (80, 90, 100, 120)
+LARGEST_SHARED = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}  # bytes a program may ask for
+
+# exp2 and reciprocal for each of z and sigmoid(u); the log space has 1 exp2 and 1 log2 for k, 2 log2 and 1 exp2 for u,
+# 2 per logaddexp2 of the chain and of the second pass, and the exp2 of h.
+MUFU_PER_ELEMENT = {"linear": 4, "log": 10}
+
+BF16, HALF = torch.bfloat16, torch.float16
+
+
+def case(
+    what: str, form: str, D: int, H: int, T: int, dtype: torch.dtype = torch.float32, **options
+) -> tuple[str, Case]:
+    F, B = (1, 1) if form == "SEG" else (1, 16)
+    options = dict(F=F, B=B, space="log" if what == "log" else "linear") | options
+    return what, Case(D=D, H=H, T=T, dtype=dtype, config=table_config(what, form == "SEQ", D, H, dtype), **options)
+
+
+# T = 64 and B = 16 divide into the tiles of every entry; the others have a tail.
+CASES = [
+    case("forward", "SEG", 16, 16, 64),
+    case("forward", "SEG", 8, 8, 64, BF16, codes="shared"),
+    case("forward", "SEG", 32, 32, 70, HALF, h0=False),
+    case("forward", "SEG", 1, 16, 64, BF16),
+    case("forward", "SEQ", 16, 16, 4, BF16, h0=False),
+    case("forward", "SEQ", 8, 8, 6, codes="own", B=3),
+    case("forward", "SEQ", 32, 32, 4, precision="tf32"),
+    case("log", "SEG", 16, 16, 64),
+    case("log", "SEQ", 8, 8, 8, HALF, codes="shared"),
+    case("backward", "SEG", 16, 16, 64),
+    case("backward", "SEG", 8, 8, 64, BF16),
+    case("backward", "SEG", 5, 3, 70, codes="own", x_layout="sliced", dh_layout="time first"),
+    case("backward", "SEG", 32, 32, 32, BF16, codes="shared"),
+    case("backward", "SEG", 1, 16, 64),
+    case("backward", "SEQ", 16, 16, 4, BF16, codes="own"),
+    case("backward", "SEQ", 8, 8, 4, precision="tf32"),
+    case("backward", "SEQ", 32, 32, 3, HALF, B=3),
+    case("backward", "SEQ", 2, 8, 4),
+]  # fmt: skip
+
+SLOW = [
+    case(what, form, D, H, T, dtype, codes=codes)
+    for what in ("forward", "log", "backward")
+    for form, T in (("SEG", 64), ("SEQ", 5))
+    for D, H in ((16, 16), (32, 32), (64, 64), (2, 64), (64, 1))
+    for dtype, codes in ((torch.float32, "own"), (BF16, None))
+    if is_fused(D, H, dtype, what)
+]
+
+
+def names(cases):
+    return [f"{what} {c}" for what, c in cases]
+
+
+def check_products(launch: Launch, ttgir: str) -> None:
+    """No operand of a product has threads that hold more consecutive k than there are: see `load_codes`."""
+    for k, width in re.findall(
+        r"tensor<\d+x(\d+)x\w+, #ttg.dot_op<\{opIdx = 0, parent = #\w+, kWidth = (\d+)\}>>", ttgir
+    ):
+        assert 4 * int(width) <= int(k), f"{launch.kernel.__name__}: kWidth {width} with K = {k}"
+
+
+def check_code(launch: Launch, cc: int) -> bool:
+    """Checks the code of one architecture; returns whether it has the instructions that the executor ran."""
+    compiled = compile_launch(launch, cc)
+    check_products(launch, compiled.asm["ttgir"])
+    used, c = usage(compiled), launch.constants
+    seq = c.get("SEQ", False)
+    width = max(16, c["BLOCK_D"], c["BLOCK_H"])
+    x = launch.arguments["x_ptr"]
+    backward = launch.kernel.__name__ == "_min_gru_bwd_kernel"
+    assert used.spills <= (SPILLS[seq, width, x.element_size()] if backward else 0), used
+    assert used.shared <= LARGEST_SHARED[cc], used
+    elements = c["ROWS"] * c["STEPS"] * c["BLOCK_H"] // (32 * launch.num_warps)
+    mufu = MUFU_PER_ELEMENT["log" if c.get("LOG") else "linear"] * elements
+    assert used.mufu < 2 * mufu, f"a tile is computed twice: {used.mufu} MUFU, expected {mufu}"
+    executed = not {op for op, _ in used.mix if "GMMA" in op or op.startswith("UTC")}
+    assert executed or (backward and width == 64), "only the widest dW product has the 64 rows that wgmma takes"
+    if c["PACKED"] and is_wide(c["D"], x) and is_wide(c["H"], x):
+        # Asynchronous copies of dh in halves come in 8 bytes: the compiler lays them out for the float32 they become.
+        least = 64 if backward and x.element_size() == 2 else 128
+        narrow = [
+            op
+            for op in used.loads
+            if "U8" not in op and int((re.findall(r"\.(64|128)", op) or [32])[0]) < least and "DEPBAR" not in op
+        ]
+        assert not narrow, f"loads of fewer than {least} bits: {narrow}"
+    return executed
+
+
+def is_wide(n: int, x: torch.Tensor) -> bool:
+    """Whether rows of n elements are whole 16-byte accesses without a mask inside one, and a tile has one for each
+    thread."""
+    return n >= 8 and n * x.element_size() % 16 == 0 and n * x.element_size() * 16 >= 32 * 16
+
+
+@pytest.mark.parametrize(("what", "case"), CASES, ids=names(CASES))
+def test_compiled(what, case, record_property):
+    run_and_read_back(what, case, record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "case"), SLOW, ids=names(SLOW))
+def test_compiled_more(what, case, record_property):
+    run_and_read_back(what, case, record_property)
+
+
+def run_and_read_back(what: str, case: Case, record_property) -> None:
+    """Executes a case; the report names what uses wgmma or tcgen05 on a newer architecture, and so was not executed as
+    it is there."""
+    with compiled_code() as launches:
+        check(case, forward=what != "backward", backward=what == "backward")
+    for launch in launches:
+        for cc in ARCHITECTURES:
+            if not check_code(launch, cc):
+                record_property("not executed", f"sm_{cc} {launch.kernel.__name__} {case}")
+
+
+@pytest.mark.parametrize("codes", [None, "own"])
+def test_a_long_sequence_is_cut(codes, monkeypatch):
+    """Totals, scan of the totals, and the main kernel from the entry states, forward and backward, as compiled."""
+    monkeypatch.setattr(split_t, "MIN_CHUNK_TILES", 1)
+    monkeypatch.setattr(min_gru_bwd, "PARTIALS_SHARE", 10.0)
+    with compiled_code() as launches:
+        check(Case(F=1, B=1, T=150, D=8, H=8, config=table_config("forward", False, 8, 8, torch.float32), codes=codes))
+    assert [x.kernel.__name__ for x in launches].count("_min_gru_totals_kernel") == 2
+    for launch in launches:
+        if launch.kernel.__name__ == "_min_gru_totals_kernel":
+            for cc in ARCHITECTURES:
+                check_code(launch, cc)
+
+
+def test_nothing_is_compiled_per_size(monkeypatch):
+    """Another T, B and F with the same divisibility is the same kernel."""
+
+    def launches(**sizes):
+        given, found = inputs(Case(D=8, H=8, **sizes)), []
+        monkeypatch.setattr(Launch, "run", lambda self: found.append(self))
+        h, _ = min_gru_forward(given.x, given.weight, given.h0)
+        min_gru_backward(given.x, given.weight, given.h0, h, None, given.dh, given.dh_last)
+        return [(x.kernel, *signature(x)) for x in found]
+
+    assert launches(F=1, B=2, T=128) == launches(F=3, B=1, T=64)
+    assert launches(F=1, B=2, T=65) == launches(F=2, B=3, T=77)

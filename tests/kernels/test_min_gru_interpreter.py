@@ -1,0 +1,234 @@
+"""The minGRU kernels in the Triton interpreter: the algorithm, on every form, flag and awkward shape."""
+
+import itertools
+import mmap
+
+import pytest
+import torch
+
+from rnam.kernels import min_gru_bwd, split_t
+from rnam.kernels.config import LaunchConfig
+from rnam.kernels.min_gru_bwd import min_gru_backward, min_steps, plan_parts
+from rnam.kernels.min_gru_fwd import min_gru_forward
+from tests.support.coded_oracle import MASKED, RESET, min_gru
+from tests.support.min_gru_cases import SEG, SEQ, Case, assert_state, check, inputs, reference
+
+pytestmark = [
+    pytest.mark.interpreter,
+    # The interpreter computes with numpy, which warns where float32 gives the infinity or NaN that IEEE asks for:
+    pytest.mark.filterwarnings(
+        "ignore:divide by zero encountered in (log2|divide):RuntimeWarning"
+    ),  # log2(0) of a zero state, 1 / 0
+    pytest.mark.filterwarnings(
+        "ignore:overflow encountered in exp2:RuntimeWarning"
+    ),  # exp2(-u) of a very negative u; its reciprocal is 0
+    pytest.mark.filterwarnings(
+        "ignore:invalid value encountered in (subtract|multiply|add|matmul):RuntimeWarning"
+    ),  # inf - inf in a branch that is not taken
+]
+
+HALF, BF16 = torch.float16, torch.bfloat16
+SHORT = LaunchConfig(seq=False, ROWS=16, STEPS=2, num_warps=1)
+SINGLE = LaunchConfig(seq=True, ROWS=16, STEPS=1, num_warps=1)
+WIDE = LaunchConfig(seq=False, ROWS=64, STEPS=1, num_warps=4)
+
+CASES = [
+    # every T around the tiles, with the flags spread over them pairwise
+    Case(T=1, D=5, H=3, config=SEG),
+    Case(T=1, D=16, H=16, config=SEQ, h0=False, codes="own", dtype=BF16),
+    Case(T=2, D=3, H=8, config=SEQ, space="log", gate="closed"),
+    Case(T=2, B=1, D=16, H=5, config=SHORT, h0=False, x_layout="time first", dtype=HALF),
+    Case(T=15, F=1, B=1, D=8, H=8, config=SEG, codes="shared", dh_layout="expanded"),
+    Case(T=15, D=7, H=11, config=SINGLE, gate="open", dtype=BF16, x_layout="sliced"),
+    Case(T=16, B=16, D=4, H=4, config=SEQ, h0=False, dh_layout="time first"),
+    Case(T=16, F=1, D=16, H=16, config=WIDE, space="log", codes="rows", gate="saturated"),
+    Case(T=17, B=3, D=1, H=7, config=SEG, space="log", x_layout="every second step", h0=False),
+    Case(T=17, B=17, F=1, D=2, H=3, config=SEQ, codes="own", dh_layout="sliced"),
+    Case(T=63, F=1, B=1, D=2, H=16, config=SHORT, gate="open", dh_layout="transposed", dtype=HALF),
+    Case(T=63, F=1, D=12, H=4, config=SEQ, space="log", codes="shared", x_layout="transposed"),
+    Case(T=64, F=3, B=1, D=16, H=8, config=SEG, gate="closed", dh_layout="broadcast"),
+    Case(T=64, F=1, B=2, D=8, H=16, config=SEG, codes="own", x_layout="broadcast", dtype=BF16, gate="saturated"),
+    Case(T=65, F=1, B=1, D=9, H=9, config=SEG, space="log", h0=False, codes="rows", dtype=HALF),
+    Case(T=65, F=2, B=1, D=1, H=1, config=SEQ, gate="saturated", dh_layout="every second step"),
+    # the wide tiles: two dots
+    Case(T=17, F=1, B=1, D=64, H=64, config=SHORT, codes="shared"),
+    Case(T=3, F=1, B=2, D=33, H=40, config=SEQ, dtype=BF16, space="log"),
+    Case(T=5, F=1, B=1, D=2, H=64, config=SHORT, x_layout="sliced"),
+    Case(T=5, F=1, B=1, D=64, H=1, config=SHORT, h0=False),
+    # weights in a narrower dtype than x, tf32-exact inputs
+    Case(T=5, D=16, H=16, config=SHORT, weight_dtype=BF16, precision="ieee"),
+    Case(T=5, D=16, H=16, config=SEQ, precision="tf32"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_parity(case):
+    check(case)
+
+
+LONG = [
+    Case(T=T, B=B, D=D, H=H, config=config, dtype=dtype, codes=codes, space=space)
+    for (T, B), (D, H), config, dtype, (codes, space) in itertools.product(
+        [(1, 17), (65, 2)],
+        [(16, 16), (2, 5), (33, 64)],
+        [SEG, SEQ, WIDE],
+        [torch.float32, BF16],
+        [(None, "linear"), ("own", "log")],
+    )
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LONG, ids=str)
+def test_parity_of_every_combination(case):
+    check(case)
+
+
+@pytest.mark.parametrize("config", [SHORT, SEQ], ids=("SEG", "SEQ"))
+@pytest.mark.parametrize("space", ["linear", "log"])
+def test_infinite_gates(config, space):
+    given = inputs(Case(T=7, D=4, H=4, F=1, B=1, config=config))
+    given.x[..., 0] = 1
+    given.x[:, :, 3, 0] = -1  # a channel that is open at all steps but one, one that is closed at all but one
+    given.weight[:, 0, 4], given.weight[:, 0, 5] = float("inf"), float("-inf")
+    h, h_last = min_gru_forward(given.x, given.weight, given.h0, space=space, precision="ieee", config=config)
+    wanted = min_gru(given.x.double(), given.weight.double(), given.h0.double())
+    assert_state(h, wanted[0])
+    assert_state(h_last, wanted[1])
+
+
+@pytest.mark.parametrize("config", [SHORT, SEQ], ids=("SEG", "SEQ"))
+@pytest.mark.parametrize("space", ["linear", "log"])
+def test_nan_enters_from_its_step_on_and_a_masked_one_never(config, space):
+    given = inputs(Case(T=40, D=3, H=4, F=1, B=2, config=config))
+    clean, _ = min_gru_forward(given.x, given.weight, given.h0, space=space, config=config)
+    given.x[:, 0, 35, 1] = float("nan")
+    h, h_last = min_gru_forward(given.x, given.weight, given.h0, space=space, config=config)
+    assert torch.equal(h[:, 0, :35], clean[:, 0, :35]) and torch.equal(h[:, 1], clean[:, 1])
+    assert h[:, 0, 35:].isnan().all() and h_last[:, 0].isnan().all() and not h_last[:, 1].isnan().any()
+
+    codes = torch.zeros(1, 1, 40, dtype=torch.uint8)
+    codes[..., 35] = MASKED
+    h, h_last = min_gru_forward(given.x, given.weight, given.h0, codes, space=space, config=config)
+    assert not h.isnan().any() and torch.equal(h[:, :, 35], h[:, :, 34])
+    gradients = min_gru_backward(given.x, given.weight, given.h0, h, codes, given.dh, given.dh_last, config=config)
+    assert not any(g.isnan().any() for g in gradients) and (gradients[0][:, :, 35] == 0).all()
+
+
+@pytest.mark.parametrize("config", [SHORT, SEQ], ids=("SEG", "SEQ"))
+def test_only_what_is_asked_is_computed(config):
+    given = inputs(Case(T=5, F=1, D=4, H=4, codes="own", config=config))
+    h, _ = min_gru_forward(given.x, given.weight, given.h0, given.codes, config=config)
+    run = lambda dh, dh_last, needs: min_gru_backward(
+        given.x, given.weight, given.h0, h, given.codes, dh, dh_last, needs=needs, config=config
+    )
+    for dh, dh_last in ((given.dh, given.dh_last), (given.dh, None), (None, given.dh_last)):
+        zero = lambda g, like: torch.zeros_like(like) if g is None else g
+        full = run(zero(dh, given.dh), zero(dh_last, given.dh_last), (True, True, True))
+        for needs in itertools.product((True, False), repeat=3):
+            for needed, got, wanted in zip(needs, run(dh, dh_last, needs), full, strict=True):
+                assert torch.equal(got, wanted) if needed else got is None
+
+
+def test_neither_gradient_given():
+    given = inputs(Case(T=5, F=1, D=4, H=4))
+    h, _ = min_gru_forward(given.x, given.weight, given.h0, config=SEG)
+    assert all(
+        (g == 0).all() for g in min_gru_backward(given.x, given.weight, given.h0, h, None, None, None, config=SEG)
+    )
+
+
+@pytest.mark.parametrize("codes", [None, "own"])
+def test_a_long_sequence_is_cut(codes, monkeypatch):
+    """Two chunks and more, a short last one; dW from a program per chunk and from one that owns several."""
+    config = LaunchConfig(seq=False, ROWS=16, STEPS=1, num_warps=1)
+    case = Case(F=1, B=2, T=130, D=5, H=3, config=config, codes=codes)
+    monkeypatch.setattr(split_t, "MIN_CHUNK_TILES", 2)
+    assert split_t.plan_chunks(1, 2, 130, config) == (48, 3)
+    check(case)
+    monkeypatch.setattr(min_gru_bwd, "PARTIALS_SHARE", 2.0)
+    given = inputs(case)
+    launches, partials = min_gru_bwd.backward_launches(
+        given.x, given.weight, given.h0, given.dh, None, given.dh, None, None, None, True, config=config
+    )
+    assert (
+        launches[0].kernel is split_t._min_gru_totals_kernel
+        and partials.shape[1] == 2 * launches[0].arguments["count"] > 2
+    )
+    check(case)
+
+
+def test_partials_of_dw_stay_small(monkeypatch):
+    for F, B, T, D, H, size in itertools.product(
+        (1, 7), (1, 3, 64, 1000), (1, 50, 1000, 100_000), (1, 16, 64), (1, 16, 64), (2, 4)
+    ):
+        for config in (SEG, SEQ):
+            length, count = split_t.plan_chunks(F, B, T, config, min_steps(H, size))
+            items, parts = plan_parts(F, B, T, D, H, size, length, count, config)
+            assert parts == 1 or parts * 2 * D * H * 4 <= 0.05 * B * T * D * size, (F, B, T, D, H, size, config)
+            assert (parts - 1) * items < config.items(B, count) <= parts * items
+
+
+def test_several_partials_are_summed_and_repeat_bitwise(monkeypatch):
+    monkeypatch.setattr(min_gru_bwd, "PARTIALS_SHARE", 10.0)
+    case = Case(F=2, B=5, T=20, D=4, H=4, config=SHORT)
+    check(case)
+    given = inputs(case)
+    h, _ = min_gru_forward(given.x, given.weight, config=SHORT)
+    runs = [min_gru_backward(given.x, given.weight, None, h, None, given.dh, None, config=SHORT) for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(*(r[:2] for r in runs), strict=True))
+
+
+def test_offsets_past_two_to_the_31_elements():
+    """Two terms of x and dh further apart than 2^31 elements, in memory that is reserved and never filled."""
+    apart = 2**31 + 64
+    memory = torch.frombuffer(mmap.mmap(-1, 2 * (apart + 64)), dtype=BF16)
+    case = Case(F=2, B=1, T=2, D=4, H=4, dtype=BF16, config=SHORT)
+    given = inputs(case)
+    far_x = memory.as_strided((2, 1, 2, 4), (apart, 8, 4, 1))
+    far_x.copy_(given.x)
+    h, _ = min_gru_forward(far_x, given.weight, config=SHORT)
+    assert torch.equal(h, min_gru_forward(given.x, given.weight, config=SHORT)[0])
+    far_dh = memory.as_strided((2, 1, 2, 4), (apart, 8, 4, 1), 16)
+    far_dh.copy_(given.dh)
+    far = min_gru_backward(far_x, given.weight, None, h, None, far_dh, None, config=SHORT)
+    near = min_gru_backward(given.x, given.weight, None, h, None, given.dh, None, config=SHORT)
+    assert torch.equal(far[0], near[0]) and torch.equal(far[1], near[1])
+
+
+def test_an_empty_batch():
+    x, weight = torch.zeros(2, 0, 5, 3), torch.ones(2, 3, 8)
+    h, h_last = min_gru_forward(x, weight)
+    assert h.shape == (2, 0, 5, 4) and h_last.shape == (2, 0, 1, 4)
+    dx, dw, _ = min_gru_backward(x, weight, None, h, None, h, None)
+    assert dx.shape == x.shape and (dw == 0).all() and dw.shape == weight.shape
+
+
+def test_reset_and_mask_by_hand():
+    """z = v = 1/2: h = (h + 1/2) / 2; a reset starts from 0, a mask keeps, both give 0."""
+    x, weight = torch.zeros(1, 1, 5, 1), torch.zeros(1, 1, 2)
+    codes = torch.tensor([[[0, MASKED, RESET, 0, MASKED | RESET]]], dtype=torch.uint8)
+    for config in (SEG, SEQ):
+        h, h_last = min_gru_forward(x, weight, torch.ones(1, 1, 1, 1), codes, config=config)
+        assert h.flatten().tolist() == [0.75, 0.75, 0.25, 0.375, 0.0] and h_last.item() == 0
+
+
+def test_bad_arguments():
+    x, weight = torch.zeros(1, 1, 2, 3), torch.zeros(1, 3, 8)
+    for wrong, kind in (
+        (dict(space="cubic"), ValueError), (dict(precision="fp8"), ValueError),
+        (dict(codes=torch.zeros(1, 1, 3, dtype=torch.uint8)), ValueError),
+        (dict(codes=torch.zeros(1, 1, 2)), TypeError),
+    ):  # fmt: skip
+        with pytest.raises(kind):
+            min_gru_forward(x, weight, **wrong)
+    with pytest.raises(TypeError):
+        min_gru_forward(x.double(), weight)
+
+
+def test_the_oracle_is_the_gradient_of_itself():
+    """Finite differences of the float64 recurrence, so that what the kernels are compared with is checked too."""
+    given = inputs(Case(F=1, B=1, T=6, D=3, H=2, codes="own"))
+    leaves = [x.double().requires_grad_() for x in (given.x, given.weight, given.h0)]
+    assert torch.autograd.gradcheck(lambda *a: min_gru(*a, given.codes), leaves)
+    assert len(reference(given, torch.float64)) == 5

@@ -1,0 +1,218 @@
+"""Every device function against its twin in torch, in the interpreter or, without TRITON_INTERPRET, as compiled
+code."""
+
+import contextlib
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+from rnam.kernels import primitives as p
+from rnam.kernels.launch import Launch
+from tests.support.execute import compiled_code
+
+ROWS, WIDTH = 16, 8
+INF, NAN = float("inf"), float("nan")
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* encountered in .*:RuntimeWarning"
+)  # the tests ask for infinities and NaN
+
+
+@pytest.fixture(autouse=True)
+def executed():
+    with contextlib.nullcontext() if triton.knobs.runtime.interpret else compiled_code():
+        yield
+
+
+@triton.jit
+def _functions_kernel(in_ptr, out_ptr, NAME: tl.constexpr, LOG: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """Applies one function to arguments in [n, ROWS, WIDTH], results out [m, ROWS, WIDTH]."""
+    at = tl.arange(0, ROWS)[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
+    size: tl.constexpr = ROWS * WIDTH
+    a = tl.load(in_ptr + at)
+    b = tl.load(in_ptr + size + at)
+    c = tl.load(in_ptr + 2 * size + at)
+    d = tl.load(in_ptr + 3 * size + at)
+    if NAME == "rcp":
+        out = (p.rcp(a),)
+    elif NAME == "log2":
+        out = (p.log2(a),)
+    elif NAME == "logaddexp2":
+        out = (p.logaddexp2(a, b),)
+    elif NAME == "sigmoid_pair":
+        out = p.sigmoid_pair(a)
+    elif NAME == "min_gru_gates":
+        out = p.min_gru_gates(a, b)
+    elif NAME == "min_gru_slopes":
+        z, v, rest, s = p.min_gru_gates(a, b)
+        out = p.min_gru_slopes(a, z, v, rest, s, c)
+    elif NAME == "min_gru_log_gates":
+        out = p.min_gru_log_gates(a, b)
+    elif NAME == "advance":
+        out = (p.advance(a, b, c, LOG),)
+    elif NAME == "prolong":
+        out = (p.prolong(a, b, LOG),)
+    elif NAME == "affine":
+        out = p.log_affine(a, b, c, d) if LOG else p.affine(a, b, c, d)
+    elif NAME == "last_row":
+        out = (tl.broadcast_to(p.last_row(a, ROWS)[None, :], (ROWS, WIDTH)),)
+    else:
+        entering, last = p.row_scan(a, b, tl.load(in_ptr + 2 * size + tl.arange(0, WIDTH)), ROWS, WIDTH, LOG)
+        out = (entering, tl.broadcast_to(last[None, :], (ROWS, WIDTH)))
+    for i in tl.static_range(len(out)):
+        tl.store(out_ptr + i * size + at, out[i])
+
+
+@triton.jit(do_not_specialize=["count"])
+def _codes_kernel(code_ptr, a_ptr, b_ptr, out_ptr, count, LOG: tl.constexpr, BLOCK: tl.constexpr):
+    """The coded step (a, b) of each code; rows past count do not exist."""
+    r = tl.arange(0, BLOCK)
+    code = p.load_codes(code_ptr + r, r < count)
+    a = p.coded_multiplier(tl.load(a_ptr + r), p.is_masked(code), p.is_reset(code), LOG)
+    tl.store(out_ptr + r, a)
+    tl.store(out_ptr + BLOCK + r, p.coded_input(tl.load(b_ptr + r), p.is_masked(code), LOG))
+
+
+def apply(name, n_out, *arguments, log=False):
+    """The n_out results of a function of up to four tensors [ROWS, WIDTH]."""
+    packed = torch.zeros(4, ROWS, WIDTH)
+    for i, x in enumerate(arguments):
+        packed[i] = x
+    out = torch.empty(n_out, ROWS, WIDTH)
+    Launch(
+        _functions_kernel, (1,), dict(in_ptr=packed, out_ptr=out), dict(NAME=name, LOG=log, ROWS=ROWS, WIDTH=WIDTH), 1
+    ).run()
+    return list(out)
+
+
+def values(*special, scale=3.0, seed=0):
+    x = torch.randn(ROWS * WIDTH, generator=torch.Generator().manual_seed(seed)) * scale
+    x[: len(special)] = torch.tensor(special)
+    return x.view(ROWS, WIDTH)
+
+
+def close(actual, wanted, rel=1e-6, absolute=0.0):
+    torch.testing.assert_close(actual.double(), wanted.double(), rtol=rel, atol=absolute, equal_nan=True)
+
+
+def logaddexp2(x, y):
+    """log2(2^x + 2^y) in float64."""
+    return torch.logaddexp2(x.double(), y.double())
+
+
+def test_rcp():
+    x = values(INF, -INF, 1.0, 2.0**126, 2.0**-126, NAN)
+    close(*apply("rcp", 1, x), 1 / x.double())
+
+
+def test_log2():
+    x = values(0.0, INF, 1.0, 2.0**-126, NAN, 1 + 2.0**-20).abs()
+    close(*apply("log2", 1, x), x.double().log2(), absolute=2.0**-22)
+
+
+def test_logaddexp2():
+    x, y = (
+        values(-INF, -INF, 0.0, INF, INF, NAN, 5.0, 100.0),
+        values(-INF, 2.0, -INF, INF, 1.0, 0.0, NAN, -100.0, seed=1),
+    )
+    close(*apply("logaddexp2", 1, x, y), logaddexp2(x, y), absolute=1e-6)
+
+
+def test_sigmoid_pair():
+    k = values(INF, -INF, 0.0, 20.0, -20.0, 88.0, -87.0, NAN)
+    z, rest = apply("sigmoid_pair", 2, k)
+    close(z, k.double().sigmoid(), absolute=2.0**-126)
+    close(rest, (-k.double()).sigmoid(), absolute=2.0**-126)
+
+
+def test_min_gru_gates():
+    u, k = values(INF, -INF, 0.0, 30.0, -30.0, NAN, 1.0), values(0.0, 1.0, INF, -INF, 2.0, 3.0, NAN, seed=1)
+    z, v, a, s = apply("min_gru_gates", 4, u, k)
+    rel = 30 * 2.0**-24  # of exp2 at an exponent of up to 43, whose own rounding is the error
+    close(z, k.double().sigmoid(), rel, 2.0**-126)
+    close(a, (-k.double()).sigmoid(), rel, 2.0**-126)
+    close(s, u.double().sigmoid(), rel, 2.0**-126)
+    close(v, torch.where(u >= 0, u.double() + 0.5, u.double().sigmoid()), rel, 2.0**-126)
+
+
+def test_min_gru_slopes():
+    """Autograd of the step in float64; the slope of g at 0 is 1."""
+    u, k, h = (x.double().requires_grad_() for x in (values(0.0, 20.0, -20.0), values(seed=1), values(seed=2)))
+    z = k.sigmoid()
+    step = (1 - z) * h + z * torch.where(u >= 0, u + 0.5, u.sigmoid())
+    du, dk = torch.autograd.grad(step.sum(), (u, k))
+    slope_u, slope_k = apply("min_gru_slopes", 2, u.detach().float(), k.detach().float(), h.detach().float())
+    close(slope_u, du)
+    close(slope_k, dk, absolute=1e-6)
+
+
+def test_min_gru_log_gates():
+    u, k = values(INF, -INF, 0.0, 30.0, -30.0, NAN, 1.0), values(0.0, 1.0, INF, -INF, 2.0, 3.0, NAN, seed=1)
+    log_a, log_b = apply("min_gru_log_gates", 2, u, k)
+    v = torch.where(u >= 0, u.double() + 0.5, u.double().sigmoid())
+    close(log_a, torch.nn.functional.logsigmoid(-k.double()) / torch.tensor(2.0).double().log(), absolute=1e-6)
+    close(
+        log_b, (torch.nn.functional.logsigmoid(k.double()) + v.log()) / torch.tensor(2.0).double().log(), absolute=1e-6
+    )
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_maps(log):
+    a, b, c, d = (values(seed=i, scale=1.0) for i in range(4))
+    if log:
+        b[0, 0] = d[0, 0] = c[0, 1] = -INF
+    step = (lambda a, b, h: logaddexp2(a + h, b)) if log else (lambda a, b, h: a * h + b)
+    mul = (lambda a, b: a + b) if log else (lambda a, b: a * b)
+    close(*apply("advance", 1, a, b, c, log=log), step(a, b, c), absolute=1e-6)
+    close(*apply("prolong", 1, a, b, log=log), mul(a, b))
+    composed = apply("affine", 2, a, b, c, d, log=log)
+    close(composed[0], mul(c, a))
+    close(composed[1], step(c, d, b), absolute=1e-6)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_row_scan(log):
+    """Entering and leaving states of the rows, and the identity map in the middle."""
+    a, b, carry = values(scale=0.5), values(seed=1), values(seed=2)
+    a[7], b[7] = (0.0, -INF) if log else (1.0, 0.0)
+    if log:
+        b[0] = carry[0, :3] = -INF
+    state, entering = carry[0].double(), []
+    for r in range(ROWS):
+        entering.append(state)
+        state = logaddexp2(a[r] + state, b[r]) if log else a[r].double() * state + b[r].double()
+    got, last = apply("row_scan", 2, a, b, carry, log=log)
+    close(got, torch.stack(entering), rel=2e-6, absolute=2e-6)
+    close(last[0], state, rel=2e-6, absolute=2e-6)
+    close(got[7], got[8], rel=2e-6, absolute=2e-6)
+
+
+def test_row_scan_keeps_nan_in_its_column_and_after_it():
+    a, b = values(scale=0.5), values(seed=1)
+    b[5, 2] = NAN
+    got, last = apply("row_scan", 2, a, b, values(seed=2))
+    bad = torch.zeros(ROWS, WIDTH, dtype=torch.bool)
+    bad[6:, 2] = True
+    assert torch.equal(got.isnan(), bad) and torch.equal(last[0].isnan(), bad[-1])
+
+
+def test_last_row():
+    x = values(INF, NAN)
+    close(apply("last_row", 1, x)[0][0], x[-1])
+    x[-1, 0] = NAN
+    assert apply("last_row", 1, x)[0][0, 0].isnan()
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_codes(log):
+    code, a, b = torch.arange(16, dtype=torch.uint8) % 4, torch.rand(16), torch.rand(16)
+    out = torch.empty(2, 16)
+    Launch(
+        _codes_kernel, (1,), dict(code_ptr=code, a_ptr=a, b_ptr=b, out_ptr=out, count=14), dict(LOG=log, BLOCK=16), 1
+    ).run()
+    masked, reset = (code & 1 != 0) | (torch.arange(16) >= 14), (code & 2 != 0) & (torch.arange(16) < 14)
+    one, zero = (0.0, -INF) if log else (1.0, 0.0)
+    assert torch.equal(out[0], torch.where(reset, zero, torch.where(masked, one, a)))
+    assert torch.equal(out[1], torch.where(masked, zero, b))

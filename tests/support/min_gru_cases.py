@@ -1,0 +1,209 @@
+"""Inputs, references and budgets of the minGRU kernel tests: one case runs in the interpreter and as compiled code
+alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import triton
+
+from rnam.kernels.config import LaunchConfig
+from rnam.kernels.min_gru_bwd import min_gru_backward
+from rnam.kernels.min_gru_fwd import min_gru_forward
+from tests.support.coded_oracle import MASKED, RESET, min_gru
+
+SEG, SEQ = LaunchConfig(seq=False, ROWS=16, STEPS=4, num_warps=1), LaunchConfig(seq=True, ROWS=16, STEPS=4, num_warps=1)
+
+# |h - ref| <= REL |ref| + ABS max|ref| of the channel, in float32. An FMA chain and the gates are 2e-7 to 1e-6, the
+# clamp of the exponent at 126 is worth ABS where a gate is nearly closed.
+REL, ABS = 2e-6, 2e-7
+
+# A value rounded once is off by at most this share of itself. The interpreter cuts float32 to bfloat16 without
+# rounding.
+ROUNDING = {
+    torch.float32: 2.0**-24,
+    torch.bfloat16: 2.0**-7 if triton.knobs.runtime.interpret else 2.0**-8,
+    torch.float16: 2.0**-11,
+}
+
+# tf32 products of generic float32 numbers are off by this share of the norm.
+TF32 = 2e-3
+
+# g(u) has slopes 1/4 and 1 on the sides of u = 0, so two roundings of a u nearer to 0 than this may differ by 0.75 in
+# du.
+NEAREST_U = 2e-3
+
+# Shifts of k through a first feature that is 1. "saturated" has |k| up to 200 from one product: the rounding of a
+# longer sum of that size would alone exceed the bound.
+SHIFTS = {"closed": -20.0, "open": 20.0}
+
+LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "contiguous": lambda x: x.contiguous(),
+    "time first": lambda x: x.permute(2, 1, 0, 3).contiguous().permute(2, 1, 0, 3),
+    "sliced": lambda x: torch.cat([x, x, x], 3)[..., 1 : 1 + x.shape[3]],
+    "every second step": lambda x: torch.stack([x, x], 3).flatten(2, 3)[:, :, ::2],
+    "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    "broadcast": lambda x: x[:, :1].expand(x.shape),
+    "expanded": lambda x: x[:1, :1, :1, :1].expand(x.shape),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Shapes, dtype and everything else that a kernel sees."""
+
+    F: int = 2
+    B: int = 2
+    T: int = 17
+    D: int = 16
+    H: int = 16
+    dtype: torch.dtype = torch.float32
+    config: LaunchConfig | None = SEG
+    space: str = "linear"
+    h0: bool = True
+    codes: str | None = None  # "shared" [1, B, T], "own" [F, B, T], "rows" [1, 1, T]
+    gate: str = "normal"
+    x_layout: str = "contiguous"
+    dh_layout: str = "contiguous"
+    precision: str = "tf32x3"
+    weight_dtype: torch.dtype = torch.float32
+    seed: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        config = (
+            "table"
+            if self.config is None
+            else f"{'SEQ' if self.config.seq else 'SEG'}{self.config.ROWS}x{self.config.STEPS}w{self.config.num_warps}"
+        )
+        given = [
+            self.space,
+            self.gate,
+            self.precision,
+            str(self.dtype)[6:],
+            self.x_layout,
+            self.dh_layout,
+            f"codes={self.codes}",
+            f"h0={self.h0}",
+        ]
+        return f"F{self.F} B{self.B} T{self.T} D{self.D} H{self.H} {config} " + " ".join(given)
+
+
+@dataclass
+class Inputs:
+    x: torch.Tensor
+    weight: torch.Tensor
+    h0: torch.Tensor | None
+    codes: torch.Tensor | None
+    dh: torch.Tensor
+    dh_last: torch.Tensor
+
+
+def tf32_exact(x: torch.Tensor) -> torch.Tensor:
+    """float32 with the low 13 bits cleared: products of such numbers do not depend on the precision."""
+    return (x.contiguous().view(torch.int32) & -8192).view(torch.float32)
+
+
+def inputs(case: Case) -> Inputs:
+    """Random inputs, exact in the dtype of the case and in tf32, with |u| >= NEAREST_U."""
+    generator = torch.Generator().manual_seed(case.seed)
+    normal = lambda *shape: torch.randn(shape, generator=generator)
+    round_ = (
+        (lambda x: tf32_exact(x))
+        if case.dtype == torch.float32 and case.precision == "tf32"
+        else (lambda x: x.to(case.dtype))
+    )
+    F, B, T, D, H = case.F, case.B, case.T, case.D, case.H
+    weight = round_(normal(F, D, 2 * H) / D**0.5)
+    x = round_(normal(F, B, T, D))
+    if case.gate == "saturated":
+        weight[:, 0, H:] = 60 * weight[:, 0, H:].sign()
+        weight[:, 1:, H:] = 0
+    elif case.gate in SHIFTS:
+        weight[:, 0, H:] += SHIFTS[case.gate]
+        weight = round_(weight.float())
+        x[..., 0] = 1
+    lay_out = LAYOUTS[case.x_layout]
+    x = lay_out(x)
+    for _ in range(200):
+        bad = ((x.double() @ weight.double()[:, None])[..., :H].abs() < NEAREST_U).any(3, keepdim=True)
+        if not bad.any():
+            break
+        fresh = round_(normal(F, B, T, D))
+        if case.gate in SHIFTS:
+            fresh[..., 0] = 1
+        x = lay_out(torch.where(bad, fresh, x.contiguous()))
+    else:
+        raise AssertionError("no x keeps |u| away from 0")
+    h0 = (
+        torch.rand(F, B, 1, H, generator=generator) * (torch.rand(F, B, 1, H, generator=generator) < 0.8)
+        if case.h0
+        else None
+    )
+    codes = None
+    if case.codes:
+        shape = {"shared": (1, B, T), "own": (F, B, T), "rows": (1, 1, T)}[case.codes]
+        codes = torch.randint(0, 8, shape, generator=generator, dtype=torch.uint8)
+        codes = codes * (codes <= MASKED | RESET)
+    dh = LAYOUTS[case.dh_layout](round_(normal(F, B, T, H)))
+    return Inputs(
+        x,
+        weight.to(case.weight_dtype) if case.dtype == torch.float32 else weight.float(),
+        h0,
+        codes,
+        dh,
+        normal(F, B, 1, H),
+    )
+
+
+def reference(given: Inputs, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """(h, h_last, dx, dw, dh0) of the step recurrence in a dtype, as float64."""
+    leaves = [None if x is None else x.detach().to(dtype).requires_grad_() for x in (given.x, given.weight, given.h0)]
+    h, h_last = min_gru(leaves[0], leaves[1], leaves[2], given.codes)
+    used = [x for x in leaves if x is not None]
+    gradients = torch.autograd.grad((h, h_last), used, (given.dh.to(dtype), given.dh_last.to(dtype)))
+    return tuple(x.detach().double() for x in (h, h_last, *gradients))
+
+
+def assert_state(actual: torch.Tensor, wanted: torch.Tensor, *, rounding: float = 0.0) -> None:
+    """The bound of the states, per channel; `rounding` is the share lost by storing in a narrower dtype."""
+    largest = wanted.abs().amax(2, keepdim=True)
+    excess = (actual.double() - wanted).abs() - (REL + rounding) * wanted.abs() - ABS * largest
+    assert not actual.isnan().any(), "NaN in the output"
+    assert (excess <= 0).all(), f"error {(actual.double() - wanted).abs().max():.2e}, {excess.max():.2e} over the bound"
+
+
+def assert_gradient(
+    name: str, actual: torch.Tensor, wanted: torch.Tensor, torch_value: torch.Tensor, band: float
+) -> None:
+    """|actual - wanted| <= 2 |torch - wanted| + band |wanted|, in the 2-norm."""
+    assert actual.shape == wanted.shape, name
+    assert not actual.isnan().any(), f"{name}: NaN in the output"
+    error, budget = (actual.double() - wanted).norm(), 2 * (torch_value - wanted).norm() + band * wanted.norm()
+    assert error <= budget, f"{name}: error {error:.2e} of {wanted.norm():.2e}, budget {budget:.2e}"
+
+
+def check(case: Case, *, forward: bool = True, backward: bool = True) -> None:
+    """Forward and backward of a case against float64; a backward alone reads the h of the oracle."""
+    given = inputs(case)
+    wanted, plain = reference(given, torch.float64), reference(given, case.dtype)
+    rounding = 0.0 if case.dtype == torch.float32 else ROUNDING[case.dtype]
+    options = dict(precision=case.precision, config=case.config)
+    h = wanted[0].to(case.dtype)
+    if forward:
+        h, h_last = min_gru_forward(given.x, given.weight, given.h0, given.codes, space=case.space, **options)
+        assert h.dtype == case.dtype and h_last.dtype == torch.float32 and h.is_contiguous()
+        assert_state(h, wanted[0], rounding=rounding)
+        assert_state(h_last, wanted[1])
+        assert h_last.untyped_storage().data_ptr() != h.untyped_storage().data_ptr()
+    if backward:
+        # du, dk and the result are rounded once each, so a band of two roundings, and REL for the sums.
+        band = REL + 2 * rounding + (TF32 if case.precision == "tf32" and case.dtype == torch.float32 else 0.0)
+        gradients = min_gru_backward(
+            given.x, given.weight, given.h0, h, given.codes, given.dh, given.dh_last, **options
+        )
+        assert (gradients[2] is None) == (given.h0 is None)
+        for name, actual, ours, theirs, like in zip(
+            ("dx", "dw", "dh0"), gradients, wanted[2:], plain[2:], (given.x, given.weight, given.h0), strict=False
+        ):
+            assert actual.dtype == like.dtype, name
+            assert_gradient(name, actual, ours, theirs, band + ROUNDING[actual.dtype])

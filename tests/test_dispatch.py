@@ -1,0 +1,172 @@
+"""Which backend runs, how it is chosen, and what is said when a choice can't run."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import rnam
+from rnam import _dispatch, info, reference
+from rnam.functional import min_gru
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+X, W = torch.randn(2, 3, 5, 4), torch.randn(2, 4, 6)
+
+
+def test_set_backend_and_back() -> None:
+    before = rnam.get_backend()
+    with rnam.set_backend("reference"):
+        assert rnam.get_backend() == "reference"
+        with rnam.set_backend("torch"):
+            assert rnam.get_backend() == "torch"
+        assert rnam.get_backend() == "reference"
+    assert rnam.get_backend() == before
+    rnam.set_backend("reference")
+    assert rnam.get_backend() == "reference"
+    rnam.set_backend(before)
+
+
+def test_an_error_inside_leaves_the_backend_as_it_was() -> None:
+    before = rnam.get_backend()
+    with pytest.raises(KeyError), rnam.set_backend("reference"):
+        raise KeyError
+    assert rnam.get_backend() == before
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ValueError, match="name must be one of 'auto', 'triton', 'torch', 'reference', got 'cuda'"):
+        rnam.set_backend("cuda")
+    code = "import rnam"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"RNAM_BACKEND": "fast"},
+        capture_output=True,
+        text=True,
+    )
+    assert "RNAM_BACKEND must be one of 'auto', 'triton', 'torch', 'reference', got 'fast'" in run.stderr
+
+
+def test_environment_variable() -> None:
+    code = "import rnam; print(rnam.get_backend())"
+    env = os.environ | {"RNAM_BACKEND": "reference"}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "reference"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "interpreted", "installed", "reason"),
+    [
+        (torch.float64, CPU, True, True, "the kernels read float32, bfloat16 and float16, not float64"),
+        (torch.float32, CPU, True, False, "triton is not installed"),
+        (torch.float32, CPU, False, True, "the tensors are on the CPU, which takes TRITON_INTERPRET=1"),
+        (torch.float32, torch.device("meta"), True, True, "the tensors are on meta"),
+        (torch.float16, CPU, True, True, ""),
+        (torch.bfloat16, CUDA, True, True, ""),
+    ],
+)
+def test_obstacles(
+    dtype: torch.dtype,
+    device: torch.device,
+    interpreted: bool,
+    installed: bool,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_dispatch, "_INTERPRETED", interpreted)
+    monkeypatch.setattr(_dispatch, "_TRITON", (3, 7) if installed else None)
+    got = _dispatch.obstacle(device, dtype)
+    assert got.startswith(reason)
+    assert bool(got) == bool(reason)
+    with rnam.set_backend("triton"):
+        if reason:
+            with pytest.raises(RuntimeError, match="backend 'triton' can't run this call: " + got):
+                _dispatch.uses_kernels(device, dtype)
+            assert _dispatch.explain(device, dtype)[0] == "none"
+        else:
+            assert _dispatch.uses_kernels(device, dtype)
+            assert _dispatch.explain(device, dtype)[0] == "triton"
+    with rnam.set_backend("reference"):
+        assert not _dispatch.uses_kernels(device, dtype)
+
+
+@pytest.mark.parametrize(
+    ("capability", "version", "obstacle"),
+    [
+        ((7, 5), (3, 7), "compute capability 8.0"),
+        ((8, 0), (3, 6), ""),
+        ((9, 0), (3, 6), ""),
+        ((10, 0), (3, 6), "triton #9871"),
+        ((10, 0), (3, 7), ""),
+        ((12, 0), (3, 10), ""),
+    ],
+)
+def test_gpus(
+    capability: tuple[int, int], version: tuple[int, int], obstacle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_dispatch, "_INTERPRETED", False)
+    monkeypatch.setattr(_dispatch, "_TRITON", version)
+    device = SimpleNamespace(major=capability[0], minor=capability[1])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: device)
+    got = _dispatch.obstacle(CUDA, torch.float32)
+    assert obstacle in got
+    assert bool(got) == bool(obstacle)
+
+
+@pytest.mark.skipif(_dispatch.interpreted(), reason="here the kernels do run on the CPU")
+def test_an_explicit_choice_raises_with_the_reason() -> None:
+    with rnam.set_backend("triton"), pytest.raises(RuntimeError, match="TRITON_INTERPRET=1"):
+        min_gru(X, W)
+
+
+@pytest.mark.skipif(_dispatch.interpreted(), reason="here the tests treat the CPU as a GPU")
+def test_auto_is_the_reference_on_a_cpu() -> None:
+    with rnam.set_backend("auto"):
+        got = min_gru(X, W)
+    expected = reference.min_gru(X, W, None, None, None, "linear")
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def test_import_needs_no_triton() -> None:
+    """Neither the package nor a layer on a CPU touches it; info says that it is missing."""
+    program = """
+import sys
+sys.modules["triton"] = None
+import importlib.util
+import torch
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name == "triton" else find(name, *a)
+import rnam
+rnam.minGRU(3, 4)(torch.randn(3, 2, 5, 4))
+from rnam import info
+print("\\n".join(info.report(16, 16, "float32", torch.device("cpu"))))
+"""
+    env = {k: v for k, v in os.environ.items() if k != "RNAM_BACKEND"}
+    run = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "triton not installed" in run.stdout
+    assert "reference (triton is not installed)" in run.stdout
+
+
+def test_info() -> None:
+    with rnam.set_backend("reference"):
+        lines = info.report(16, 16, "float64", CPU)
+    assert lines[0].startswith(f"rnam {rnam.__version__}, torch {torch.__version__}")
+    assert "for float64 tensors on cpu: reference (backend 'reference' is set)" in lines
+    assert [line.split()[0] for line in lines[-4:]] == [
+        "min_gru",
+        "grouped_linear",
+        "linear_scan",
+        "log_scan",
+    ]
+
+
+@pytest.mark.interpreter
+def test_info_names_the_kernels() -> None:
+    with rnam.set_backend("triton"):
+        narrow, wide = (info.report(n, n, "float32", CPU) for n in (16, 100))
+    assert "forward one fused kernel; backward one fused kernel" in narrow[-4]
+    assert "forward a matrix product" in wide[-4]
+    assert "batched matrix products" in wide[-3]

@@ -1,0 +1,256 @@
+"""The operators on the kernels, in the Triton interpreter: derivatives, transforms, the compiler and export.
+
+The kernels themselves are tested in tests/kernels; here small shapes do.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import grad, jacrev, jvp, vmap
+
+import rnam
+from rnam import _ops
+from rnam.functional import grouped_linear, linear_scan, log_scan, min_gru
+from tests.support import bounds, inputs
+
+pytestmark = [
+    pytest.mark.interpreter,
+    # torch.func.jvp imports a part of torch that scripts decompositions
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
+]
+
+F, B, T, D, H = 2, 2, 5, 3, 4
+
+
+@pytest.fixture(autouse=True)
+def kernels() -> Any:
+    with rnam.set_backend("triton"):
+        yield
+
+
+def _tensors(dtype: torch.dtype = torch.float32, requires_grad: bool = False) -> list[Tensor]:
+    x, w, h0 = inputs.layer_inputs(F, B, T, D, H, seed=1)
+    x = inputs.away_from_the_kink(x, w, 0.02)
+    return [t.to(dtype).requires_grad_(requires_grad) for t in (x, w, h0.abs())]
+
+
+MASK, RESET = inputs.codes(F, B, T, seed=1)
+
+
+def _min_gru(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    h, h_last = min_gru(x, w, h0, mask=MASK, reset=RESET[0])
+    return torch.cat([h, h_last], dim=2)
+
+
+def _linear(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    return grouped_linear(x, w, torch.cat([h0, h0], -1)[:, 0], "silu")
+
+
+def _linear_scan(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    return linear_scan(x.tanh(), x, h0[..., :D])
+
+
+def _log_scan(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    return log_scan(-x.abs(), x, h0[..., :D])
+
+
+FUNCTIONS = [_min_gru, _linear, _linear_scan, _log_scan]
+Function = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def _exactly(run: Callable[[list[Tensor]], Any]) -> Any:
+    """`run` on the reference in float64."""
+    with rnam.set_backend("reference"):
+        return run(_tensors(torch.float64))
+
+
+def _close(got: Any, exact: Any) -> None:
+    """Norms differ by a few float32 roundings: some T + D sums, each of unit 6e-8, second derivatives too."""
+    pairs = zip(got, exact, strict=True) if isinstance(got, tuple | list) else [(got, exact)]
+    for a, b in pairs:
+        assert a.dtype == torch.float32
+        limit = 100 * bounds.unit(torch.float32) * b.norm() + 1e-12
+        assert (a.double() - b).norm() <= limit
+
+
+def _loss(function: Function) -> Callable[..., Tensor]:
+    return lambda *tensors: function(*tensors).sin().sum()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_first_and_second_derivatives(function: Function) -> None:
+    def run(tensors: list[Tensor]) -> list[Tensor]:
+        tensors = [t.requires_grad_() for t in tensors]
+        out = function(*tensors)
+        first = torch.autograd.grad(out.sin().sum(), tensors, create_graph=True, materialize_grads=True)
+        mixed = sum((g * g.detach().cos()).sum() for g in first)
+        second = torch.autograd.grad(mixed, tensors, materialize_grads=True)
+        return [out, *first, *second]
+
+    _close(run(_tensors()), _exactly(run))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_func_grad_vmap_and_jacrev(function: Function) -> None:
+    arguments = (0, 1, 2)
+    gradient = grad(_loss(function), argnums=arguments)
+    batched = vmap(gradient, in_dims=(0, None, 1))
+
+    def many(tensors: list[Tensor]) -> Any:
+        x, w, h0 = tensors
+        return batched(torch.stack([x, 2 * x]), w, torch.stack([h0, h0 / 2, h0], 1)[:, :2])
+
+    for run in (
+        lambda t: gradient(*t),
+        many,
+        lambda t: vmap(function, in_dims=(None, 2, None))(t[0], torch.stack([t[1], -t[1]], 2), t[2]),
+        lambda t: jacrev(lambda x: function(x, t[1], t[2])[0, 0, -1])(t[0]),
+    ):
+        _close(run(_tensors()), _exactly(run))
+
+
+def test_vmap_over_masks() -> None:
+    masks = torch.stack([MASK, ~MASK])[:, :1]  # for every term alike
+
+    def run(t: list[Tensor]) -> Tensor:
+        return vmap(lambda m, x: min_gru(x, t[1], mask=m)[0], in_dims=(0, None))(masks, t[0])
+
+    _close(run(_tensors()), _exactly(run))
+
+
+def test_forward_mode_raises() -> None:
+    x, w, h0 = _tensors()
+    for function in FUNCTIONS:
+        with pytest.raises(NotImplementedError, match="forward-mode"):
+            jvp(lambda x, f=function: f(x, w, h0), (x,), (x,))
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_opcheck(requires_grad: bool) -> None:
+    ops = torch.ops.rnam
+    x, w, h0 = _tensors(requires_grad=requires_grad)
+    codes = _ops._encode(MASK, RESET)
+    a = torch.rand(B, T, H, requires_grad=requires_grad)
+    rows, bias = x.detach().flatten(1, 2), w.detach()[:, :1].clone()
+    rows, bias = rows.requires_grad_(requires_grad), bias.requires_grad_(requires_grad)
+    start = a.detach()[:, :1].clone().requires_grad_(requires_grad)
+    for op, arguments in (
+        (ops.min_gru, (x, w, h0, codes, "linear")),
+        (ops.min_gru, (x, w, None, None, "log")),
+        (ops.scan, (a, a, None, None, "linear")),
+        (ops.scan, (a, a, start, None, "log")),
+        (ops.grouped_linear, (rows, w, bias, None, "gelu")),
+    ):
+        torch.library.opcheck(op.default, arguments)
+        output = op(*arguments)
+        output = (output[0] if isinstance(output, tuple) else output).detach()
+        for needs in ([True, True, True], [False, True, False]):
+            backward = getattr(ops, op._qualified_op_name.split("::")[1] + "_backward")
+            four = (*arguments[:3], output, arguments[3], torch.ones_like(output), None, arguments[4], needs)
+            torch.library.opcheck(backward.default, four)
+
+
+def test_only_what_is_asked_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rnam import kernels
+
+    asked = []
+    launch = kernels.min_gru_backward
+
+    def spy(*tensors: Any, needs: tuple[bool, bool, bool]) -> Any:
+        asked.append((needs, tensors[5] is None, tensors[6] is None))
+        return launch(*tensors, needs=needs)
+
+    monkeypatch.setattr(kernels, "min_gru_backward", spy)
+    x, w, h0 = _tensors()
+    h, _ = min_gru(x, w.requires_grad_(), h0)
+    h.sum().backward()
+    _, h_last = min_gru(x.requires_grad_(), w.detach(), h0.requires_grad_())
+    h_last.sum().backward()
+    assert asked == [((False, True, False), False, True), ((True, False, True), True, False)]
+
+
+class _Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gru = rnam.minGRU(F, D)
+
+    def forward(self, x: Tensor, mask: Tensor, reset: Tensor) -> Tensor:
+        output, state = self.gru(x, mask=mask, reset=reset)
+        return output + state
+
+
+def test_compile_without_graph_breaks() -> None:
+    layer, x = _Layer(), _tensors(requires_grad=True)[0]
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+
+    def gradients(run: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(run(x, MASK, RESET).sin().sum(), [x, *layer.parameters()])
+
+    torch.testing.assert_close(gradients(compiled), gradients(layer))
+
+
+def test_export_with_dynamic_batch_and_length() -> None:
+    layer, x = _Layer(), _tensors()[0]
+    b, t = torch.export.Dim("b", min=2, max=64), torch.export.Dim("t", min=2, max=64)
+    shapes = ({1: b, 2: t}, {1: b, 2: t}, {1: b, 2: t})
+    program = torch.export.export(layer, (x, MASK, RESET), dynamic_shapes=shapes).module()
+    longer = torch.randn(F, B + 2, T + 4, D)
+    mask, reset = inputs.codes(F, B + 2, T + 4)
+    torch.testing.assert_close(program(longer, mask, reset), layer(longer, mask, reset))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_compiled_transforms_are_right_or_raise(function: Function) -> None:
+    """With the autograd Function alone they gave zeros."""
+    tensors = _tensors()
+    expected = grad(_loss(function))(*tensors)
+    assert expected.abs().max() > 0
+    for transformed, arguments in (
+        (grad(_loss(function)), tensors),
+        (vmap(grad(_loss(function)), in_dims=(0, None, None)), [tensors[0][None], *tensors[1:]]),
+    ):
+        torch.compiler.reset()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what the compiler has to say about its fallbacks
+                got = torch.compile(transformed, backend="aot_eager")(*arguments)
+        except Exception:  # raising, in whatever way, is allowed
+            continue
+        torch.testing.assert_close(got.reshape(expected.shape), expected)
+
+
+def test_a_backward_uses_the_backend_of_its_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rnam import kernels
+
+    calls = []
+    launch = kernels.min_gru_backward
+    monkeypatch.setattr(kernels, "min_gru_backward", lambda *a, **k: calls.append(1) or launch(*a, **k))
+    x, w, h0 = _tensors(requires_grad=True)
+    h, _ = min_gru(x, w, h0)
+    with rnam.set_backend("reference"):
+        h.sum().backward()
+        assert calls == [1]
+        h, _ = min_gru(x, w, h0)
+    h.sum().backward()
+    assert calls == [1]
+
+
+def test_autocast_keeps_the_gradient_of_the_weight_in_float32() -> None:
+    x, w, h0 = _tensors()
+    w = w.bfloat16().float()  # the interpreter would truncate where a GPU and torch round
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        h, h_last = min_gru(x, w.requires_grad_(), h0)
+    rounded = w.detach().bfloat16().requires_grad_()
+    same, same_last = min_gru(x.bfloat16(), rounded, h0)
+    assert (h.dtype, h_last.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(h, same)
+    assert torch.equal(h_last, same_last)
+    (got,), (expected,) = torch.autograd.grad(h_last.sum(), w), torch.autograd.grad(same_last.sum(), rounded)
+    # the same sums: one leaves as it is, the other is rounded to bfloat16
+    assert (got.dtype, expected.dtype) == (torch.float32, torch.bfloat16)
+    assert (got - expected).abs().sub(bounds.unit(torch.bfloat16) * got.abs()).max() <= 0
