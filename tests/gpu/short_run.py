@@ -1,0 +1,82 @@
+"""`python -m tests.gpu.short_run`: each kernel once, forward and backward, on small shapes, for compute-sanitizer.
+
+Nothing is compared here but that every result is finite; test_parity.py compares.
+"""
+
+import torch
+from torch import Tensor
+
+from rnam import functional
+from rnam.kernels import min_gru_bwd, min_gru_fwd
+from rnam.kernels.config import table_config
+from tests.gpu import parity, shapes
+from tests.gpu.shapes import BF16, DEVICE, FLOAT32
+
+STEPS = shapes.size(200, 20)
+# as many steps of one channel as make the table cut the sequence
+LONG = shapes.size(2500, 600)
+
+
+def _rand(*shape: int, dtype: torch.dtype = FLOAT32) -> Tensor:
+    return (0.1 + torch.rand(shape)).to(dtype).to(DEVICE).requires_grad_()
+
+
+def _backward(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> None:
+    gradients = torch.autograd.grad([t.float().sum() for t in outputs], inputs)
+    assert all(t.isfinite().all() for t in (*outputs, *gradients))
+
+
+def min_gru(dim: int, hidden: int, batch: int, steps: int, dtype: torch.dtype, space: str, coded: bool) -> None:
+    """Through autograd, in the form of the table."""
+    inputs = [_rand(2, batch, steps, dim, dtype=dtype), _rand(2, dim, 2 * hidden, dtype=dtype)]
+    inputs.append(_rand(2, batch, 1, hidden))
+    codes = {}
+    if coded:
+        codes = {n: torch.rand(1, batch, steps).to(DEVICE) < p for n, p in (("mask", 0.8), ("reset", 0.1))}
+    _backward(functional.min_gru(*inputs, space=space, **codes), inputs)
+
+
+def min_gru_form(seq: bool, dim: int, hidden: int, dtype: torch.dtype, space: str) -> None:
+    """By the launchers, in one form, with a tail in time and in the batch."""
+    x, weight = (t.detach() for t in (_rand(2, 17, 21, dim, dtype=dtype), _rand(2, dim, 2 * hidden)))
+    h0, widths = _rand(2, 17, 1, hidden).detach(), (dim, hidden, dtype)
+    config = table_config("log" if space == "log" else "forward", seq, *widths)
+    h, h_last = min_gru_fwd.min_gru_forward(x, weight, h0, space=space, config=config)
+    config = table_config("backward", seq, *widths)
+    gradients = min_gru_bwd.min_gru_backward(x, weight, h0, h, None, torch.ones_like(h), h_last, config=config)
+    assert all(t.isfinite().all() for t in (h, *gradients))
+
+
+def scans(steps: int, width: int, dtype: torch.dtype) -> None:
+    inputs = [_rand(2, steps, width, dtype=dtype), _rand(2, steps, width, dtype=dtype), _rand(2, 1, width)]
+    inputs = [t.detach().clamp(max=0.9).requires_grad_() for t in inputs]
+    _backward((functional.linear_scan(*inputs),), inputs)
+    _backward((functional.log_scan(*inputs),), inputs)
+
+
+def linear(dim: int, hidden: int, dtype: torch.dtype) -> None:
+    inputs = [_rand(2, 301, dim, dtype=dtype), _rand(2, dim, hidden, dtype=dtype), _rand(2, 1, hidden, dtype=dtype)]
+    _backward((functional.grouped_linear(*inputs, "gelu"),), inputs)
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    with parity.on_kernels():
+        for seq in (False, True):
+            min_gru_form(seq, 16, 16, FLOAT32, "linear")
+            min_gru_form(seq, 5, 3, BF16, "log")
+        min_gru(16, 16, 2, STEPS, FLOAT32, "linear", True)
+        min_gru(2, 2, 1, LONG, FLOAT32, "linear", False)  # cut into chunks
+        min_gru(5, 70, 2, STEPS, FLOAT32, "linear", True)  # products and gates
+        min_gru(5, 70, 2, STEPS, BF16, "log", False)
+        scans(STEPS, 33, FLOAT32)
+        scans(LONG, 1, BF16)
+        linear(8, 5, FLOAT32)
+        linear(2, 40, BF16)
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    print("each kernel ran forward and backward")
+
+
+if __name__ == "__main__":
+    main()
