@@ -29,6 +29,7 @@ import argparse
 import importlib
 import json
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -50,6 +51,7 @@ from examples.friedman_data import (
     make_samples,
     monotonicity,
 )
+from examples.options import default_device, device, prepare, whole
 
 CORRELATION = 0.95  # of each real term, at least
 IDLE_SHARE = 0.005  # of the idle terms together, at most
@@ -180,9 +182,7 @@ def fit(
 def _schedule(optimizer: torch.optim.Optimizer, settings: Settings) -> torch.optim.lr_scheduler.LRScheduler:
     if settings.cycle:
         total = settings.epochs * settings.batches
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.rate, total_steps=total, pct_start=0.15
-        )
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, total_steps=total, pct_start=0.15)
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
 
 
@@ -192,9 +192,7 @@ def run(settings: Settings, seed: int, device: torch.device) -> tuple[Result, Re
     start = time.perf_counter()
     generator = make_generator(settings.generator, seed)
     last = min(settings.last, settings.steps)
-    training, validation = make_samples(
-        generator, seed, settings.train, settings.validation, settings.steps, last
-    )
+    training, validation = make_samples(generator, seed, settings.train, settings.validation, settings.steps, last)
     training, validation = training.to(device), validation.to(device)
     with torch.random.fork_rng(devices=[]):  # parameters and orders are drawn on the CPU
         torch.manual_seed(seed)
@@ -226,19 +224,13 @@ def draw(recovery: Recovery, title: str, path: Path) -> None:
     correlations = recovery.correlations()
     for term, axes in enumerate(panels.flat):
         order = recovery.averages[term].argsort()
-        x, dots, line = (
-            v[term][order].cpu() for v in (recovery.averages, recovery.contributions, recovery.truth)
-        )
-        axes.scatter(
-            x, dots, s=7, color="tab:blue", alpha=0.35, linewidths=0, label="contribution", rasterized=True
-        )
+        x, dots, line = (v[term][order].cpu() for v in (recovery.averages, recovery.contributions, recovery.truth))
+        axes.scatter(x, dots, s=7, color="tab:blue", alpha=0.35, linewidths=0, label="contribution", rasterized=True)
         axes.plot(x, line, color="black", linewidth=1.6, label="truth")
         if term < REAL:
             axes.set_title(f"{COMPONENTS[term]}, correlation {correlations[term]:.3f}")
         else:
-            share = float(
-                recovery.contributions[term].square().mean() / recovery.truth.sum(0).square().mean()
-            )
+            share = float(recovery.contributions[term].square().mean() / recovery.truth.sum(0).square().mean())
             axes.set_title(f"idle, {100 * share:.1g} % of the variance")
         axes.grid(color="0.92")
         axes.set_axisbelow(True)
@@ -286,29 +278,39 @@ def report(settings: Settings, device: torch.device, results: Sequence[Result]) 
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example; the exit status: 0, or 1 after a message, or 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
     for name in ("tqdm", "matplotlib"):
         _module(name)  # now, not after minutes of training
+    prepare(options.out, options.json)
     given = {name: value for name in ("steps", "epochs", "train") if (value := getattr(options, name))}
     settings = replace(SETTINGS[options.generator], **given)
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     results = []
     for seed in options.seed:
-        result, recovery = run(settings, seed, device)
+        result, recovery = run(settings, seed, options.device)
         results.append(result)
         picture = options.out / f"contributions-{settings.generator}-seed{seed}.png"
         title = f"{settings.generator} generator, seed {seed}: validation MSE {result.mse:.4f}"
         draw(recovery, title, picture)
-        slopes = ", ".join(
-            f"{name} {slope:.2f}" for name, slope in zip(COMPONENTS, result.monotonicity, strict=False)
-        )
+        slopes = ", ".join(f"{name} {slope:.2f}" for name, slope in zip(COMPONENTS, result.monotonicity, strict=False))
         print(f"seed {seed}: smallest slope of the input over its mean slope: {slopes}")
         print(f"seed {seed}: picture in {picture}")
     print(table(results, settings.generator))
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report(settings, device, results), indent=2) + "\n")
+        options.json.write_text(json.dumps(report(settings, options.device, results), indent=2) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -318,13 +320,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--generator", choices=get_args(Kind), default="monotone", help="of the inputs (default: monotone)")
-    add(
-        "--seed", "--seeds", type=_natural, nargs="+", default=[0, 1, 2], help="one run each (default: 0 1 2)"
-    )
-    add("--steps", type=_positive, help="length of the sequences (default: 128, notebook: 1024)")
-    add("--epochs", type=_positive, help="passes over the training sequences (default: 6, notebook: 25)")
-    add("--train", type=_sequences, help="training sequences, a quarter more for validation (default: 8000)")
-    add("--device", help='such as "cuda" or "cpu" (default: a GPU when there is one)')
+    add("--seed", "--seeds", type=whole(0), nargs="+", default=[0, 1, 2], help="one run each (default: 0 1 2)")
+    add("--steps", type=whole(1), help="length of the sequences (default: 128, notebook: 1024)")
+    add("--epochs", type=whole(1), help="passes over the training sequences (default: 6, notebook: 25)")
+    add("--train", type=whole(8), help="training sequences, a quarter more for validation (default: 8000)")
+    auto = device(default_device())
+    add("--device", type=device, default=auto, help='such as "cuda" or "cpu" (default: a GPU when there is one)')
     add(
         "--out",
         type=Path,
@@ -333,18 +334,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--json", type=Path, help="write settings, results and versions to this file")
     return parser
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if (value := int(text)) < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
-        return value
-
-    return number
-
-
-_natural, _positive, _sequences = _at_least(0), _at_least(1), _at_least(8)
 
 
 def _module(name: str) -> Any:
@@ -358,4 +347,4 @@ def _module(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

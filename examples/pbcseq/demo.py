@@ -19,22 +19,24 @@ import torch
 from tqdm import tqdm
 
 import rnam
+from examples.options import LARGEST_SEED, default_device, device, prepare, whole
 from examples.pbcseq import checkpoint, picture
 from examples.pbcseq.data import HORIZON, Cohort, load, outcome
-from examples.pbcseq.evaluation import Scores, out_of_fold
-from examples.pbcseq.training import Settings, make_folds, train
+from examples.pbcseq.evaluation import OutOfFold, Scores, out_of_fold
+from examples.pbcseq.training import Fold, Progress, Settings, make_folds, train
 
 SAVE_EVERY = 5  # epochs; a finished model is saved at once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status: 0, or 1 after a message, or 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     try:
         with _reproducible(options.device):
             _run(options)
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from the checkpoint.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        what = str(stop) or "Nothing was saved; the same command begins at the beginning."
+        print(f"\nInterrupted. {what}", file=sys.stderr)
         return 130
     except (checkpoint.CheckpointError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -43,23 +45,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    settings = Settings(seed=options.seed, folds=options.folds, epochs=options.epochs)
+    settings = _settings(options)
     people = load()
     try:
         made = make_folds(people, settings)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from error
     about = _about(settings, people, options.device)
-    options.out.mkdir(parents=True, exist_ok=True)
+    prepare(options.out, options.json)
     path = options.out / "checkpoint.pt"
-    progress = checkpoint.load(path, about, settings)
+    progress = checkpoint.load(path, about, settings, made)
+    try:
+        _print_header(people, settings, options.device)
+        _train(path, about, made, settings, progress, options.device)
+        result = out_of_fold(people, made, settings, progress, options.device)
+        _report(options, people, result, settings, about)
+    except KeyboardInterrupt as stop:
+        if path.is_file():
+            raise KeyboardInterrupt(f"The same command goes on from {path}.") from stop
+        raise
+    print(f"Checkpoint   {path}")
 
-    _print_header(people, settings, options.device)
+
+def _train(
+    path: Path,
+    about: dict[str, Any],
+    made: list[Fold],
+    settings: Settings,
+    progress: Progress,
+    where: torch.device,
+) -> None:
+    """Finish `progress`, with a bar, and keep it in the checkpoint `path`."""
     total, done = settings.folds * settings.members * settings.epochs, progress.epochs(settings)
     if done:
         print(f"Going on from {path}: {done} of {total} epochs are done.", flush=True)
     with tqdm(total=total, initial=done, desc="Training", unit="epoch", dynamic_ncols=True) as bar:
-        for now in train(made, settings, progress, options.device):
+        for now in train(made, settings, progress, where):
             running = now.running
             if running is None or running.epoch % SAVE_EVERY == 0:
                 checkpoint.save(path, about, now)
@@ -67,7 +88,11 @@ def _run(options: argparse.Namespace) -> None:
             bar.set_postfix_str(f"fold {fold} of {settings.folds}", refresh=False)
             bar.update()
 
-    result = out_of_fold(people, made, settings, progress, options.device)
+
+def _report(
+    options: argparse.Namespace, people: Cohort, result: OutOfFold, settings: Settings, about: dict[str, Any]
+) -> None:
+    """Scores, picture and the file that --json names."""
     scores = {
         "rnam": result.scores(result.probability),
         "logistic_regression": result.scores(result.regression),
@@ -82,55 +107,50 @@ def _run(options: argparse.Namespace) -> None:
             **{name: row._asdict() for name, row in scores.items()},
             "patient": int(people.id[person]),
         }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(content, indent=2) + "\n")
     _print_table(scores, settings)
-    print(f"\nPicture      {drawing}  (patient {people.id[person]})\nCheckpoint   {path}")
+    print(f"\nPicture      {drawing}  (patient {people.id[person]})")
     if options.json:
         print(f"Results      {options.json}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, `out` filled in."""
     default = Settings()
     parser = argparse.ArgumentParser(
         prog="python -m examples.pbcseq",
         description="Train recurrent neural additive models on the clinic visits of 312 liver patients, "
         "score them beside a logistic regression, draw one patient. Interrupted, the same command goes on.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", type=_device, default=auto, help="where to train: cpu or cuda")
-    parser.add_argument("--seed", type=_whole(0), default=default.seed, help="of folds and models")
-    parser.add_argument("--folds", type=_whole(2), default=default.folds, help="by person")
-    parser.add_argument("--epochs", type=_whole(1), default=default.epochs, help="of each model")
-    parser.add_argument("--out", type=Path, default=Path("results/pbcseq"), help="folder of the files made")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write settings and scores to this file")
-    return parser
+    add, auto = parser.add_argument, device(default_device())
+    add("--device", type=device, default=auto, help="where to train: cpu or cuda (default: %(default)s)")
+    seeds = whole(0, LARGEST_SEED)
+    add("--seed", type=seeds, default=default.seed, help="of folds and models (default: %(default)s)")
+    add("--folds", type=whole(2), default=default.folds, help="by person (default: %(default)s)")
+    add("--epochs", type=whole(1), default=default.epochs, help="of each model (default: %(default)s)")
+    add(
+        "--out",
+        type=Path,
+        help="folder of the files made (default: results/pbcseq, and the options above where they are not "
+        "the default ones, such as results/pbcseq-seed1)",
+    )
+    add("--json", type=Path, metavar="FILE", help="write settings and scores to this file")
+    options = parser.parse_args(arguments)
+    options.out = options.out or _folder(_settings(options), options.device, auto)
+    return options
 
 
-def _whole(least: int) -> Any:
-    def whole(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
-        return value
-
-    return whole
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(seed=options.seed, folds=options.folds, epochs=options.epochs)
 
 
-def _device(text: str) -> torch.device:
-    try:
-        device = torch.device(text)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # a torch built without cuda asserts
-        reason = str(error).splitlines()[0]
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be used here ({reason})") from error
-    if device.type == "meta":
-        raise argparse.ArgumentTypeError("must be a device that computes, got 'meta'")
-    return device
+def _folder(settings: Settings, where: torch.device, auto: torch.device) -> Path:
+    """A folder of its own for each choice of what decides the result, so that no two runs share a checkpoint."""
+    default, chosen = asdict(Settings()), asdict(settings)
+    parts = [f"{name}{value}" for name, value in chosen.items() if value != default[name]]
+    if where != auto:
+        parts.append(str(where).replace(":", ""))
+    return Path("results") / "-".join(["pbcseq", *parts])
 
 
 @contextmanager
@@ -171,8 +191,8 @@ def _about(settings: Settings, people: Cohort, device: torch.device) -> dict[str
 def _print_header(people: Cohort, settings: Settings, device: torch.device) -> None:
     positive, known = outcome(people)
     print(
-        f"{people.length.sum():,} clinic visits of {len(people.id)} people with primary biliary cirrhosis "
-        f"(Mayo Clinic, 1974 to 1986).\n"
+        f"{people.length.sum():,} clinic visits of {len(people.id)} people with primary biliary cirrhosis, who "
+        f"entered a trial\nof the Mayo Clinic from 1974 to 1984.\n"
         f"At each visit: the probability of death or transplant within {HORIZON} days, from that visit and "
         f"earlier ones.\n"
         f"The outcome is known at {known.sum():,} visits and came at {positive.sum()}; the others were "

@@ -103,8 +103,8 @@ def _slope(probability: Floats, positive: Bools, weight: Floats) -> float:
 def logistic_regression(people: Cohort, fold: Fold) -> Floats:
     """Probabilities (test people, seq) of a logistic regression on the last value of every term.
 
-    It sees what the model sees: the same standardised (log) values, the last one measured carried forward,
-    the training visits' median where there is none, with the same weights.
+    It sees the same standardised (log) values with the same weights, at each visit the last one measured (the
+    training visits' median where there is none); not the times of the visits nor the values before the last.
     """
     last = np.moveaxis(carried_forward(fold.scaler.values(people)), 0, -1)  # (people, seq, terms)
     used = fold.weight[fold.train] > 0

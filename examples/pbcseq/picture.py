@@ -44,7 +44,7 @@ def draw(people: Cohort, result: OutOfFold, person: int) -> Figure:
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         2, 2, height_ratios=(1, 3.1), width_ratios=(60, 1), hspace=0.06, wspace=0.03,
-        left=0.2, right=0.92, top=0.89, bottom=0.1,
+        left=0.2, right=0.92, top=0.89, bottom=0.115,
     )  # fmt: skip
     risk, rows = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
     end = people.futime[person] / YEAR
@@ -70,9 +70,11 @@ def draw(people: Cohort, result: OutOfFold, person: int) -> Figure:
         fontsize=11.5, color=GREY,
     )  # fmt: skip
     figure.text(
-        0.02, 0.02,
+        0.02, 0.006,
         "Numbers: measured values, coloured by the term's contribution at that visit. Where there is no "
-        "number, nothing was measured; the line carries the last contribution on.",
+        "number, nothing was measured; the line carries the last contribution on.\n"
+        "Chosen as the person whose predicted risk rose most, of those with at least "
+        f"{LEAST_VISITS} visits that are all at least {LEAST_GAP} days apart.",
         fontsize=10, color=GREY,
     )  # fmt: skip
     return figure

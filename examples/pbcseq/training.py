@@ -44,8 +44,22 @@ class Settings:
         """A model with its parameters drawn from torch's random state, on the CPU."""
         return rnam.RNAM(len(TERMS), self.hidden_dim, out_dim=1, blocks=self.blocks, in_dim=2)
 
+    def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """Of a model; `train` sets the learning rate before each step."""
+        return torch.optim.AdamW(model.parameters(), weight_decay=self.weight_decay)
+
+    def steps(self, people: int) -> int:
+        """The steps of an epoch over so many people; the last one may be of fewer."""
+        return math.ceil(people / self.batch)
+
     def seed_for(self, *path: int) -> int:
-        """A seed of its own for each path (fold, member) or (fold, member, epoch)."""
+        """The seed of a path: (fold, member), from which torch draws a model's parameters, or
+        (fold, member, epoch), from which numpy draws the order of an epoch's people.
+
+        Paths of one length have different seeds, but for the chance of 2^-32 that two numbers of 32 bits
+        agree. A path and the same path with 0 at its end have one seed, since numpy reads missing numbers
+        as 0: parameters and first order then come from one seed, by generators that share no numbers.
+        """
         return int(np.random.SeedSequence([self.seed, *path]).generate_state(1)[0])
 
 
@@ -95,9 +109,7 @@ def make_folds(people: Cohort, settings: Settings) -> list[Fold]:
     return made
 
 
-def train(
-    made: list[Fold], settings: Settings, progress: Progress, device: torch.device
-) -> Iterator[Progress]:
+def train(made: list[Fold], settings: Settings, progress: Progress, device: torch.device) -> Iterator[Progress]:
     """Train every model of every fold from where `progress` stands; yields it after each epoch."""
     for number in range(len(progress.finished), settings.folds * settings.members):
         fold, member = divmod(number, settings.members)
@@ -124,20 +136,18 @@ def _train_one(
     rate = np.average(fold.positive[fold.train], weights=fold.weight[fold.train])
     torch.nn.init.constant_(model.gam.bias, math.log(rate / (1 - rate)))
     model.to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=settings.weight_decay)
+    optimizer = settings.optimizer(model)
     if running is not None:
         model.load_state_dict(running.model)
         optimizer.load_state_dict(running.optimizer)
 
-    steps = math.ceil(len(fold.train) / settings.batch)
+    steps = settings.steps(len(fold.train))
     for epoch in range(running.epoch if running else 0, settings.epochs):
         order = np.random.default_rng(settings.seed_for(*path, epoch)).permutation(fold.train)
         for step, batch in enumerate(torch.tensor(order).split(settings.batch)):
             batch = batch.to(device)
             some = inputs.people(batch)
-            prediction, contributions = model(
-                some.input, some.mask, lengths=some.length, return_sequence=True
-            )
+            prediction, contributions = model(some.input, some.mask, lengths=some.length, return_sequence=True)
             loss = F.binary_cross_entropy_with_logits(prediction[..., 0], positive[batch], reduction="none")
             loss = loss + settings.penalty * contributions[..., 0].square().sum(0)
             loss = (loss * weight[batch]).sum() / (per_person * len(batch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zipfile
 from pathlib import Path
 
@@ -62,16 +63,17 @@ def test_a_damaged_checkpoint_is_refused(finished, tmp_path, capsys):
     assert "is damaged" in refused(path, SHORT, capsys)
 
 
-def test_a_flipped_bit_is_refused_or_changes_nothing(finished, tmp_path):
+def test_a_flipped_bit_is_refused_or_changes_nothing(finished, people, tmp_path):
     whole, path = (finished / "checkpoint.pt").read_bytes(), tmp_path / "checkpoint.pt"
     settings = training.Settings(folds=2, epochs=2)
     about = torch.load(finished / "checkpoint.pt", weights_only=True)["settings"]
-    good = checkpoint.load(finished / "checkpoint.pt", about, settings).finished
+    made = training.make_folds(people, settings)
+    good = checkpoint.load(finished / "checkpoint.pt", about, settings, made).finished
     found = 0
     for position in np.random.default_rng(0).integers(0, len(whole), 60):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 16]) + whole[position + 1 :])
         try:
-            states = checkpoint.load(path, about, settings).finished
+            states = checkpoint.load(path, about, settings, made).finished
         except checkpoint.CheckpointError:
             found += 1
             continue
@@ -99,9 +101,7 @@ class Creates:
 
 
 def test_a_checkpoint_that_runs_code_is_refused_unrun(people, tmp_path, capsys):
-    torch.save(
-        {"format": checkpoint.FORMAT, "settings": Creates(tmp_path / "created")}, tmp_path / "checkpoint.pt"
-    )
+    torch.save({"format": checkpoint.FORMAT, "settings": Creates(tmp_path / "created")}, tmp_path / "checkpoint.pt")
     assert "is not a checkpoint of this demo" in refused(tmp_path / "checkpoint.pt", SHORT, capsys)
     assert not (tmp_path / "created").exists()
 
@@ -115,7 +115,76 @@ def test_a_text_file_or_another_zip_file_is_refused(people, tmp_path, capsys):
     assert "is not a checkpoint of this demo" in refused(path, SHORT, capsys)
 
 
-@pytest.mark.parametrize("change", ["shape", "name", "count", "running", "epoch"])
+@pytest.fixture(scope="module")
+def interrupted(people):
+    """The content of a checkpoint in the middle of the first model, with what reads it."""
+    settings = training.Settings(folds=2, epochs=4, members=1)
+    made, progress = training.make_folds(people, settings), training.Progress()
+    for now in training.train(made, settings, progress, torch.device("cpu")):
+        if now.running.epoch == 2:
+            break
+    content = {"format": checkpoint.FORMAT, "settings": {"seed": 0}, "finished": [], "running": vars(progress.running)}
+    return content, settings, made
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["nothing", "epoch 2.0", "epoch True", "no moments", "shape of moments", "steps", "negative squares", "nan"],
+)
+def test_a_model_in_training_that_no_run_wrote_is_refused(interrupted, tmp_path, change):
+    content, settings, made = interrupted
+    running = copy.deepcopy(content["running"])
+    moments = running["optimizer"]["state"]
+    if change == "epoch 2.0":
+        running["epoch"] = 2.0
+    elif change == "epoch True":
+        running["epoch"] = True
+    elif change == "no moments":
+        running["optimizer"]["state"] = {}
+    elif change == "shape of moments":
+        moments[0]["exp_avg"] = torch.zeros(3)
+    elif change == "steps":
+        moments[0]["step"] += 1
+    elif change == "negative squares":
+        moments[0]["exp_avg_sq"] -= 1
+    elif change == "nan":
+        running["model"]["gam.bias"] = torch.full((1,), torch.nan)
+    path = tmp_path / "checkpoint.pt"
+    torch.save(content | {"running": running}, path)
+    if change == "nothing":
+        assert checkpoint.load(path, content["settings"], settings, made).running.epoch == 2
+    else:
+        with pytest.raises(checkpoint.CheckpointError, match="does not hold this demo's models"):
+            checkpoint.load(path, content["settings"], settings, made)
+
+
+@pytest.mark.parametrize("value", [torch.tensor([4, 4]), False, 0.0, None])
+def test_a_setting_of_another_type_is_another_setting(interrupted, tmp_path, value):
+    content, settings, made = interrupted
+    torch.save(content | {"settings": {"seed": value}}, tmp_path / "checkpoint.pt")
+    with pytest.raises(checkpoint.CheckpointError, match="was made with other settings"):
+        checkpoint.load(tmp_path / "checkpoint.pt", content["settings"], settings, made)
+
+
+def test_a_full_disk_is_said_and_leaves_no_part(people, tmp_path, monkeypatch, capsys):
+    def full(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    assert demo.main([*SHORT, "--out", str(tmp_path)]) == 1
+    assert "checkpoint.pt cannot be written: No space left on device" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_its_place_is_not_called_damaged(people, tmp_path, capsys):
+    (tmp_path / "checkpoint.pt").mkdir()
+    assert demo.main([*SHORT, "--out", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert "damaged" not in message
+
+
+@pytest.mark.parametrize("change", ["shape", "name", "count", "running", "epoch", "list"])
 def test_a_checkpoint_with_other_models_is_refused(finished, tmp_path, capsys, change):
     content = torch.load(finished / "checkpoint.pt", weights_only=True)
     state = content["finished"][0]
@@ -127,6 +196,8 @@ def test_a_checkpoint_with_other_models_is_refused(finished, tmp_path, capsys, c
         content["finished"].append(state)
     elif change == "running":
         content["running"] = {"epoch": 1}
+    elif change == "list":
+        content["finished"] = {}
     else:
         content["finished"].pop()
         content["running"] = {"epoch": 2, "model": state, "optimizer": {}}

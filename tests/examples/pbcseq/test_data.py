@@ -160,9 +160,7 @@ def test_inputs_of_a_small_cohort(small):
         inputs.input[columns.index("bili"), 0, :, 0], (bili[0] - flat.mean()) / flat.std(), rtol=1e-6
     )
     gaps = np.array([0, 270, 530, 0, 500, 0, 1269, 231])
-    np.testing.assert_allclose(
-        inputs.input[0, 4, :, 1], (np.array([0, 269, 1]) - gaps.mean()) / gaps.std(), rtol=1e-6
-    )
+    np.testing.assert_allclose(inputs.input[0, 4, :, 1], (np.array([0, 269, 1]) - gaps.mean()) / gaps.std(), rtol=1e-6)
     static = [term.static for term in data.TERMS]
     assert (inputs.input[static][..., 1] == 0).all(), "a static term sees no time"
     assert not inputs.mask[static][:, :, 1:].any()

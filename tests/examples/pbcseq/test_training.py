@@ -64,10 +64,7 @@ def test_a_missing_lab_keeps_its_last_contribution(people, trained):
 
 def test_the_average_of_members_is_additive(people, trained):
     settings, made, progress = trained
-    parts = [
-        training.log_odds(settings, [state], made[0].inputs, torch.device("cpu"))
-        for state in progress.finished
-    ]
+    parts = [training.log_odds(settings, [state], made[0].inputs, torch.device("cpu")) for state in progress.finished]
     both = training.log_odds(settings, progress.finished, made[0].inputs, torch.device("cpu"))
     for a, b, mean in zip(*parts, both, strict=True):
         np.testing.assert_allclose(mean, (a + b) / 2, rtol=1e-6, atol=1e-6)
