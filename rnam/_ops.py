@@ -55,7 +55,7 @@ def _decode(codes: _Maybe) -> tuple[_Maybe, _Maybe]:
 
 
 def _launch_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
-    from rnam import kernels
+    import rnam.kernels as kernels
 
     return kernels.min_gru_forward(x, weight, h0, codes, space=space)
 
@@ -71,7 +71,7 @@ def _launch_min_gru_backward(
     space: str,
     needs: _Needs,
 ) -> tuple[_Maybe, _Maybe, _Maybe]:
-    from rnam import kernels
+    import rnam.kernels as kernels
 
     return kernels.min_gru_backward(x, weight, h0, h, codes, dh, dh_last, needs=needs)
 
@@ -87,7 +87,7 @@ def _twin_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: s
 
 
 def _launch_scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
-    from rnam import kernels
+    import rnam.kernels as kernels
 
     return (kernels.scan_forward(a, b, h0, log=space == "log"),)
 
@@ -103,7 +103,7 @@ def _launch_scan_backward(
     space: str,
     needs: _Needs,
 ) -> tuple[_Maybe, _Maybe, _Maybe]:
-    from rnam import kernels
+    import rnam.kernels as kernels
 
     assert dh is not None
     log = space == "log"
@@ -120,7 +120,7 @@ def _activation(option: str) -> str | None:
 
 
 def _launch_linear(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
-    from rnam import kernels
+    import rnam.kernels as kernels
 
     return (kernels.grouped_linear_forward(x, weight, bias, _activation(option)),)
 
@@ -136,7 +136,7 @@ def _launch_linear_backward(
     option: str,
     needs: _Needs,
 ) -> tuple[_Maybe, _Maybe, _Maybe]:
-    from rnam import kernels
+    import rnam.kernels as kernels
 
     assert dy is not None
     need_x, need_weight, need_bias = needs

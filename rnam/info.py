@@ -44,7 +44,7 @@ def main() -> None:
 
 def _kernel(function: str, dim: int, hidden: int, dtype: torch.dtype) -> str:
     """In words, which of the kernels a width leads to."""
-    from rnam import kernels
+    import rnam.kernels as kernels
 
     if function == "min_gru":
         ways = {way: kernels.min_gru_is_fused(dim, hidden, dtype, way) for way in ("forward", "backward")}
