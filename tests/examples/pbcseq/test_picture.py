@@ -34,7 +34,9 @@ def test_anyone_can_be_drawn(people, trained, shortest):
     settings, made, progress = trained
     result = evaluation.out_of_fold(people, made, settings, progress, torch.device("cpu"))
     person = int(people.length.argmin() if shortest else people.length.argmax())
-    picture.draw(people, result, person).savefig(io.BytesIO())
+    figure = picture.draw(people, result, person)
+    figure.savefig(io.BytesIO())
+    assert len(figure.axes[1].patches) == np.isfinite(people.values[:, person]).sum()
 
 
 def test_where_nobody_has_enough_visits_the_largest_rise_is_chosen(small):
