@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _reproducible(options.device):
             _run(options)
     except KeyboardInterrupt as stop:
-        what = str(stop) or "Nothing was saved; the same command begins at the beginning."
+        what = str(stop) or "Nothing was saved in this run."
         print(f"\nInterrupted. {what}", file=sys.stderr)
         return 130
     except (checkpoint.CheckpointError, OSError, ImportError) as error:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from examples.pbcseq.data import HORIZON, TERMS, YEAR, Cohort, Floats, Term
+from examples.pbcseq.data import HORIZON, TERMS, YEAR, Bools, Cohort, Floats, Term
 from examples.pbcseq.evaluation import OutOfFold
 
 COLORS = "PuOr_r"  # violet lowers, orange raises; told apart with every common colour blindness
@@ -20,12 +20,17 @@ LEAST_VISITS, LEAST_GAP = 7, 120  # days
 FIGURE = 13, 9.5  # inches
 
 
+def _clear(people: Cohort) -> Bools:
+    """(people,): with at least 7 visits, all at least 120 days apart, so that they can be told apart in the picture."""
+    gap = np.diff(people.day, axis=1)
+    return (people.length >= LEAST_VISITS) & ~(gap < LEAST_GAP).any(1)
+
+
 def choose(people: Cohort, result: OutOfFold) -> int:
     """Of the people with at least 7 visits, all at least 120 days apart (so that they can be told apart in
     the picture), the one whose risk rose most from the first visit to the last; of all, if there is none.
     """
-    gap = np.diff(people.day, axis=1)
-    clear = (people.length >= LEAST_VISITS) & ~(gap < LEAST_GAP).any(1)
+    clear = _clear(people)
     last = np.take_along_axis(result.probability, people.length[:, None] - 1, axis=1)[:, 0]
     rise = last - result.probability[:, 0]
     return int(np.where(clear if clear.any() else True, rise, -np.inf).argmax())
@@ -72,12 +77,18 @@ def draw(people: Cohort, result: OutOfFold, person: int) -> Figure:
     figure.text(
         0.02, 0.006,
         "Numbers: measured values, coloured by the term's contribution at that visit. Where there is no "
-        "number, nothing was measured; the line carries the last contribution on.\n"
-        "Chosen as the person whose predicted risk rose most, of those with at least "
-        f"{LEAST_VISITS} visits that are all at least {LEAST_GAP} days apart.",
+        "number, nothing was measured; the line carries the last contribution on." + _why(people, result, person),
         fontsize=10, color=GREY,
     )  # fmt: skip
     return figure
+
+
+def _why(people: Cohort, result: OutOfFold, person: int) -> str:
+    """How the person was chosen, in words on a new line; an empty one if another way than by `choose`."""
+    if person != choose(people, result):
+        return "\n"
+    whom = f"those with at least {LEAST_VISITS} visits that are all at least {LEAST_GAP} days apart"
+    return f"\nChosen as the person whose predicted risk rose most, of {whom if _clear(people).any() else 'all'}."
 
 
 def _order(contributions: Floats) -> list[int]:

@@ -212,7 +212,7 @@ def test_notebook_learns_from_the_last_step_with_a_constant_rate() -> None:
 def test_program_end_to_end(generator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "new" / "results.json"
     options = f"--generator {generator} --steps 8 --epochs 1 --train 16 --device cpu --seed 0 4"
-    friedman.main([*options.split(), "--out", str(tmp_path / "pictures"), "--json", str(file)])
+    assert friedman.main([*options.split(), "--out", str(tmp_path / "pictures"), "--json", str(file)]) == 0
     for seed in (0, 4):
         picture = tmp_path / "pictures" / f"contributions-{generator}-seed{seed}.png"
         assert picture.read_bytes().startswith(b"\x89PNG")
@@ -230,11 +230,65 @@ def test_program_end_to_end(generator: str, tmp_path: Path, capsys: pytest.Captu
     assert set(written["results"][0]["correlations"]) == {"sin", "cos", "sqrt", "square"}
 
 
-@pytest.mark.parametrize("options", [["--steps", "0"], ["--seed", "-1"], ["--generator", "linear"]])
-def test_bad_options_are_refused(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--steps", "0"], "must be a whole number of at least 1, got '0'"),
+        (["--steps", "abc"], "must be a whole number of at least 1, got 'abc'"),
+        (["--train", "7"], "must be a whole number of at least 8, got '7'"),
+        (["--seed", "-1"], "must be a whole number of at least 0, got '-1'"),
+        (["--seed", str(2**63)], f"must be a whole number of at least 0 and at most {2**63 - 1}, got '{2**63}'"),
+        (["--generator", "linear"], "choose from"),
+        (["--device", "abacus"], "'abacus' cannot be used here"),
+        (["--device", "hpu"], "'hpu' cannot be used here (No module named 'torch.hpu')"),
+        (["--device", "meta"], "must be a device that computes"),
+    ],
+)
+def test_bad_options_are_refused(options: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
         friedman.main(options)
-    assert options[0] in capsys.readouterr().err
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert options[0] in message
+    assert words in message
+
+
+def test_largest_seed_runs(tmp_path: Path) -> None:
+    """Whatever is derived from a seed is one that torch takes too."""
+    options = f"--steps 4 --epochs 1 --train 8 --device cpu --seed {2**63 - 1} --out {tmp_path}"
+    assert friedman.main(options.split()) == 0
+
+
+@pytest.mark.parametrize("bad", ["--out file", "--out out --json folder", "--out out --json file/results.json"])
+def test_bad_paths_are_found_before_training(
+    bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    Path("folder").mkdir()
+    monkeypatch.setattr(friedman, "run", lambda *_: pytest.fail("trained first"))
+    assert friedman.main(bad.split()) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [(KeyboardInterrupt(), 130, "Interrupted."), (OSError(28, "No space left on device"), 1, "No space left")],
+)
+def test_interruptions_and_full_disks_end_with_a_message(
+    error: BaseException,
+    status: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(friedman, "run", stop)
+    assert friedman.main(["--out", str(tmp_path)]) == status
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("module", ["matplotlib", "tqdm"])

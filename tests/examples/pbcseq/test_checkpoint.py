@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import torch
 
 from examples.pbcseq import checkpoint, demo, training
 from tests.examples.pbcseq.support import SHORT
+
+ROOT = Path(__file__).parents[3]
 
 
 def refused(path: Path, arguments: list[str], capsys) -> str:
@@ -203,3 +207,23 @@ def test_a_checkpoint_with_other_models_is_refused(finished, tmp_path, capsys, c
         content["running"] = {"epoch": 2, "model": state, "optimizer": {}}
     torch.save(content, tmp_path / "checkpoint.pt")
     assert "does not hold this demo's models" in refused(tmp_path / "checkpoint.pt", SHORT, capsys)
+
+
+def test_where_files_may_not_grow_a_message_says_so(people, tmp_path):
+    """As with `ulimit -f 40` or a full disk; 40 blocks are less than a checkpoint."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *SHORT, "--out", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"error: {tmp_path / 'checkpoint.pt'} cannot be written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir()), "no part of a file is left"
+
+
+LIMITED = """
+import resource, sys
+from examples.pbcseq.demo import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (40 * 1024, 40 * 1024))
+sys.exit(main())
+"""

@@ -171,7 +171,12 @@ def test_inputs_of_a_small_cohort(small):
 
 
 def test_no_two_input_columns_are_identical(people):
-    """The 15 values, carried forward over the visits, and the time: no copy, and no rescaled copy."""
+    """The 15 values, carried forward over the visits, and the time: no copy, and no rescaled copy.
+
+    An input is a pair, and no two pairs are identical as their values differ. The time since the previous
+    visit is the same for all labs and signs on purpose: each term must tell an old value from a new one by
+    itself, since a term sees no other. It is 0 for the static terms.
+    """
     inputs = data.Scaler.fit(people, np.arange(len(people.id))).inputs(people)
     visit = people.is_visit()
     values = np.where(inputs.mask, inputs.input[..., 0], np.nan)
@@ -182,6 +187,10 @@ def test_no_two_input_columns_are_identical(people):
         assert both.sum() > 1000
         assert not np.array_equal(a[both], b[both])
         assert abs(np.corrcoef(a[both], b[both])[0, 1]) < 0.99
+    static = torch.tensor([term.static for term in data.TERMS])
+    time = inputs.input[..., 1]
+    assert torch.equal(time[~static], time[:1].expand(12, -1, -1))
+    assert (time[static] == 0).all()
 
 
 def test_carried_forward():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -30,6 +31,8 @@ def test_the_command_runs_and_writes_its_files(people, tmp_path):
     assert done.returncode == 0, done.stderr
     for words in ("312 people", "RNAM", "logistic regression", "Brier skill", "patient.png", "checkpoint.pt"):
         assert words in done.stdout
+    assert "from 1974 to 1984" in done.stdout
+    assert "1986" not in done.stdout, "the visits go on after that"
     assert "Training: 100%" in done.stderr
     assert (out / "patient.png").read_bytes().startswith(b"\x89PNG")
     assert torch.load(out / "checkpoint.pt", weights_only=True)["format"] == checkpoint.FORMAT
@@ -73,7 +76,7 @@ def test_interrupted_it_goes_on_to_the_same_result(finished, tmp_path, monkeypat
     monkeypatch.setattr(demo, "SAVE_EVERY", 1)
     monkeypatch.setattr(checkpoint, "save", interrupting)
     assert demo.main(arguments) == 130
-    assert "goes on" in capsys.readouterr().err
+    assert f"goes on from {tmp_path / 'checkpoint.pt'}" in capsys.readouterr().err
     assert not (tmp_path / "results.json").exists()
     monkeypatch.setattr(checkpoint, "save", save)
     assert demo.main(arguments) == 0
@@ -118,7 +121,10 @@ def test_another_seed_gives_another_result(finished, tmp_path):
         (["--epochs", "0"], "must be a whole number of at least 1, got '0'"),
         (["--epochs", "many"], "must be a whole number of at least 1, got 'many'"),
         (["--seed", "-1"], "must be a whole number of at least 0, got '-1'"),
+        (["--seed", str(2**63)], f"must be a whole number of at least 0 and at most {2**63 - 1}, got '{2**63}'"),
         (["--device", "abacus"], "'abacus' cannot be used here"),
+        (["--device", "hpu"], "'hpu' cannot be used here (No module named 'torch.hpu')"),
+        (["--device", "xla"], "with arguments from the 'XLA' backend)"),
         (["--device", "meta"], "must be a device that computes, got 'meta'"),
     ],
 )
@@ -152,3 +158,70 @@ def test_settings_of_torch_are_left_as_they_were(finished):
     with demo._reproducible(torch.device("cpu")):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
+
+
+def test_other_options_have_a_folder_of_their_own(people, tmp_path, monkeypatch, capsys):
+    """`make demo` and then `make demo ARGS="--seed 1"`: neither is refused the checkpoint of the other."""
+    monkeypatch.chdir(tmp_path)
+    short = ["--device", "cpu", "--folds", "2", "--epochs"]
+    for arguments in ([*short, "1"], [*short, "1", "--seed", "1"], [*short, "2"]):
+        assert demo.main(arguments) == 0
+    made = sorted(path.parent.name for path in tmp_path.glob("results/*/checkpoint.pt"))
+    assert made == ["pbcseq-folds2-epochs1", "pbcseq-folds2-epochs2", "pbcseq-seed1-folds2-epochs1"]
+    assert demo.main([*short, "1"]) == 0
+    assert "6 of 6 epochs are done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        ([], "results/pbcseq"),
+        (["--seed", "0", "--folds", "5", "--epochs", "20", "--json", "results.json"], "results/pbcseq"),
+        (["--seed", "1"], "results/pbcseq-seed1"),
+        (["--epochs", "3", "--seed", "1"], "results/pbcseq-seed1-epochs3"),
+        (["--device", "cpu:0"], "results/pbcseq-cpu0"),
+        (["--seed", "1", "--out", "here"], "here"),
+    ],
+)
+def test_the_folder_is_named_after_what_decides_the_result(arguments, folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert demo._options(arguments).out == Path(folder)
+
+
+def test_interrupted_before_the_first_checkpoint_none_is_promised(people, tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "train", interrupt)
+    assert demo.main([*SHORT, "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.endswith("Interrupted. Nothing was saved in this run.\n")
+
+
+def test_interrupted_while_it_is_imported_it_says_so(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT)
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.pbcseq"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert done.stderr == "\nInterrupted before the training.\n"
+
+
+INTERRUPT = """
+import sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("bad", ["folder", "file/results.json"])
+def test_a_bad_json_path_is_found_before_the_training(people, tmp_path, monkeypatch, capsys, bad):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(demo, "train", lambda *_: pytest.fail("trained first"))
+    assert demo.main([*SHORT, "--out", str(tmp_path / "out"), "--json", str(tmp_path / bad)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")

@@ -51,3 +51,24 @@ def test_every_prediction_is_out_of_fold_and_contributions_explain_it(people, tr
     # float32 log-odds and contributions: as above
     np.testing.assert_allclose(base + result.contributions.sum(0), odds, atol=16 * 64 * 2**-24)
     np.testing.assert_array_equal(result.weight > 0, data.outcome(people)[1])
+
+
+def test_the_regression_knows_neither_times_nor_history(people, trained):
+    """Last values alone: other days, and other values that are measured again later, leave the last visits be."""
+    fold = trained[1][0]
+    values = people.values.copy()
+    last = np.arange(values.shape[2]) == people.length[:, None] - 1
+    again = (np.cumsum(np.isfinite(values)[:, :, ::-1], axis=2)[:, :, ::-1] > 1) & ~last
+    again[:, fold.train] = False
+    values[again] *= 1.5
+    changed = replace(people, values=values, day=people.day * 2)
+    before, after = (evaluation.logistic_regression(cohort, fold) for cohort in (people, changed))
+    visits = last[fold.test]
+    np.testing.assert_array_equal(before[visits], after[visits])
+    assert (before != after).any()
+    odds = [
+        training.log_odds(trained[0], trained[2].finished[:1], fold.scaler.inputs(cohort), torch.device("cpu"))[0]
+        for cohort in (people, changed)
+    ]
+    assert (odds[0][fold.test][visits] != odds[1][fold.test][visits]).sum() > 100, "the model knows both"
+    assert "not the times" in evaluation.logistic_regression.__doc__

@@ -43,3 +43,25 @@ def test_where_nobody_has_enough_visits_the_largest_rise_is_chosen(small):
     probability = np.array([[0.1, 0.2, 0.3], [0.1, 0.5, 0.9], [0.9, 1, 1], [0.2, 0.1, 0], [0.1, 0.2, 0.4]])
     result = evaluation.OutOfFold(*[probability] * 6)
     assert picture.choose(small, result) == 1
+
+
+def words(figure) -> str:
+    return " ".join(text.get_text() for text in figure.texts)
+
+
+def test_the_small_print_says_how_the_person_was_chosen_and_is_readable(people, trained):
+    settings, made, progress = trained
+    result = evaluation.out_of_fold(people, made, settings, progress, torch.device("cpu"))
+    person = picture.choose(people, result)
+    figure = picture.draw(people, result, person)
+    assert "of those with at least 7 visits that are all at least 120 days apart" in words(figure)
+    assert "Chosen" not in words(picture.draw(people, result, (person + 1) % len(people.id)))
+
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.texts]
+    below = [axes.get_tightbbox() for axes in figure.axes]
+    for text, box in zip(figure.texts, boxes, strict=True):
+        assert text.get_fontsize() >= 10
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in (*boxes, *below) if other is not box)

@@ -68,3 +68,14 @@ def test_the_average_of_members_is_additive(people, trained):
     both = training.log_odds(settings, progress.finished, made[0].inputs, torch.device("cpu"))
     for a, b, mean in zip(*parts, both, strict=True):
         np.testing.assert_allclose(mean, (a + b) / 2, rtol=1e-6, atol=1e-6)
+
+
+def test_no_two_models_and_no_two_epochs_share_a_seed():
+    """A path and that path with 0 at its end do, as the docstring says: one is torch's and one numpy's."""
+    settings = training.Settings()
+    models = [(fold, member) for fold in range(settings.folds) for member in range(settings.members)]
+    epochs = [(*model, epoch) for model in models for epoch in range(settings.epochs)]
+    for paths in (models, epochs):
+        assert len({settings.seed_for(*path) for path in paths}) == len(paths)
+    assert settings.seed_for(1, 2) == settings.seed_for(1, 2, 0)
+    assert "one seed" in training.Settings.seed_for.__doc__
