@@ -1,7 +1,8 @@
-"""Which backend computes a call: "triton" (the fused kernels) or "reference" (plain PyTorch), and why.
+"""Which backend computes a call: "triton" (the fused kernels), "torch" (plain PyTorch in blocks that fit a CPU's cache)
+or "reference" (plain PyTorch, as the formulas stand), and why.
 
-"auto" takes the kernels for CUDA tensors of a dtype they read, and PyTorch otherwise. "torch" is the
-fastest plain PyTorch there is, which is the reference so far. An explicit choice that can't run raises.
+"auto" takes the kernels for CUDA tensors of a dtype they read, "torch" for CPU tensors, and the reference for all
+others and under forward-mode differentiation. An explicit choice that can't run raises.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import importlib.metadata
 import importlib.util
 import os
 from types import TracebackType
+from typing import Literal
 
 import torch
+from torch.autograd import forward_ad
 
 from rnam import _checks
+
+Path = Literal["triton", "torch", "reference"]
 
 BACKENDS = ("auto", "triton", "torch", "reference")
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -74,30 +79,47 @@ def get_backend() -> str:
     return _backend
 
 
-def uses_kernels(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a call on tensors like this goes to the kernels.
+def path(device: torch.device, dtype: torch.dtype) -> Path:
+    """The backend that computes a call on tensors like this.
 
     Raises:
-        RuntimeError: "triton" is set and can't run it.
+        RuntimeError: a backend is set and can't run it.
     """
-    if _backend in ("torch", "reference") or (_backend == "auto" and not _takes_kernels(device)):
-        return False
-    reason = obstacle(device, dtype)
-    if _backend == "triton" and reason:
-        raise RuntimeError(f"backend 'triton' can't run this call: {reason}")
-    return not reason
+    if _backend == "reference":
+        return "reference"
+    if _backend == "auto":
+        if _takes_kernels(device) and not obstacle(device, dtype):
+            return "triton"
+        return "torch" if device.type == "cpu" and not forward_mode() else "reference"
+    reason = obstacle(device, dtype) if _backend == "triton" else _not_in_blocks(device)
+    if reason:
+        raise RuntimeError(f"backend {_backend!r} can't run this call: {reason}")
+    return "triton" if _backend == "triton" else "torch"
 
 
 def explain(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
-    """(the path a call takes, why), in words; never raises."""
-    if _backend in ("torch", "reference"):
-        return "reference", f"backend {_backend!r} is set"
-    reason = obstacle(device, dtype)
-    if not reason and (_backend == "triton" or _takes_kernels(device)):
-        return "triton", f"backend {_backend!r} is set and nothing stands against it"
-    if _backend == "triton":
-        return "none", f"backend 'triton' is set and can't run it: {reason}"
-    return "reference", reason or "backend 'auto' is set, which takes the kernels for CUDA tensors"
+    """(the path a call takes or "none", why), in words; never raises."""
+    try:
+        found = path(device, dtype)
+    except RuntimeError as error:
+        return "none", str(error)
+    if _backend != "auto":
+        return found, f"backend {_backend!r} is set"
+    if found == "triton":
+        return found, "backend 'auto' takes the kernels wherever they run"
+    return found, obstacle(device, dtype) or "backend 'auto' takes the kernels for CUDA tensors"
+
+
+def forward_mode() -> bool:
+    """Whether forward-mode differentiation is on, which only the reference has."""
+    return forward_ad._current_level >= 0
+
+
+def _not_in_blocks(device: torch.device) -> str:
+    """Why "torch" can't compute on tensors like this; empty when it can."""
+    if device.type in ("cpu", "meta"):
+        return ""
+    return f"the tensors are on {device.type}, and 'torch' is for CPU tensors ('reference' runs on any device)"
 
 
 def _takes_kernels(device: torch.device) -> bool:

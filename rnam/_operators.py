@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+
+from rnam import _dispatch
 
 Tensors = tuple[Tensor, ...]
 Maybe = Tensor | None
@@ -51,10 +52,8 @@ class Operator:
         self.function = _function(self)
 
     def __call__(self, first: Tensor, second: Tensor, third: Maybe, codes: Maybe, option: str) -> Tensors:
-        if forward_ad._current_level >= 0:
-            raise NotImplementedError(
-                f"rnam::{self.name} has no forward-mode derivative on the kernels, but on 'reference'"
-            )
+        if _dispatch.forward_mode():
+            raise NotImplementedError(f"rnam::{self.name} has no forward-mode derivative; the backend 'reference' has")
         given = [t for t in (first, second, third) if t is not None]
         learns = torch.is_grad_enabled() and any(t.requires_grad for t in given)
         door = self.op if torch.compiler.is_compiling() or not learns else self.function.apply
@@ -217,6 +216,8 @@ def _second_gradients(operator: Operator, ctx: Any, cotangents: tuple[Maybe, ...
     used = [n for n, g in enumerate(grads) if g is not None]
     # an output that was not needed is empty, and what comes in for it says nothing
     wanted = [n for n, t in enumerate(tensors) if ctx.needs[n] and not (t is None or cotangents[n] is None)]
+    if not wanted:
+        return (None,) * 9
 
     def forward(*given: Tensor) -> list[Tensor]:
         first, second, third = _fill(tensors, given)

@@ -1,42 +1,65 @@
-"""The kernels as differentiable functions, with the signatures of `rnam.reference`: the one file that knows
-both autograd and `rnam.kernels`.
+"""The kernels, and the blocks of `rnam.blocked`, as differentiable functions with the signatures of `rnam.reference`:
+the one file that knows both autograd and these two.
 
 Triton and the kernels are imported at the first launch, so that `import rnam` needs neither.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from rnam import reference
+from rnam import blocked, reference
 from rnam._operators import Operator
 
-MASKED, RESET = 1, 2  # the bits of a step's code, as the kernels read them
+MASKED, RESET = 1, 2  # the bits of a step's code, as both read them
 
 _Maybe = Tensor | None
 _Needs = tuple[bool, bool, bool]
 
 
-def min_gru(
-    input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str
-) -> tuple[Tensor, Tensor]:
-    start = None if h0 is None else reference.forget(h0, reset, input)
-    h, h_last = _MIN_GRU(input, weight, start, _encode(mask, reset), space)
-    return h, h_last
+class _Layers:
+    """The functions of the layers on two operators."""
+
+    def __init__(self, min_gru: Operator, grouped_linear: Operator) -> None:
+        self._min_gru, self._grouped_linear = min_gru, grouped_linear
+
+    def min_gru(
+        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str
+    ) -> tuple[Tensor, Tensor]:
+        start = None if h0 is None else reference.forget(h0, reset, input)
+        h, h_last = self._min_gru(input, weight, start, _encode(mask, reset), space)
+        return h, h_last
+
+    def grouped_linear(self, input: Tensor, weight: Tensor, bias: _Maybe, activation: str | None) -> Tensor:
+        (rows,) = self._grouped_linear(input.flatten(1, -2), weight, bias, None, activation or "none")
+        return rows.reshape(*input.shape[:-1], weight.shape[-1])
 
 
-def grouped_linear(input: Tensor, weight: Tensor, bias: _Maybe, activation: str | None) -> Tensor:
-    (rows,) = _GROUPED_LINEAR(input.flatten(1, -2), weight, bias, None, activation or "none")
-    return rows.reshape(*input.shape[:-1], weight.shape[-1])
+class _Kernels(_Layers):
+    """All on the kernels."""
+
+    def linear_scan(self, coeffs: Tensor, values: Tensor, h0: _Maybe) -> Tensor:
+        return _SCAN(coeffs, values, h0, None, "linear")[0]
+
+    def log_scan(self, log_coeffs: Tensor, log_values: Tensor, log_h0: _Maybe) -> Tensor:
+        return _SCAN(log_coeffs, log_values, log_h0, None, "log")[0]
 
 
-def linear_scan(coeffs: Tensor, values: Tensor, h0: _Maybe) -> Tensor:
-    return _SCAN(coeffs, values, h0, None, "linear")[0]
+class _Blocks(_Layers):
+    """The layers in blocks; what is asked for in logs, and the bare scans, are the reference's."""
 
+    def min_gru(
+        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str
+    ) -> tuple[Tensor, Tensor]:
+        if space == "log":
+            return reference.min_gru(input, weight, h0, mask, reset, space)
+        return super().min_gru(input, weight, h0, mask, reset, space)
 
-def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: _Maybe) -> Tensor:
-    return _SCAN(log_coeffs, log_values, log_h0, None, "log")[0]
+    linear_scan = staticmethod(reference.linear_scan)
+    log_scan = staticmethod(reference.log_scan)
 
 
 def _encode(mask: _Maybe, reset: _Maybe) -> _Maybe:
@@ -79,11 +102,30 @@ def _launch_min_gru_backward(
 def _fake_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, space: str) -> tuple[Tensor, ...]:
     terms, batch, seq, _ = x.shape
     hidden = weight.shape[2] // 2
-    return x.new_empty(terms, batch, seq, hidden), x.new_empty(terms, batch, 1, hidden, dtype=torch.float32)
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return x.new_empty(terms, batch, seq, hidden), x.new_empty(terms, batch, 1, hidden, dtype=wide)
 
 
 def _twin_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
     return reference.min_gru(x, weight, h0, *_decode(codes), "linear")
+
+
+def _blocked_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+    return blocked.min_gru_forward(x, weight, h0, codes)
+
+
+def _blocked_min_gru_backward(
+    x: Tensor,
+    weight: Tensor,
+    h0: _Maybe,
+    h: Tensor,
+    codes: _Maybe,
+    dh: _Maybe,
+    dh_last: _Maybe,
+    space: str,
+    needs: _Needs,
+) -> tuple[_Maybe, _Maybe, _Maybe]:
+    return blocked.min_gru_backward(x, weight, h0, h, codes, dh, dh_last, needs=needs)
 
 
 def _launch_scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
@@ -152,6 +194,29 @@ def _launch_linear_backward(
     )
 
 
+def _blocked_linear(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+    return (blocked.linear_forward(x, weight, bias, _activation(option)),)
+
+
+def _blocked_linear_backward(
+    x: Tensor,
+    weight: Tensor,
+    bias: _Maybe,
+    y: Tensor,
+    codes: _Maybe,
+    dy: _Maybe,
+    unused: _Maybe,
+    option: str,
+    needs: _Needs,
+) -> tuple[_Maybe, _Maybe, _Maybe]:
+    assert dy is not None
+    return blocked.linear_backward(x, weight, bias, y, dy, _activation(option), needs)
+
+
+def _fake_linear(x: Tensor, weight: Tensor, bias: _Maybe, option: str) -> tuple[Tensor, ...]:
+    return (x.new_empty(*x.shape[:2], weight.shape[2]),)
+
+
 def _twin_linear(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
     return (reference.grouped_linear(x, weight, bias, _activation(option)),)
 
@@ -170,7 +235,7 @@ _GROUPED_LINEAR = Operator(
     outputs=1,
     launch=_launch_linear,
     launch_backward=_launch_linear_backward,
-    fake=lambda x, weight, bias, option: (x.new_empty(*x.shape[:2], weight.shape[2]),),
+    fake=_fake_linear,
     twin=_twin_linear,
     joins_terms=True,
 )
@@ -182,4 +247,9 @@ _SCAN = Operator(
     fake=lambda a, b, h0, option: (torch.empty_like(b, memory_format=torch.contiguous_format),),
     twin=_twin_scan,
     joins_terms=False,
+)
+KERNELS = _Kernels(_MIN_GRU, _GROUPED_LINEAR)
+BLOCKS = _Blocks(
+    replace(_MIN_GRU, name="blocked_min_gru", launch=_blocked_min_gru, launch_backward=_blocked_min_gru_backward),
+    replace(_GROUPED_LINEAR, name="blocked_linear", launch=_blocked_linear, launch_backward=_blocked_linear_backward),
 )

@@ -58,11 +58,13 @@ def grouped_linear(
         _checks.shape("bias", bias, "terms, 1, out_dim", (weight.shape[0], 1, weight.shape[2]))
         _checks.device("bias", bias, "input", input)
     _checks.one_of("activation", activation, (None, "relu", "gelu", "silu"))
-    input = _autocast(input)
-    _check_parameter_dtype("weight", weight, input)
+    cast = autocast_enabled(input)
+    if cast:
+        input = _autocast(input)
+    _check_parameter_dtype("weight", weight, input, cast)
     if bias is not None:
-        _check_parameter_dtype("bias", bias, input)
-    with _without_autocast(input):
+        _check_parameter_dtype("bias", bias, input, cast)
+    with _without_autocast(input, cast):
         return _implementation(input).grouped_linear(input, weight, bias, activation)
 
 
@@ -131,9 +133,11 @@ def min_gru(
     if h0 is not None:
         expected = (terms, batch, 1, weight.shape[2] // 2)
         _checks.state("h0", h0, "terms, batch, 1, hidden", expected, "input", input)
-    input = _autocast(input)
-    _check_parameter_dtype("weight", weight, input)
-    with _without_autocast(input):
+    cast = autocast_enabled(input)
+    if cast:
+        input = _autocast(input)
+    _check_parameter_dtype("weight", weight, input, cast)
+    with _without_autocast(input, cast):
         return _implementation(input).min_gru(input, weight, h0, mask, reset, space)
 
 
@@ -160,7 +164,7 @@ def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Ten
         tensor([1.0000, 1.5000, 1.7500])
     """
     _check_scan({"coeffs": coeffs, "values": values}, "h0", h0)
-    with _without_autocast(values):
+    with _without_autocast(values, autocast_enabled(values)):
         return _implementation(values).linear_scan(coeffs, values, h0)
 
 
@@ -192,12 +196,12 @@ def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None = Non
         tensor([1.0000, 1.5000, 1.7500])
     """
     _check_scan({"log_coeffs": log_coeffs, "log_values": log_values}, "log_h0", log_h0)
-    with _without_autocast(log_values):
+    with _without_autocast(log_values, autocast_enabled(log_values)):
         return _implementation(log_values).log_scan(log_coeffs, log_values, log_h0)
 
 
 class _Implementation(Protocol):
-    """What `reference` and `_ops` have in common; their arguments are checked here."""
+    """What `reference` and those of `_ops` have in common; their arguments are checked here."""
 
     def grouped_linear(self, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor: ...
 
@@ -210,9 +214,17 @@ class _Implementation(Protocol):
     def log_scan(self, log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None) -> Tensor: ...
 
 
+_IMPLEMENTATIONS: dict[str, _Implementation] = {
+    "triton": _ops.KERNELS,
+    "torch": _ops.BLOCKS,
+    "reference": reference,
+}
+
+
 def _implementation(x: Tensor) -> _Implementation:
-    """The module whose functions do the work; an empty tensor needs none and stays in plain PyTorch."""
-    return _ops if _dispatch.uses_kernels(x.device, x.dtype) and x.numel() else reference
+    """Whose functions do the work; an empty tensor needs none, which the reference does."""
+    path = _dispatch.path(x.device, x.dtype)
+    return _IMPLEMENTATIONS[path if x.numel() else "reference"]
 
 
 def _check_weight(weight: Tensor, input: Tensor, layout: str) -> None:
@@ -228,10 +240,10 @@ def _check_weight(weight: Tensor, input: Tensor, layout: str) -> None:
     _checks.device("weight", weight, "input", input)
 
 
-def _check_parameter_dtype(name: str, value: Tensor, input: Tensor) -> None:
-    cast = autocast_enabled(input) and input.dtype in (torch.bfloat16, torch.float16)
-    # autocast has just cast the input then; parameters are rounded to it when they are read
-    others = (torch.float32, torch.bfloat16, torch.float16) if cast else ()
+def _check_parameter_dtype(name: str, value: Tensor, input: Tensor, cast: bool) -> None:
+    # where autocast has just cast the input, parameters are rounded to it when they are read
+    halves = (torch.bfloat16, torch.float16)
+    others = (torch.float32, *halves) if cast and input.dtype in halves else ()
     _checks.dtype(name, value, "input", input, *others)
 
 
@@ -257,11 +269,11 @@ def autocast_enabled(x: Tensor) -> bool:
 
 def _autocast(input: Tensor) -> Tensor:
     """`input` as autocast hands it to a matrix product: float64 stays, as it does in PyTorch."""
-    if autocast_enabled(input) and input.dtype != torch.float64:
-        return input.to(torch.get_autocast_dtype(input.device.type))
-    return input
+    if input.dtype == torch.float64:
+        return input
+    return input.to(torch.get_autocast_dtype(input.device.type))
 
 
-def _without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
+def _without_autocast(x: Tensor, enabled: bool) -> contextlib.AbstractContextManager[object]:
     """Inside, the dtypes are those that the backend chose; autocast would round its float32 products."""
-    return torch.autocast(x.device.type, enabled=False) if autocast_enabled(x) else contextlib.nullcontext()
+    return torch.autocast(x.device.type, enabled=False) if enabled else contextlib.nullcontext()

@@ -27,7 +27,7 @@ def report(dim: int, hidden: int, dtype: str, device: torch.device) -> list[str]
     path, reason = _dispatch.explain(device, DTYPES[dtype])
     lines.append(f"for {dtype} tensors on {device}: {path} ({reason})")
     for function in ("min_gru", "grouped_linear", "linear_scan", "log_scan"):
-        where = _kernel(function, dim, hidden, DTYPES[dtype]) if path == "triton" else "rnam.reference"
+        where = _kernel(function, dim, hidden, DTYPES[dtype]) if path == "triton" else _plain(function, path)
         lines.append(f"  {function:14s} dim {dim}, hidden {hidden}: {where}")
     return lines
 
@@ -53,6 +53,11 @@ def _kernel(function: str, dim: int, hidden: int, dtype: torch.dtype) -> str:
     if function == "grouped_linear":
         return "one fused kernel each way" if kernels.linear_is_fused(dim, hidden) else "batched matrix products"
     return "one kernel each way, in three launches where there are few channels and many steps"
+
+
+def _plain(function: str, path: str) -> str:
+    blocked = path == "torch" and function in ("min_gru", "grouped_linear")
+    return "rnam.blocked, in blocks that stay in cache" if blocked else "rnam.reference"
 
 
 def _devices() -> list[str]:

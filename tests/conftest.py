@@ -51,12 +51,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def kernels_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from tests.support.interpreter import vectorised_scans
 
-    decide = _dispatch.uses_kernels
+    decide = _dispatch.path
 
-    def uses_kernels(device: torch.device, dtype: torch.dtype) -> bool:
-        return decide(device, dtype) and (dtype != torch.bfloat16 or _dispatch.get_backend() == "triton")
+    def path(device: torch.device, dtype: torch.dtype) -> str:
+        unfit = dtype == torch.bfloat16 and _dispatch.get_backend() == "auto"
+        return "reference" if unfit else decide(device, dtype)
 
     monkeypatch.setattr(_dispatch, "_takes_kernels", lambda device: device.type in ("cpu", "cuda"))
-    monkeypatch.setattr(_dispatch, "uses_kernels", uses_kernels)
+    monkeypatch.setattr(_dispatch, "path", path)
     with vectorised_scans():
         yield

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rnam
-from rnam import _dispatch, info, reference
+from rnam import _dispatch, blocked, info
 from rnam.functional import min_gru
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -83,13 +83,12 @@ def test_obstacles(
     with rnam.set_backend("triton"):
         if reason:
             with pytest.raises(RuntimeError, match="backend 'triton' can't run this call: " + got):
-                _dispatch.uses_kernels(device, dtype)
+                _dispatch.path(device, dtype)
             assert _dispatch.explain(device, dtype)[0] == "none"
         else:
-            assert _dispatch.uses_kernels(device, dtype)
-            assert _dispatch.explain(device, dtype)[0] == "triton"
+            assert _dispatch.path(device, dtype) == _dispatch.explain(device, dtype)[0] == "triton"
     with rnam.set_backend("reference"):
-        assert not _dispatch.uses_kernels(device, dtype)
+        assert _dispatch.path(device, dtype) == _dispatch.explain(device, dtype)[0] == "reference"
 
 
 @pytest.mark.parametrize(
@@ -121,12 +120,41 @@ def test_an_explicit_choice_raises_with_the_reason() -> None:
         min_gru(X, W)
 
 
+def test_torch_is_for_the_cpu() -> None:
+    meta = torch.device("meta")
+    with rnam.set_backend("torch"):
+        assert _dispatch.path(CPU, torch.float64) == _dispatch.path(meta, torch.float32) == "torch"
+        with pytest.raises(RuntimeError, match="'torch' can't run this call: the tensors are on cuda"):
+            _dispatch.path(CUDA, torch.float32)
+        assert _dispatch.explain(CUDA, torch.float32)[0] == "none"
+
+
 @pytest.mark.skipif(_dispatch.interpreted(), reason="here the tests treat the CPU as a GPU")
-def test_auto_is_the_reference_on_a_cpu() -> None:
+def test_auto_on_a_cpu() -> None:
+    for backend in ("auto", "torch"):
+        with rnam.set_backend(backend):
+            got = min_gru(X, W)
+        expected = blocked.min_gru_forward(X, W, None, None)
+        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+# torch.func.jvp imports a part of torch that scripts decompositions
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.skipif(_dispatch.interpreted(), reason="here the tests treat the CPU as a GPU")
+def test_forward_mode_is_the_reference_s() -> None:
+    """ "auto" takes it there by itself; an explicit choice raises."""
+    tangents = (torch.randn_like(X), torch.randn_like(W))
+
+    def function(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return min_gru(x, w)[0]
+
+    with rnam.set_backend("reference"):
+        expected = torch.func.jvp(function, (X, W), tangents)
     with rnam.set_backend("auto"):
-        got = min_gru(X, W)
-    expected = reference.min_gru(X, W, None, None, None, "linear")
+        got = torch.func.jvp(function, (X, W), tangents)
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    with rnam.set_backend("torch"), pytest.raises(NotImplementedError, match="the backend 'reference' has"):
+        torch.func.jvp(function, (X, W), tangents)
 
 
 def test_import_needs_no_triton() -> None:
@@ -147,7 +175,7 @@ print("\\n".join(info.report(16, 16, "float32", torch.device("cpu"))))
     run = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "triton not installed" in run.stdout
-    assert "reference (triton is not installed)" in run.stdout
+    assert "torch (triton is not installed)" in run.stdout
 
 
 def test_info() -> None:

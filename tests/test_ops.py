@@ -1,10 +1,12 @@
-"""The operators on the kernels, in the Triton interpreter: derivatives, transforms, the compiler and export.
+"""The operators: derivatives, transforms, the compiler and export; on the kernels in the Triton interpreter, and on the
+blocks for a CPU in the other process.
 
-The kernels themselves are tested in tests/kernels; here small shapes do.
+What they compute is tested in tests/kernels and tests/test_blocked.py; here small shapes do.
 """
 
+import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,23 +15,31 @@ from torch import Tensor, nn
 from torch.func import grad, jacrev, jvp, vmap
 
 import rnam
-from rnam import _ops
+from rnam import _dispatch, _ops
 from rnam.functional import grouped_linear, linear_scan, log_scan, min_gru
 from tests.support import bounds, inputs
 
-pytestmark = [
-    pytest.mark.interpreter,
-    # torch.func.jvp imports a part of torch that scripts decompositions
-    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
-]
+# torch.func.jvp imports a part of torch that scripts decompositions
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 
 F, B, T, D, H = 2, 2, 5, 3, 4
 
 
-@pytest.fixture(autouse=True)
-def kernels() -> Any:
-    with rnam.set_backend("triton"):
-        yield
+@pytest.fixture(
+    autouse=True,
+    params=[
+        pytest.param("triton", marks=pytest.mark.interpreter),
+        pytest.param("torch", marks=pytest.mark.skipif(_dispatch.interpreted(), reason="runs in the other process")),
+    ],
+)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    with rnam.set_backend(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def launchers(backend: str) -> Any:
+    return importlib.import_module({"triton": "rnam.kernels", "torch": "rnam.blocked"}[backend])
 
 
 def _tensors(dtype: torch.dtype = torch.float32, requires_grad: bool = False) -> list[Tensor]:
@@ -122,15 +132,16 @@ def test_vmap_over_masks() -> None:
     _close(run(_tensors()), _exactly(run))
 
 
-def test_forward_mode_raises() -> None:
+def test_forward_mode_raises(backend: str) -> None:
     x, w, h0 = _tensors()
-    for function in FUNCTIONS:
+    # the scans of "torch" are the reference's, which has it
+    for function in FUNCTIONS if backend == "triton" else FUNCTIONS[:2]:
         with pytest.raises(NotImplementedError, match="forward-mode"):
             jvp(lambda x, f=function: f(x, w, h0), (x,), (x,))
 
 
 @pytest.mark.parametrize("requires_grad", [False, True])
-def test_opcheck(requires_grad: bool) -> None:
+def test_opcheck(requires_grad: bool, backend: str) -> None:
     ops = torch.ops.rnam
     x, w, h0 = _tensors(requires_grad=requires_grad)
     codes = _ops._encode(MASK, RESET)
@@ -138,13 +149,19 @@ def test_opcheck(requires_grad: bool) -> None:
     rows, bias = x.detach().flatten(1, 2), w.detach()[:, :1].clone()
     rows, bias = rows.requires_grad_(requires_grad), bias.requires_grad_(requires_grad)
     start = a.detach()[:, :1].clone().requires_grad_(requires_grad)
-    for op, arguments in (
+    kernels = (
         (ops.min_gru, (x, w, h0, codes, "linear")),
         (ops.min_gru, (x, w, None, None, "log")),
         (ops.scan, (a, a, None, None, "linear")),
         (ops.scan, (a, a, start, None, "log")),
         (ops.grouped_linear, (rows, w, bias, None, "gelu")),
-    ):
+    )
+    blocks = (
+        (ops.blocked_min_gru, (x, w, h0, codes, "linear")),
+        (ops.blocked_min_gru, (x, w, None, None, "linear")),
+        (ops.blocked_linear, (rows, w, bias, None, "gelu")),
+    )
+    for op, arguments in kernels if backend == "triton" else blocks:
         torch.library.opcheck(op.default, arguments)
         output = op(*arguments)
         output = (output[0] if isinstance(output, tuple) else output).detach()
@@ -154,17 +171,17 @@ def test_opcheck(requires_grad: bool) -> None:
             torch.library.opcheck(backward.default, four)
 
 
-def test_only_what_is_asked_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rnam import kernels
-
+def test_only_what_is_asked_is_computed(launchers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    launch = kernels.min_gru_backward
+    launch = launchers.min_gru_backward
 
     def spy(*tensors: Any, needs: tuple[bool, bool, bool]) -> Any:
+        grads = launch(*tensors, needs=needs)
+        assert [g is not None for g in grads] == list(needs)
         asked.append((needs, tensors[5] is None, tensors[6] is None))
-        return launch(*tensors, needs=needs)
+        return grads
 
-    monkeypatch.setattr(kernels, "min_gru_backward", spy)
+    monkeypatch.setattr(launchers, "min_gru_backward", spy)
     x, w, h0 = _tensors()
     h, _ = min_gru(x, w.requires_grad_(), h0)
     h.sum().backward()
@@ -224,12 +241,10 @@ def test_compiled_transforms_are_right_or_raise(function: Function) -> None:
         torch.testing.assert_close(got.reshape(expected.shape), expected)
 
 
-def test_a_backward_uses_the_backend_of_its_forward(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rnam import kernels
-
+def test_a_backward_uses_the_backend_of_its_forward(launchers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    launch = kernels.min_gru_backward
-    monkeypatch.setattr(kernels, "min_gru_backward", lambda *a, **k: calls.append(1) or launch(*a, **k))
+    launch = launchers.min_gru_backward
+    monkeypatch.setattr(launchers, "min_gru_backward", lambda *a, **k: calls.append(1) or launch(*a, **k))
     x, w, h0 = _tensors(requires_grad=True)
     h, _ = min_gru(x, w, h0)
     with rnam.set_backend("reference"):

@@ -1,18 +1,29 @@
 """The recurrence itself: values and derivatives against the float64 steps, at every length and extreme."""
 
 import itertools
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+import rnam
 from benchmarks import published
 from rnam import reference
 from rnam.functional import grouped_linear, linear_scan, log_scan, min_gru
 from tests.support import bounds, inputs, oracle
 
 SPACES = ("linear", "log")
+
+
+@pytest.fixture(autouse=True, params=["reference", "torch"])
+def _backend(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What holds for the reference holds for the blocks, which the formulas of the reference define."""
+    with rnam.set_backend(request.param):
+        yield
+
+
 # 16 is walked, 17 halved once, 40 twice with an odd length in between
 LENGTHS = (1, 2, 3, 15, 16, 17, 33, 40, 75)
 

@@ -1,0 +1,8 @@
+"""The backend "torch": the layers in plain PyTorch for a CPU, forward and backward, with the kernels' signatures."""
+
+from rnam.blocked.gru import backward as min_gru_backward
+from rnam.blocked.gru import forward as min_gru_forward
+from rnam.blocked.linear import backward as linear_backward
+from rnam.blocked.linear import forward as linear_forward
+
+__all__ = ["linear_backward", "linear_forward", "min_gru_backward", "min_gru_forward"]

@@ -1,0 +1,120 @@
+"""The grouped linear layer, forward and backward: bias, activation and their gradients while a block is in cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from rnam.blocked.plan import in_place, new, widened
+from rnam.blocked.products import Product, Sum
+
+Maybe = Tensor | None
+aten = torch.ops.aten
+
+# Elements of the wider side of a block.
+ELEMENTS = 1 << 17
+
+
+def forward(x: Tensor, weight: Tensor, bias: Maybe, activation: str | None, out: Maybe = None) -> Tensor:
+    """activation(x @ weight + bias) (terms, rows, out_dim) in the dtype of x, written to `out` where that is given.
+
+    x (terms, rows, in_dim), weight (terms, in_dim, out_dim), bias (terms, 1, out_dim) or None.
+    """
+    layer = _Layer(x, weight, bias)
+    y = new(torch.Size((*x.shape[:2], weight.shape[2])), x) if out is None else out
+    for terms, rows in _blocks(x, weight):
+        part = y[terms, rows]
+        u = _buffer(part, layer.weight)
+        layer(_read(x[terms, rows], layer.weight), terms, u)
+        _activate(u, activation)
+        if u is not part:
+            part.copy_(u)
+    return y
+
+
+def backward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Maybe,
+    y: Tensor,
+    dy: Tensor,
+    activation: str | None,
+    needs: tuple[bool, bool, bool],
+) -> tuple[Maybe, Maybe, Maybe]:
+    """The gradients of x, weight and bias that are needed. Values before an activation are computed again."""
+    need_x, need_weight, need_bias = needs
+    layer = _Layer(x, weight, bias)
+    back, into_weight = Product(layer.weight.mT), Sum(layer.weight)
+    dx = new(x.shape, x) if need_x else None
+    db = torch.zeros_like(bias, dtype=layer.weight.dtype) if need_bias and bias is not None else None
+    for terms, rows in _blocks(x, weight):
+        g = _read(dy[terms, rows], layer.weight)
+        xs = _read(x[terms, rows], layer.weight)
+        if activation == "relu":
+            g = aten.threshold_backward(g, y[terms, rows].to(g.dtype), 0)
+        elif activation is not None:
+            u = torch.empty_like(g)
+            layer(xs, terms, u)
+            g = aten.gelu_backward(g, u) if activation == "gelu" else aten.silu_backward(g, u)
+        if need_weight:
+            into_weight(xs, g, terms)
+        if db is not None:
+            db[terms] += g.sum(1, keepdim=True)
+        if dx is not None:
+            part = dx[terms, rows]
+            back(g, terms, buffer := _buffer(part, layer.weight))
+            if buffer is not part:
+                part.copy_(buffer)
+    dw = into_weight.total.to(weight.dtype) if need_weight else None
+    return dx, dw, None if db is None or bias is None else db.to(bias.dtype)
+
+
+class _Layer:
+    """x @ weight + bias with the weight rounded to the dtype of x; bias is not rounded."""
+
+    def __init__(self, x: Tensor, weight: Tensor, bias: Maybe) -> None:
+        self.weight = widened(weight.to(x.dtype))
+        self.bias = None if bias is None else bias.to(self.weight.dtype)
+        self.product = Product(self.weight)
+
+    def __call__(self, x: Tensor, terms: slice, out: Tensor) -> None:
+        if self.bias is None:
+            self.product(x, terms, out)
+        elif x.shape[2] == 1:
+            torch.addcmul(self.bias[terms], x, self.weight[terms], out=out)
+        else:
+            self.product(x, terms, out)
+            out.add_(self.bias[terms])
+
+
+def _activate(u: Tensor, activation: str | None) -> None:
+    if activation == "relu":
+        u.relu_()
+    elif activation == "gelu":
+        aten.gelu_(u)
+    elif activation == "silu":
+        aten.silu_(u)
+
+
+def _blocks(x: Tensor, weight: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Several terms with all their rows, or some rows of one term: either is one piece of memory."""
+    terms, rows, _ = x.shape
+    most = max(16, ELEMENTS // max(weight.shape[1:]))
+    together = max(1, most // max(1, rows))
+    for i in range(0, terms, together):
+        for j in range(0, rows, most):
+            yield slice(i, i + together), slice(j, j + most)
+
+
+def _read(part: Tensor, like: Tensor) -> Tensor:
+    """`part` contiguous and in the dtype of the sums; a copy only where it is not."""
+    return part.to(like.dtype).contiguous()
+
+
+def _buffer(part: Tensor, like: Tensor) -> Tensor:
+    """Where to compute a part of the result: there, or in memory of its own."""
+    if in_place(part, like):
+        return part
+    return torch.empty_like(part, dtype=like.dtype, memory_format=torch.contiguous_format)
