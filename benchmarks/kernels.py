@@ -1,0 +1,161 @@
+"""Every kernel and configuration of the table as a launch that can be compiled without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from rnam.kernels import gates_scan, grouped_linear, linear_scan, min_gru_bwd, min_gru_fwd
+from rnam.kernels.config import TABLE, is_fused, table_config
+from rnam.kernels.launch import Launch
+
+FLOAT32, BF16 = torch.float32, torch.bfloat16
+PRECISIONS = {FLOAT32: ("tf32", "tf32x3"), BF16: ("ieee",)}
+DTYPES = {4: FLOAT32, 2: BF16}
+
+# Both divide by every tile of the table; 64 steps are too few for a launch to be cut.
+BATCH, STEPS = 16, 64
+# With one channel block per row, enough rows that a scan is not cut.
+ROWS = 1200
+
+# exp2 and reciprocal for each of z and sigmoid(u); the log space has 1 exp2 and 1 log2 for k, 2 log2 and 1 exp2 for u,
+# 2 per logaddexp2 of the chain and of the second pass, and the exp2 of h. A kernel that takes twice that works twice.
+GATE_MUFU = {"forward": 4, "backward": 4, "log": 10}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kernel at one width.
+
+    lanes   elements of output (h; y of a linear layer) that one lane makes in a pass of the longest loop.
+    moved   bytes per element that the kernel reads and writes, `ideal` those of inputs and outputs alone.
+    mufu    special functions per element that the formula needs, None where that is not counted.
+    wide    whether rows are whole 16-byte accesses, so that a narrower load is a fault.
+    """
+
+    name: str
+    build: Callable[[], Launch]
+    lanes: float
+    moved: float
+    ideal: float
+    mufu: int | None
+    wide: bool
+
+
+def min_gru_name(what: str, seq: bool, dim: int, hidden: int, dtype: torch.dtype, precision: str) -> str:
+    kind = "bfloat16" if dtype == BF16 else precision
+    return f"min_gru {what} {'SEQ' if seq else 'SEG'} D={dim} H={hidden} {kind}"
+
+
+def min_gru_entry(what: str, seq: bool, dim: int, hidden: int, dtype: torch.dtype, precision: str) -> Entry:
+    """`what` in "forward", "log", "backward"; the form with rows of time (SEG) or of the batch (SEQ)."""
+    config = table_config(what, seq, dim, hidden, dtype)
+    size, ratio = dtype.itemsize, dim / hidden
+    backward = what == "backward"
+    # x and h; or x, dx and dh, and h where a row starts
+    ideal = size * (2 * ratio + 1 if backward else ratio + 1)
+
+    def build() -> Launch:
+        x = torch.empty(1, BATCH, STEPS, dim, dtype=dtype)
+        weight = torch.empty(1, dim, 2 * hidden)
+        h, state = torch.empty(1, BATCH, STEPS, hidden, dtype=dtype), torch.empty(1, BATCH, 1, hidden)
+        options = dict(precision=precision, config=config)
+        if backward:
+            launches, _ = min_gru_bwd.backward_launches(x, weight, state, h, None, h, state, x, state, True, **options)
+        else:
+            space = "log" if what == "log" else "linear"
+            launches = min_gru_fwd.forward_launches(x, weight, state, None, h, state, space=space, **options)
+        return launches[-1]
+
+    return Entry(
+        min_gru_name(what, seq, dim, hidden, dtype, precision),
+        build,
+        lanes=config.ROWS * config.STEPS * hidden / (32 * config.num_warps),
+        moved=ideal + (size / config.STEPS if backward else 0),
+        ideal=ideal,
+        mufu=GATE_MUFU[what],
+        wide=dim * size % 16 == 0 and dim * size >= 32,
+    )
+
+
+def _scan_entry(log: bool, backward: bool, width: int, dtype: torch.dtype) -> Entry:
+    x, state = torch.empty(ROWS, 40, width, dtype=dtype), torch.empty(ROWS, width)
+
+    def build() -> Launch:
+        if backward:
+            return linear_scan.backward_launches(x, x if log else None, state, x, x, x, x, state, log=log)[0]
+        return linear_scan.forward_launches(x, x, state, x, log=log)[0]
+
+    tensors = (6 if log else 5) if backward else 3
+    name = f"{'log' if log else 'linear'}_scan {'backward' if backward else 'forward'} H={width} {_kind(dtype)}"
+    return _scanned(name, build, tensors * dtype.itemsize, 5 * dtype.itemsize if backward else None)
+
+
+def _gates_entry(what: str, width: int, dtype: torch.dtype) -> Entry:
+    p, h = torch.empty(1, ROWS, 40, 2 * width, dtype=dtype), torch.empty(1, ROWS, 40, width, dtype=dtype)
+    state = torch.empty(ROWS, width)
+
+    def build() -> Launch:
+        if what == "backward":
+            return gates_scan.gates_backward_launches(p, state, h, None, h, state, p, state)[0]
+        return gates_scan.gates_forward_launches(p, state, None, h, state, log=what == "log")[0]
+
+    # p and h; or p, dp and dh, and h where a row starts
+    ideal = (5 if what == "backward" else 3) * dtype.itemsize
+    return _scanned(f"gates_scan {what} H={width} {_kind(dtype)}", build, ideal, None, GATE_MUFU[what])
+
+
+def _scanned(
+    name: str, build: Callable[[], Launch], moved: float, ideal: float | None, mufu: int | None = None
+) -> Entry:
+    constants = build().constants
+    lanes = constants["ROWS"] * constants["STEPS"] * constants["BLOCK_H"] / 32
+    if name.startswith("gates_scan backward"):
+        return Entry(name, build, lanes, moved + moved / (5 * constants["STEPS"]), moved, mufu, True)
+    return Entry(name, build, lanes, moved, moved if ideal is None else ideal, mufu, constants["BLOCK_H"] >= 8)
+
+
+def _linear_entry(dim: int, hidden: int, backward: bool, dtype: torch.dtype, precision: str) -> Entry:
+    x, weight = torch.empty(2, 4096, dim, dtype=dtype), torch.empty(2, dim, hidden, dtype=dtype)
+    bias, y = torch.empty(2, 1, hidden, dtype=dtype), torch.empty(2, 4096, hidden, dtype=dtype)
+
+    def build() -> Launch:
+        if not backward:
+            return grouped_linear.linear_forward_launch(x, weight, bias, y, "relu", precision)
+        return grouped_linear.linear_backward_launch(
+            x, weight, bias, y, "relu", precision, need_x=True, need_weight=True, need_bias=True
+        )
+
+    launch = build()
+    bytes_ = dtype.itemsize * (2 * dim / hidden + 1 if backward else dim / hidden + 1)
+    name = f"grouped_linear {'backward' if backward else 'forward'} {dim}x{hidden} relu "
+    name += "bfloat16" if dtype == BF16 else precision
+    lanes = launch.constants["BLOCK_N"] * hidden / (32 * launch.num_warps)
+    return Entry(name, build, lanes, bytes_, bytes_, None, dim * dtype.itemsize % 16 == 0 and dim >= 8)
+
+
+def _kind(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def entries() -> Iterator[Entry]:
+    """Every form of the table at its width (and 8, which it pads to 16), the scans, the gates and the linear layer."""
+    for what, seq, width, size in TABLE:
+        dtype = DTYPES[size]
+        for each in (8, 16) if width == 16 else (width,):
+            if is_fused(each, each, dtype, what):
+                for precision in PRECISIONS[dtype]:
+                    yield min_gru_entry(what, seq, each, each, dtype, precision)
+    for dtype in PRECISIONS:
+        for backward in (False, True):
+            for log in (False, True):
+                for width in (32, 1):
+                    yield _scan_entry(log, backward, width, dtype)
+        for what in ("forward", "log", "backward"):
+            yield _gates_entry(what, 128, dtype)
+        for dim, hidden in ((1, 16), (8, 8), (16, 16), (32, 32)):
+            for backward in (False, True):
+                for precision in PRECISIONS[dtype] if dim > 2 else PRECISIONS[dtype][:1]:
+                    yield _linear_entry(dim, hidden, backward, dtype, precision)

@@ -1,0 +1,107 @@
+"""A training step of the whole model, with the same parameters, on RNAM's layers and on the published forms.
+
+The step is forward, the mean squared error, backward and Adam; its rate is 0, so that every repetition does the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import rnam
+from benchmarks import compiled, oracle, published
+from benchmarks.provider import Bound, Provider
+from benchmarks.work import MODEL_BLOCKS, Expected, Work
+
+Parameters = dict[str, Tensor]
+
+
+def build(work: Work) -> rnam.RNAM:
+    """The model of a shape, with the same parameters every time."""
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    model = rnam.RNAM(work.shape.terms, work.shape.hidden, 1, MODEL_BLOCKS).to(work.device, work.dtype)
+    torch.random.set_rng_state(state)
+    return model
+
+
+def predict(p: Parameters, x: Tensor, min_gru: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """RNAM's prediction from its parameters by name, with torch.baddbmm and the given minGRU; (batch, 1)."""
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        y = torch.baddbmm(p[f"{name}.bias"], x.flatten(1, -2), p[f"{name}.weight"])
+        return y.unflatten(1, x.shape[1:-1])
+
+    x = linear(x, "emb")
+    for i in range(MODEL_BLOCKS):
+        name = f"blocks.{i}"
+        y = x + min_gru(x, p[f"{name}.gru.to_hidden_and_gate.weight"])
+        y = F.layer_norm(y, y.shape[-1:], p[f"{name}.ff.0.weight"], p[f"{name}.ff.0.bias"])
+        x = x + linear(torch.relu(linear(y, f"{name}.ff.1")), f"{name}.ff.3")
+    last = linear(torch.relu(linear(x[:, :, -1:], "proj.0")), "proj.2")
+    return last[:, :, 0].sum(0) + p["gam.bias"]
+
+
+def expected(work: Work) -> Expected:
+    """The loss and every parameter's gradient in float64."""
+    model = build(work)
+    p = {name: t.detach().double().requires_grad_() for name, t in model.named_parameters()}
+    x, target = (t.double() for t in work.leaves)
+    loss = F.mse_loss(predict(p, x, oracle.MinGRU.apply), target)
+    gradients = torch.autograd.grad(loss, list(p.values()))
+    tensors = tuple(t.detach().reshape(1, -1) for t in (loss, torch.cat([g.flatten() for g in gradients])))
+    return Expected(tensors, 0, (0,), 1)
+
+
+def _common(results: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """The loss, and all gradients as one vector: one parameter's may be near 0."""
+    loss, *gradients = results
+    return loss.reshape(1, 1), torch.cat([g.flatten() for g in gradients]).reshape(1, -1)
+
+
+def _bound(work: Work, model: rnam.RNAM, loss: Callable[..., Tensor], **options: Any) -> Bound:
+    parameters = tuple(model.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=0.0, capturable=work.device.type == "cuda")
+
+    def update(gradients: tuple[Tensor, ...]) -> None:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return Bound(loss, parameters, work.incoming, _common, update=update, moving=0, **options)
+
+
+def _rnam(backend: str) -> Callable[[Work], Bound]:
+    def bind(work: Work) -> Bound:
+        model = build(work)
+        x, target = work.leaves
+        loss = lambda *_: F.mse_loss(model(x)[0], target)
+        return _bound(work, model, loss, context=functools.partial(rnam.set_backend, backend))
+
+    return bind
+
+
+def _functional(min_gru: Callable[[Tensor, Tensor], Tensor], compile_: bool) -> Callable[[Work], Bound]:
+    def bind(work: Work) -> Bound:
+        model = build(work)
+        x, target = work.leaves
+        p = dict(model.named_parameters())
+        loss = lambda *_: F.mse_loss(predict(p, x, min_gru), target)
+        return _bound(work, model, torch.compile(loss, dynamic=False) if compile_ else loss)
+
+    return bind
+
+
+PROVIDERS = [
+    Provider("rnam", _rnam("auto")),
+    Provider("rnam-reference", _rnam("reference")),
+    Provider("published", _functional(published.min_gru, False), log_sums=True),
+    Provider("published-compiled", _functional(published.min_gru, True), log_sums=True, compiled=True),
+    Provider("associative-compiled", _functional(compiled.min_gru, True), compiled=True),
+]

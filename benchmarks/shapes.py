@@ -1,0 +1,128 @@
+"""The named shapes, and the rule by which one that does not fit the machine is made smaller."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`terms` networks on `batch` sequences of `steps` steps, `dim` wide outside and `hidden` inside.
+
+    `widths` are those of a chain of linear layers with relu between, and (dim, hidden) for a single one. `state` says
+    that the work starts from a state. `note` says what was made smaller and is empty where nothing was.
+    """
+
+    name: str
+    terms: int
+    batch: int
+    steps: int
+    dim: int
+    hidden: int
+    widths: tuple[int, ...] = ()
+    state: bool = False
+    note: str = ""
+
+    @property
+    def layers(self) -> tuple[tuple[int, int], ...]:
+        """(in, out) of each layer of the chain."""
+        widths = self.widths or (self.dim, self.hidden)
+        return tuple(itertools.pairwise(widths))
+
+    @property
+    def elements(self) -> int:
+        """Numbers in the widest tensor of the work."""
+        return self.terms * self.batch * self.steps * max(self.dim, self.hidden, *self.widths)
+
+    @property
+    def sizes(self) -> str:
+        return " x ".join(map(str, (self.terms, self.batch, self.steps, self.widths or self.hidden)))
+
+
+def _same(name: str, terms: int, batch: int, steps: int, width: int, **options: bool) -> Shape:
+    return Shape(name, terms, batch, steps, width, width, **options)
+
+
+_ALL = (
+    _same("notebook", 8, 128, 1024, 8),
+    _same("mid", 64, 128, 48, 32),
+    _same("p12", 37, 512, 48, 16),
+    _same("mimic-cw", 17, 8, 48, 16),
+    _same("electricity", 321, 32, 168, 16),
+    _same("traffic", 862, 32, 168, 16),
+    _same("eeg-long", 64, 16, 3000, 16),
+    _same("wide", 10000, 512, 1, 16),
+    _same("stream-1", 37, 1, 1, 16, state=True),
+    _same("stream-64", 37, 64, 1, 16, state=True),
+    _same("long", 1, 1, 1_000_000, 64),
+    _same("big", 1, 64, 4096, 512),
+    _same("few-rows", 1, 8, 4096, 256),
+    Shape("gru-13", 1, 64, 1000, 10, 100),
+    Shape("nam-ens", 600, 1024, 1, 1, 1, widths=(1, 64, 64, 32, 1)),
+    *(_same(f"scan-{steps}", 1, 8, steps, 1536) for steps in (128, 1024, 8192, 65536)),
+)
+
+SHAPES = {shape.name: shape for shape in _ALL}
+
+_SCANS = tuple(name for name in SHAPES if name.startswith("scan-"))
+_RECURRENT = tuple(name for name in SHAPES if name not in (*_SCANS, "nam-ens"))
+
+# What each subcommand times unless --shape says otherwise.
+BY_COMMAND = {
+    "layer": _RECURRENT,
+    "linear": ("notebook", "mid", "p12", "wide", "nam-ens"),
+    "scan": _SCANS,
+    "model": ("notebook", "mid", "p12"),
+    "memory": _RECURRENT,
+}
+QUICK = {
+    "cpu": {
+        "layer": ("notebook", "p12", "stream-64", "few-rows", "gru-13"),
+        "linear": ("p12", "nam-ens"),
+        "scan": ("scan-128", "scan-1024"),
+        "model": ("notebook",),
+        "memory": ("notebook", "p12"),
+    },
+    "cuda": {
+        "layer": ("notebook", "p12", "electricity", "eeg-long", "stream-64", "long", "gru-13"),
+        "linear": ("notebook", "p12", "wide", "nam-ens"),
+        "scan": _SCANS,
+        "model": ("notebook",),
+        "memory": ("notebook", "p12"),
+    },
+}
+
+# How many tensors of the widest size a piece of work may need at once. The published eager form keeps 18 of the size of
+# h in a training step (1013 MiB at p12, where h has 55.5); inputs, gradients and the float64 oracle of some terms come
+# on top. Its scan keeps 6, and a model of two blocks twice the layer's and those of the layers between.
+TENSORS = {"min_gru": 32, "linear": 16, "linear_scan": 12, "log_scan": 12, "model": 64}
+
+# Numbers in the widest tensor of a quick run: a pass of the published form over 2^19 takes about 50 ms on a CPU core. A
+# GPU does a whole shape in less.
+QUICK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 30}
+
+
+def fit(shape: Shape, room: int, most: int | None = None) -> Shape:
+    """`shape`, or a smaller one: its widest tensor has at most `room` numbers (what fits the machine) and `most`.
+
+    The batch is halved first, then the terms, then the steps, as that order changes least what bounds the time. Widths
+    are never changed.
+    """
+    limit = room if most is None else min(room, most)
+    small = shape
+    while small.elements > limit:
+        for name in ("batch", "terms", "steps"):
+            size = getattr(small, name)
+            if size > (8 if name == "batch" else 1):
+                small = dataclasses.replace(small, **{name: (size + 1) // 2})
+                break
+        else:
+            break
+    changed = [
+        f"{name} {getattr(shape, name)} -> {getattr(small, name)}"
+        for name in ("terms", "batch", "steps")
+        if getattr(shape, name) != getattr(small, name)
+    ]
+    return dataclasses.replace(small, note=f"scaled down: {', '.join(changed)}") if changed else shape

@@ -1,0 +1,126 @@
+"""`python -m benchmarks tune`: every launch configuration that the table could have, timed on the GPU at hand.
+
+It prints and writes measurements, the table's own row among them; `kernels/config.py` is edited by hand, with the
+measurement that chose the row. Nothing is tuned at run time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmarks import measure
+from benchmarks.kernels import DTYPES
+from benchmarks.shapes import SHAPES
+from rnam.kernels import min_gru_bwd, min_gru_fwd
+from rnam.kernels.config import TABLE, LaunchConfig, is_fused, padded_state, select_config, table_config
+
+STEPS, WARPS, STAGES = (1, 2, 4, 8), (1, 2, 4), (1, 2, 3)
+ROUNDS = 7
+
+# 2^25 numbers: 128 MiB in float32, more than twice any L2 cache, and 5e5 rows of work at any width.
+ELEMENTS = 1 << 25
+LONG = 1024  # steps of a sequence, as in the notebook
+
+
+@dataclass(frozen=True)
+class Key:
+    """A row of the table."""
+
+    what: str
+    seq: bool
+    width: int
+    itemsize: int
+
+    @property
+    def name(self) -> str:
+        kind = "float32" if self.itemsize == 4 else "bfloat16"
+        return f"{self.what} {'SEQ' if self.seq else 'SEG'} {self.width} {kind}"
+
+
+def keys(shapes: list[str]) -> list[Key]:
+    """The rows of the table, or those that the named shapes select."""
+    if not shapes:
+        return [Key(*key) for key in TABLE]
+    found = []
+    for name in shapes:
+        shape = SHAPES[name]
+        for what in ("forward", "log", "backward"):
+            for size, dtype in DTYPES.items():
+                if is_fused(shape.dim, shape.hidden, dtype, what):
+                    sizes = shape.terms, shape.batch, shape.steps
+                    seq = select_config(shape.dim, shape.hidden, dtype, *sizes, what).seq
+                    width = max(16, 1 << (max(shape.dim, shape.hidden) - 1).bit_length())
+                    found.append(Key(what, seq, width, size))
+    return list(dict.fromkeys(found))
+
+
+def candidates(key: Key) -> Iterator[LaunchConfig]:
+    """What the table could say, its own entry first. A warp takes at least 8 columns."""
+    table = table_config(key.what, key.seq, key.width, key.width, DTYPES[key.itemsize])
+    yield table
+    for steps in STEPS:
+        for warps in WARPS:
+            for stages in STAGES:
+                other = dataclasses.replace(table, STEPS=steps, num_warps=warps, STAGES=stages)
+                if other != table and warps <= padded_state(key.width) // 8:
+                    yield other
+
+
+def tune(key: Key, device: torch.device) -> list[dict[str, Any]]:
+    """Each candidate's median, p20 and p80 in ms, fastest first; one that fails has the reason instead."""
+    rows_ = ELEMENTS // key.width
+    steps = LONG if not key.seq else 64
+    terms = 64
+    dtype = DTYPES[key.itemsize]
+    x = torch.randn(terms, rows_ // steps // terms, steps, key.width, device=device).to(dtype)
+    weight = torch.randn(terms, key.width, 2 * key.width, device=device) / key.width**0.5
+    h, dh = min_gru_fwd.min_gru_forward(x, weight)[0], torch.randn_like(x)
+    timers: dict[str, measure.Timer] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for i, config in enumerate(candidates(key)):
+        name = f"{config.STEPS} steps, {config.num_warps} warps, {config.STAGES} stages"
+        found[name] = {"key": key.name, "config": name, "table": i == 0}
+        try:
+            timers[name] = _timer(key, config, x, weight, h, dh)
+        except Exception as error:  # a compiler's or a launch's, which is the result
+            found[name]["reason"] = str(error).splitlines()[0][:200]
+    for name, samples in measure.measure(timers, ROUNDS, dict.fromkeys(timers, "events")).items():
+        found[name] |= {f"{part}_ms": samples.percentile(p) for part, p in (("median", 50), ("p20", 20), ("p80", 80))}
+    return sorted(found.values(), key=lambda row: row.get("median_ms", float("inf")))
+
+
+def _timer(
+    key: Key, config: LaunchConfig, x: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, dh: torch.Tensor
+) -> measure.Timer:
+    if key.what == "backward":
+        call = lambda: min_gru_bwd.min_gru_backward(x, weight, None, h, None, dh, None, config=config)
+    else:
+        space = "log" if key.what == "log" else "linear"
+        call = lambda: min_gru_fwd.min_gru_forward(x, weight, space=space, config=config)
+
+    def sample() -> tuple[float, None]:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3, None
+
+    sample()
+    return sample
+
+
+def text(rows: list[dict[str, Any]]) -> str:
+    """The fastest three of each row of the table, and the table's own."""
+    lines = []
+    for name in dict.fromkeys(row["key"] for row in rows):
+        of = [row for row in rows if row["key"] == name]
+        for row in of[:3] + [row for row in of[3:] if row["table"]]:
+            result = f"{row['median_ms']:8.3f} ms" if "median_ms" in row else row["reason"]
+            lines.append(f"{name:28s} {row['config']:30s} {result}{'  (the table)' if row['table'] else ''}")
+    return "\n".join(lines)

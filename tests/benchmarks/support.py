@@ -1,0 +1,59 @@
+"""Small work and small runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import providers, work
+from benchmarks.compare import Settings
+from benchmarks.provider import Provider, plain
+from benchmarks.results_file import Row, Run
+from benchmarks.shapes import Shape
+from benchmarks.work import Work
+
+CPU = torch.device("cpu")
+SMALL = Shape("p12", 3, 4, 20, 4, 5)
+BOTH = Settings(passes=("forward", "both"), rounds=1, compiled=())
+ABOUT = {
+    "device": "CPU of a test, 1 threads",
+    "versions": {"torch": "2"},
+    "threads": 1,
+    "commit": "0123456789abcdef",
+    "quick": True,
+    "rounds": 1,
+    "clocks": "",
+}
+
+
+def job(op: str = "min_gru", shape: Shape = SMALL) -> Work:
+    return work.make(op, shape, "float32", CPU)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, op: str, **calls: Callable[..., Any]) -> None:
+    """Leaves these providers alone in the registry of an op, functions of the common layout or providers."""
+    found = {n: c if isinstance(c, Provider) else Provider(n, plain(c)) for n, c in calls.items()}
+    monkeypatch.setitem(providers.REGISTRY, op, found)
+
+
+def a_run() -> Run:
+    """Two providers that are right, one that is wrong and one that is missing."""
+    run = Run(dict(ABOUT))
+    values = dict(p20_ms=1.0, p80_ms=3.0, gbps=4.0, copy_fraction=0.5, peak_mb=10.0, max_error=1e-7)
+    rows = [
+        Row("min_gru", "p12", "float32", "forward", "rnam", median_ms=2.0, speedup=5.0, **values),
+        Row("min_gru", "p12", "float32", "forward", "published", median_ms=10.0, speedup=1.0, **values),
+        Row("min_gru", "p12", "float32", "forward", "vmap", median_ms=1.0, speedup=10.0, **values),
+        Row("min_gru", "p12", "float32", "forward", "broken", max_error=0.5),
+        Row("min_gru", "p12", "float32", "forward", "peer"),
+        Row("accuracy", "T=100 k~N(0,1)", "float32", "forward", "rnam", max_error=1e-7),
+        Row("linear_scan", "scan-128", "float32", "forward", "rnam", median_ms=2.0, **values),
+    ]
+    details = {rows[3].key: {"reason": "wrong"}, rows[4].key: {"reason": "peer is not installed"}}
+    run.add(
+        "min_gru/p12/float32", rows, details, {"sizes": "37 x 32 x 48 x 16", "note": "scaled down: batch 512 -> 32"}
+    )
+    return run

@@ -1,0 +1,115 @@
+"""The committed figures of the kernels are those of the code: some here, all with -m slow."""
+
+import json
+
+import pytest
+import torch
+
+from rnam import _dispatch
+
+if not _dispatch.triton_installed():
+    pytest.skip("the kernels need triton", allow_module_level=True)
+
+import triton
+
+from benchmarks import static, tune
+from benchmarks.kernels import Entry, entries
+from benchmarks.sass import Usage, wavefronts
+from rnam.kernels.config import TABLE, select_config
+
+COMMITTED = json.loads(static.FIGURES.read_text())
+FIGURES = {(row["kernel"], row["cc"]): row for row in COMMITTED["rows"]}
+CHEAP = [
+    ("min_gru forward SEG D=16 H=16 tf32", 90),
+    ("min_gru forward SEQ D=8 H=8 bfloat16", 80),
+    ("linear_scan forward H=32 float32", 100),
+    ("grouped_linear forward 8x8 relu tf32x3", 90),
+]
+ALL = [(entry.name, cc) for entry in entries() for cc in static.DEVICES]
+
+of_this_compiler = pytest.mark.skipif(
+    triton.__version__ != COMMITTED["triton"], reason=f"the figures are those of triton {COMMITTED['triton']}"
+)
+
+
+def _compile_again(name: str, cc: int) -> None:
+    (entry,) = (e for e in entries() if e.name == name)
+    assert static.figures(entry, cc) == FIGURES[name, cc]
+
+
+@pytest.mark.compiled
+@of_this_compiler
+@pytest.mark.parametrize(("name", "cc"), CHEAP)
+def test_committed_figures(name: str, cc: int) -> None:
+    _compile_again(name, cc)
+
+
+@pytest.mark.slow
+@pytest.mark.compiled
+@of_this_compiler
+@pytest.mark.parametrize(("name", "cc"), ALL)
+def test_all_committed_figures(name: str, cc: int) -> None:
+    _compile_again(name, cc)
+
+
+def test_every_configuration_of_the_table_is_there() -> None:
+    assert sorted(ALL) == sorted(FIGURES)
+    for what, seq, width, _ in TABLE:
+        assert any(f"min_gru {what} {'SEQ' if seq else 'SEG'} D={width} " in name for name, _ in ALL)
+    assert COMMITTED["limits"] == static.limits(COMMITTED["rows"])
+
+
+def _entry(**changes) -> Entry:
+    values = dict(name="kernel", build=None, lanes=8.0, moved=8.0, ideal=8.0, mufu=4, wide=True)
+    return Entry(**values | changes)
+
+
+def _usage(**changes) -> Usage:
+    values = dict(registers=64, spills=0, stack=0, shared=0, mufu=32, loads=("LDG.E.128",), mix=(), wavefronts=10)
+    values["mix"] = (("FFMA", 100), ("HMMA", 4), ("MUFU", 32), ("NOP", 50))
+    return Usage(**values | changes)
+
+
+def test_the_bound_is_the_busiest_part() -> None:
+    row = static._row(_entry(), 90, _usage())
+    assert (row["instructions"], row["bound_by"], row["bound"]) == (136, "mufu", 32.0)
+    assert row["budget"] == pytest.approx(8 * 132 * 4 * 32 * 1.755e9 / 3.0e12, abs=0.05)
+    assert row["copy_limit"] == 1.0 and row["flags"] == []
+    assert static._row(_entry(), 90, _usage(wavefronts=300))["bound_by"] == "memory"
+
+
+def test_what_is_flagged() -> None:
+    flags = lambda entry, used: static._row(entry, 90, used)["flags"]
+    assert flags(_entry(), _usage(mufu=64)) == ["duplicated work"]
+    assert flags(_entry(), _usage(loads=("LDG.E", "LDG.E.128"))) == ["scalar loads"]
+    assert flags(_entry(wide=False), _usage(loads=("LDG.E",))) == []
+    assert flags(_entry(), _usage(spills=3)) == ["spills"]
+    assert flags(_entry(moved=4.0, ideal=4.0), _usage(wavefronts=100)) == ["over budget"]
+    assert flags(_entry(), _usage(mix=(("HGMMA", 2),))) == ["products not weighed"]
+
+
+def test_loads_are_counted_by_width() -> None:
+    loads = ("LDG.E.128", "LDG.E", "LDG.E.64.CONSTANT", "LDGSTS.E.BYPASS.128", "LDG.E.U8", "LDG.E.U16")
+    assert static._widths(loads) == {"128": 2, "16": 1, "32": 1, "64": 1, "8": 1}
+    assert [wavefronts(op) for op in ("LDS.128", "STS.64", "SHFL.IDX", "LDSM.16.M88.4", "LDGSTS.E.128", "FFMA")] == [
+        4, 2, 1, 4, 8, 0
+    ]  # fmt: skip
+
+
+def test_padding_lowers_the_limit_of_a_shape() -> None:
+    row = {"copy_limit": 0.5, "bound": 160.0, "budget": 80.0}
+    assert static._limit(row, 90, 1.0) == pytest.approx(0.5)
+    assert static._limit(row, 90, 2.0) == pytest.approx(0.25)
+    limits = {(r["shape"], r["dtype"], r["what"], r["cc"]): r for r in COMMITTED["limits"]}
+    assert limits["big", "tf32", "forward", 90]["copy_limit"] is None
+    form = "SEQ" if select_config(16, 16, torch.float32, 37, 512, 48, "forward").seq else "SEG"
+    assert limits["p12", "tf32", "forward", 90]["kernel"] == f"min_gru forward {form} D=16 H=16 tf32"
+
+
+def test_tuning_tries_the_table_first_and_nothing_twice() -> None:
+    for key in tune.keys([]):
+        found = list(tune.candidates(key))
+        assert len(found) == len(set(found)) > 3
+        assert (TABLE[key.what, key.seq, key.width, key.itemsize][0::2]) == (found[0].STEPS, found[0].STAGES)
+    names = [key.name for key in tune.keys(["notebook"])]
+    assert "forward SEG 16 float32" in names and len(names) == len(set(names)) == 6

@@ -1,0 +1,125 @@
+"""What is right, by another program than the suite's; the bytes; and what counts as wrong."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import rnam
+from benchmarks import model, oracle, published, work
+from benchmarks.shapes import Shape
+from benchmarks.work import Expected, errors, tolerances
+from tests.benchmarks.support import CPU, SMALL, job
+from tests.support import inputs
+from tests.support import oracle as steps
+
+# Sums of float64 over up to 3000 steps: 3000 * 2^-53 * 100
+CLOSE = dict(rtol=1e-10, atol=1e-12)
+
+
+def _by_autograd(function, leaves: list[Tensor], dh: Tensor) -> tuple[Tensor, ...]:
+    leaves = [t.detach().double().clone().requires_grad_() for t in leaves]
+    h = function(*leaves)
+    return h.detach(), *torch.autograd.grad(h, leaves, dh.double())
+
+
+@pytest.mark.parametrize(("length", "state", "masked"), [(7, False, False), (1, True, True), (2100, True, True)])
+def test_the_oracle_is_the_recurrence_and_its_gradient(length: int, state: bool, masked: bool) -> None:
+    """2100 steps are two segments and a rest."""
+    x, weight, h0 = inputs.layer_inputs(2, 3, length, 3, 2)
+    x = inputs.away_from_the_kink(x, weight)
+    mask = torch.rand(1, 3, length) > 0.3 if masked else None
+    dh = torch.randn(2, 3, length, 2).double()
+    leaves = [x, weight, h0.abs()] if state else [x, weight]
+    want = _by_autograd(lambda x, w, h0=None: steps.min_gru(x, w, h0, mask)[0], leaves, dh)
+    got = oracle.min_gru(x, weight, dh, leaves[2] if state else None, mask)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+def test_the_oracle_of_the_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "SEGMENT", 8)
+    a, b, dh = torch.rand(3, 21, 5).double(), 0.1 + torch.rand(3, 21, 5), torch.randn(3, 21, 5)
+    want = _by_autograd(steps.linear_scan, [a, b], dh)
+    for x, y in zip(oracle.linear_scan(a, b, dh), want, strict=True):
+        torch.testing.assert_close(x, y, **CLOSE)
+    want = _by_autograd(steps.log_scan, [a.log(), b.double().log()], dh)
+    for x, y in zip(oracle.log_scan(a.log(), b.double().log(), dh), want, strict=True):
+        torch.testing.assert_close(x, y, **CLOSE)
+
+
+def test_the_published_forms_are_the_same_functions() -> None:
+    x, w, h0 = inputs.layer_inputs(2, 3, 30, 4, 5)
+    # softplus ends at 20 in torch, which is worth 2e-9; sums of 30 logarithms add 1e-14
+    close = dict(rtol=1e-8, atol=0)
+    torch.testing.assert_close(published.min_gru(x, w), steps.min_gru(x, w)[0], **close)
+    torch.testing.assert_close(published.min_gru(x, w, h0.abs()), steps.min_gru(x, w, h0.abs())[0], **close)
+    first = x[:, :, :1]
+    torch.testing.assert_close(published.step(first, w, h0), steps.min_gru(first, w, h0)[0], **close)
+
+
+def test_the_expected_training_step_is_that_of_the_model() -> None:
+    shape = Shape("small", 2, 3, 6, 4, 4)
+    step = job("model", shape)
+    double = model.build(step).double()
+    x, target = (t.double() for t in step.leaves)
+    with rnam.set_backend("reference"):
+        loss = torch.nn.functional.mse_loss(double(x)[0], target)
+        gradients = torch.autograd.grad(loss, list(double.parameters()))
+    want = model.expected(step).tensors
+    torch.testing.assert_close(want[0], loss.detach().reshape(1, 1), **CLOSE)
+    torch.testing.assert_close(want[1][0], torch.cat([g.flatten() for g in gradients]), **CLOSE)
+
+
+def test_bytes_of_each_pass() -> None:
+    layer = job("min_gru", Shape("s", 3, 4, 20, 4, 5))
+    x, w, h = 4 * 3 * 4 * 20 * 4, 4 * 3 * 4 * 10, 4 * 3 * 4 * 20 * 5
+    assert layer.bytes("forward") == x + w + h
+    assert layer.bytes("backward") == 2 * x + 2 * w + h
+    assert layer.bytes("both") == 3 * x + 3 * w + 2 * h
+    half = work.make("min_gru", Shape("s", 3, 4, 20, 4, 5), "bfloat16", CPU)
+    assert 2 * half.bytes("both") == layer.bytes("both")
+    step = job("min_gru", Shape("s", 3, 4, 1, 5, 5, state=True))
+    assert step.bytes("forward") == 4 * (3 * 4 * 5 * 3 + 3 * 5 * 10)
+    scan = job("linear_scan", Shape("s", 1, 2, 10, 6, 6))
+    assert (scan.bytes("forward"), scan.bytes("backward")) == (3 * 4 * 120, 5 * 4 * 120)
+    chain = job("linear", Shape("s", 2, 3, 1, 1, 1, widths=(1, 4, 2)))
+    forward = 6 * 1 + 6 * 4 + 2 * 4 + 2 * 4 + 6 * 4 + 6 * 2 + 2 * 8 + 2 * 2
+    backward = 2 * 6 + 6 * 4 + 2 * 2 * 4 + 2 * 4 + 2 * 6 * 4 + 6 * 2 + 2 * 2 * 8 + 2 * 2
+    assert (chain.bytes("forward"), chain.bytes("backward")) == (4 * forward, 4 * backward)
+    assert job("model", SMALL).bytes("both") is None
+
+
+def test_the_oracle_of_a_large_shape_takes_some_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = Shape("s", 10, 2, 6, 3, 3)
+    whole = work.expected(job(shape=shape))
+    monkeypatch.setattr(oracle, "ELEMENTS", shape.elements // 3)
+    some = work.expected(job(shape=shape))
+    assert some.chosen == (0, 3, 6)
+    assert some.note == "checked on 3 of 10 terms"
+    for a, b in zip(some.tensors, whole.tensors, strict=True):
+        torch.testing.assert_close(a, b[list(some.chosen)], **CLOSE)
+    monkeypatch.setattr(oracle, "ELEMENTS", 2 * 6 * 4)
+    scan = work.expected(job("log_scan", Shape("s", 1, 2, 6, 10, 10)))
+    assert (scan.chosen, scan.note) == ((0, 2, 5, 7), "checked on 4 of 10 channels")
+
+
+def test_errors_see_what_is_wrong() -> None:
+    y = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).double()
+    want = Expected((y, y), 0, (0, 1), 2)
+    assert errors((y, y), want) == (0.0, 0.0)
+    assert errors((y + 0.4, None), want) == (pytest.approx(0.1), 0.0)
+    assert errors((y, 1.5 * y), want)[1] == pytest.approx(0.5)
+    assert errors((y, torch.full_like(y, torch.nan)), want)[1] == math.inf
+    assert errors((y[:1], y[:1]), want, terms=1) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="expected a result of shape"):
+        errors((y[:, :1], y), want)
+
+
+def test_only_sums_of_logarithms_may_err_with_the_length() -> None:
+    state, gradient = tolerances("float32", 1000, log_sums=False)
+    assert tolerances("float32", 10, log_sums=False) == (state, gradient)
+    assert state < 4e-6 and gradient < 3e-3
+    assert tolerances("float32", 1000, log_sums=True)[0] == pytest.approx(state + 20 * 1000 * 2.0**-24)
+    assert tolerances("float32", 10**6, log_sums=True) == (state + 0.2, gradient + 0.2)
