@@ -192,7 +192,7 @@ def _work(command: str, op: str, name: str, kind: str, options: argparse.Namespa
         next_length=not options.quick,
     )
     with _precision(kind):
-        job = work.make(op, shape, kind, device)
+        job = work.make(op, shape, kind, device, work.QUICK_TERMS if options.quick else work.MOST_TERMS)
         rows, details = compare.run(job, settings)
     if command == "memory":
         for row in rows:
@@ -223,6 +223,7 @@ def _precision(kind: str) -> Iterator[None]:
 def _memory(device: torch.device) -> int:
     """Bytes that are free."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps for later counts as taken
         return torch.cuda.mem_get_info(device)[0]
     information = Path("/proc/meminfo")
     if information.exists():

@@ -77,12 +77,12 @@ def _bound(work: Work, model: rnam.RNAM, loss: Callable[..., Tensor], **options:
     return Bound(loss, parameters, work.incoming, _common, update=update, moving=0, **options)
 
 
-def _rnam(backend: str) -> Callable[[Work], Bound]:
+def _rnam(**options: Any) -> Callable[[Work], Bound]:
     def bind(work: Work) -> Bound:
         model = build(work)
         x, target = work.leaves
         loss = lambda *_: F.mse_loss(model(x)[0], target)
-        return _bound(work, model, loss, context=functools.partial(rnam.set_backend, backend))
+        return _bound(work, model, loss, **options)
 
     return bind
 
@@ -99,8 +99,8 @@ def _functional(min_gru: Callable[[Tensor, Tensor], Tensor], compile_: bool) -> 
 
 
 PROVIDERS = [
-    Provider("rnam", _rnam("auto")),
-    Provider("rnam-reference", _rnam("reference")),
+    Provider("rnam", _rnam()),
+    Provider("rnam-reference", _rnam(context=functools.partial(rnam.set_backend, "reference"))),
     Provider("published", _functional(published.min_gru, False), log_sums=True),
     Provider("published-compiled", _functional(published.min_gru, True), log_sums=True, compiled=True),
     Provider("associative-compiled", _functional(compiled.min_gru, True), compiled=True),

@@ -14,9 +14,6 @@ from benchmarks.work import Work
 
 PASSES = ("forward", "backward", "both")
 
-# A Python loop over terms runs this many, and its time is extrapolated to the rest.
-MOST_TERMS = 64
-
 
 class Unavailable(Exception):  # noqa: N818  it is no fault
     """Why a provider does not do a piece of work."""
@@ -101,7 +98,7 @@ def plain(call: Callable[..., Tensor]) -> Callable[[Work], Bound]:
 
 def few_terms(work: Work) -> tuple[int, float, str]:
     """(terms to run, factor, note) of a loop over the terms."""
-    terms = min(work.shape.terms, MOST_TERMS)
+    terms = min(work.shape.terms, work.loop_terms)
     if terms == work.shape.terms:
         return terms, 1.0, ""
     return terms, work.shape.terms / terms, f"{terms} of {work.shape.terms} terms run, extrapolated"

@@ -26,18 +26,17 @@ def base(op: str, state: bool) -> str:
     return "published-step" if state else "published"
 
 
-def _backend(name: str, call: Callable[..., Tensor]) -> Callable[[Work], Bound]:
-    """`call` with one of RNAM's backends."""
-
+def _reference(call: Callable[..., Tensor]) -> Callable[[Work], Bound]:
     def bind(work: Work) -> Bound:
-        context = functools.partial(rnam.set_backend, name)
+        context = functools.partial(rnam.set_backend, "reference")
         return Bound(call, leaves_of(*work.leaves), work.incoming, context=context)
 
     return bind
 
 
 def _rnam(call: Callable[..., Tensor]) -> list[Provider]:
-    return [Provider("rnam", _backend("auto", call)), Provider("rnam-reference", _backend("reference", call))]
+    """As it is set ("auto", unless RNAM_BACKEND says otherwise), and the readable specification."""
+    return [Provider("rnam", plain(call)), Provider("rnam-reference", _reference(call))]
 
 
 def _min_gru(x: Tensor, weight: Tensor, h0: Tensor | None = None, space: str = "linear") -> Tensor:

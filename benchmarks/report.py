@@ -55,8 +55,8 @@ def _without(detail: dict[str, Any]) -> str:
 def remark(detail: dict[str, Any]) -> str:
     parts = []
     if "compile_s" in detail:
-        parts.append(f"compiled in {detail['compile_s']:.0f} s, {detail['graphs']} graphs")
-        parts.append(f"{detail['recompilations']} recompilations" if detail.get("recompilations") else "")
+        again = f", {detail['recompilations']} recompilations" if "recompilations" in detail else ""
+        parts.append(f"compiled in {detail['compile_s']:.0f} s, {detail['graphs']} graphs{again}")
         if "next_length_s" in detail:
             graphs = detail["next_length_graphs"]
             parts.append(f"a step less: {detail['next_length_s']:.0f} s, {graphs} graphs")
@@ -108,7 +108,10 @@ def markdown(run: Run) -> str:
 
 
 def summary(run: Run) -> str:
-    """The README's table: RNAM against the base and the fastest other provider, losses included."""
+    """The README's table: RNAM against the base and the fastest other provider, losses included.
+
+    Of each kind of work its first type alone, forward and the whole step; the rest is in the device's own table.
+    """
     lines = [
         f"**{run.about['device']}**, torch {run.about['versions']['torch']}, commit {run.about['commit'][:12]}"
         + ("; a quick run on smaller shapes" if run.about["quick"] else "")
@@ -118,23 +121,32 @@ def summary(run: Run) -> str:
         " | copy bandwidth | peak memory over the base's |",
         "|---|---|---|---|---:|---:|---:|---|---:|---:|",
     ]
+    first: dict[str, str] = {}
     for group in _groups(run.rows):
         ours = group.get("rnam")
-        if ours is None or ours.median_ms is None:
+        if ours is None or ours.pass_ == "backward" or ours.op == "accuracy":
             continue
-        others = [r for r in group.values() if is_rival(r)]
-        best = min(others, key=lambda r: r.median_ms or 0, default=None)
-        base = _base(group)
-        memory = ours.peak_mb / base.peak_mb if base and base.peak_mb and ours.peak_mb is not None else None
-        against = [
-            "" if ours.speedup is None else f"{ours.speedup:.1f}x",
-            "" if best is None or best.median_ms is None else f"{best.median_ms / ours.median_ms:.2f}x",
-            "" if best is None else best.provider,
-            "" if ours.copy_fraction is None else f"{100 * ours.copy_fraction:.0f}%",
-            "" if memory is None else f"{memory:.2f}",
-        ]
-        lines.append(_line([ours.op, ours.shape, ours.dtype, ours.pass_, f"{ours.median_ms:.3g}", *against]))
+        if first.setdefault(ours.op, ours.dtype) == ours.dtype:
+            lines.append(_line(_summary_cells(ours, group, run.details.get(ours.key, {}))))
     return "\n".join(lines)
+
+
+def _summary_cells(ours: Row, group: dict[str, Row], detail: dict[str, Any]) -> list[str]:
+    head = [ours.op, ours.shape, ours.dtype, ours.pass_]
+    if ours.median_ms is None:
+        return [*head, detail.get("reason", ""), "", "", "", "", ""]
+    best = min((r for r in group.values() if is_rival(r)), key=lambda r: r.median_ms or 0, default=None)
+    base = _base(group)
+    memory = ours.peak_mb / base.peak_mb if base and base.peak_mb and ours.peak_mb is not None else None
+    return [
+        *head,
+        f"{ours.median_ms:.3g}",
+        "" if ours.speedup is None else f"{ours.speedup:.1f}x",
+        "" if best is None or best.median_ms is None else f"{best.median_ms / ours.median_ms:.2f}x",
+        "" if best is None else best.provider,
+        "" if ours.copy_fraction is None else f"{100 * ours.copy_fraction:.0f}%",
+        "" if memory is None else f"{memory:.2f}",
+    ]
 
 
 def is_rival(row: Row) -> bool:

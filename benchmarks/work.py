@@ -40,6 +40,9 @@ GRADIENT = {"float32": 2e-3, "tf32": 4e-2, "bfloat16": 8e-2, "float16": 4e-2}
 # counts as right up to a fifth, whatever T, so that its time can be named beside its error.
 LOG_SUM, LOG_SUM_GRADIENT, LOG_SUM_MOST = 20, 10, 0.2
 
+# A Python loop over terms runs this many, in a quick run that many, and its time is extrapolated to the rest.
+MOST_TERMS, QUICK_TERMS = 64, 8
+
 MASKED_SHARE = 0.2
 MODEL_BLOCKS = 2
 
@@ -63,6 +66,7 @@ class Work:
     leaves: tuple[Tensor, ...]
     incoming: Tensor
     mask: Tensor | None = None
+    loop_terms: int = MOST_TERMS
 
     @property
     def dtype(self) -> torch.dtype:
@@ -93,7 +97,7 @@ def nbytes(x: Tensor) -> int:
     return x.numel() * x.element_size()
 
 
-def make(op: str, shape: Shape, kind: str, device: torch.device) -> Work:
+def make(op: str, shape: Shape, kind: str, device: torch.device, loop_terms: int = MOST_TERMS) -> Work:
     """The inputs, the same every time."""
     generator = torch.Generator(device).manual_seed(0)
     dtype = DTYPES[kind]
@@ -124,7 +128,7 @@ def make(op: str, shape: Shape, kind: str, device: torch.device) -> Work:
         leaves = [t.log() for t in leaves] if op == "log_scan" else leaves
         incoming = randn(B, T, D)
     tensors = [t.to(dtype) for t in (*leaves, incoming)]
-    return Work(op, shape, kind, device, tuple(tensors[:-1]), tensors[-1], mask)
+    return Work(op, shape, kind, device, tuple(tensors[:-1]), tensors[-1], mask, loop_terms)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from benchmarks import compare, measure, memory, peers, providers, published
-from benchmarks.provider import MOST_TERMS, Bound, Provider, few_terms, leaves_of, plain
+from benchmarks.provider import Bound, Provider, few_terms, leaves_of, plain
 from benchmarks.shapes import Shape
+from benchmarks.work import MOST_TERMS
 from tests.benchmarks.support import BOTH, CPU, SMALL, job, use
 
 
