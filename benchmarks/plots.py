@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results_file import Row, Run
-from benchmarks.shapes import SHAPES
 
 # Who is drawn, and how: the same colour in every picture.
 COLOURS = {
@@ -31,7 +30,7 @@ def draw(run: Run, folder: Path) -> list[Path]:
     matplotlib.use("Agg")
     made = []
     for name, picture in _PICTURES.items():
-        figure = picture(run.rows)
+        figure = picture(run)
         if figure is not None:
             path = folder / f"{name}.png"
             figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": None})
@@ -49,9 +48,13 @@ def _axes(width: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _bars(value: Callable[[Row], float | None], label: str, one: float) -> Callable[[list[Row]], Any]:
-    def picture(rows: list[Row]) -> Any:
-        drawn = [r for r in rows if r.provider in COLOURS and r.pass_ in ("forward", "both") and value(r) is not None]
+def _bars(value: Callable[[Row], float | None], label: str, one: float) -> Callable[[Run], Any]:
+    """Bars that start at `one`, on a logarithmic axis: twice as fast and twice as slow are as long."""
+
+    def picture(run: Run) -> Any:
+        first = {r.op: r.dtype for r in reversed(run.rows)}  # of each kind of work its first type
+        shown = [r for r in run.rows if r.provider in COLOURS and r.pass_ in ("forward", "both")]
+        drawn = [r for r in shown if value(r) is not None and r.dtype == first[r.op]]
         groups = list(dict.fromkeys((r.op, r.shape, r.dtype, r.pass_) for r in drawn))
         if not groups:
             return None
@@ -63,12 +66,15 @@ def _bars(value: Callable[[Row], float | None], label: str, one: float) -> Calla
             places = [g for g, group in enumerate(groups) if group in of]
             axes.bar(
                 [g + (i - (len(names) - 1) / 2) * width for g in places],
-                [of[groups[g]] for g in places],
+                [of[groups[g]] - one for g in places],
                 width,
+                bottom=one,
                 color=COLOURS[name],
                 label=name,
             )
         axes.axhline(one, color="black", linewidth=0.7)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
         labels = [f"{op} {shape}\n{dtype} {pass_}" for op, shape, dtype, pass_ in groups]
         axes.set_xticks(range(len(groups)), labels, rotation=60, ha="right", fontsize=7)
         axes.set_ylabel(label)
@@ -79,15 +85,16 @@ def _bars(value: Callable[[Row], float | None], label: str, one: float) -> Calla
 
 
 def _against_steps(
-    select: Callable[[Row], bool], steps: Callable[[Row], int], value: Callable[[Row], float | None], label: str
-) -> Callable[[list[Row]], Any]:
-    def picture(rows: list[Row]) -> Any:
-        drawn = [r for r in rows if r.provider in COLOURS and select(r) and value(r)]
+    select: Callable[[Row], bool], steps: Callable[[Row, Run], int], value: Callable[[Row], float | None], label: str
+) -> Callable[[Run], Any]:
+    def picture(run: Run) -> Any:
+        drawn = [r for r in run.rows if r.provider in COLOURS and select(r) and value(r)]
         if not drawn:
             return None
         figure, axes = _axes(6.5)
         for op, dtype, provider in dict.fromkeys((r.op, r.dtype, r.provider) for r in drawn):
-            points = sorted((steps(r), value(r)) for r in drawn if (r.op, r.dtype, r.provider) == (op, dtype, provider))
+            of = [r for r in drawn if (r.op, r.dtype, r.provider) == (op, dtype, provider)]
+            points = sorted((steps(r, run), value(r)) for r in of)
             style = "-" if op in ("linear_scan", "accuracy") else "--"
             text = f"{op} {provider} {dtype}"
             axes.plot(*zip(*points, strict=True), style, marker="o", color=COLOURS[provider], label=text)
@@ -101,16 +108,17 @@ def _against_steps(
     return picture
 
 
-def _scan_steps(row: Row) -> int:
-    return SHAPES[row.shape].steps
+def _scan_steps(row: Row, run: Run) -> int:
+    """Those that were run, which may be fewer than the named shape has."""
+    return int(run.shapes[f"{row.op}/{row.shape}/{row.dtype}"]["steps"])
 
 
-def accuracy_steps(row: Row) -> int:
+def _accuracy_steps(row: Row, run: Run) -> int:
     """The length in a shape's name as `accuracy` writes it, "T=1000 k~N(0,1)"."""
     return int(row.shape.split()[0].removeprefix("T="))
 
 
-_PICTURES: dict[str, Callable[[list[Row]], Any]] = {
+_PICTURES: dict[str, Callable[[Run], Any]] = {
     "speedup": _bars(lambda r: r.speedup, "times the published eager form (baddbmm)", 1.0),
     "bandwidth": _bars(
         lambda r: None if r.copy_fraction is None else 100 * r.copy_fraction, "% of copy bandwidth", 100.0
@@ -120,7 +128,7 @@ _PICTURES: dict[str, Callable[[list[Row]], Any]] = {
     ),
     "error": _against_steps(
         lambda r: r.op == "accuracy" and r.shape.endswith("k~N(0,1)"),
-        accuracy_steps,
+        _accuracy_steps,
         lambda r: r.max_error,
         "largest relative error of h",
     ),

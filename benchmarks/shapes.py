@@ -57,6 +57,7 @@ _ALL = (
     _same("stream-1", 37, 1, 1, 16, state=True),
     _same("stream-64", 37, 64, 1, 16, state=True),
     _same("long", 1, 1, 1_000_000, 64),
+    _same("long-100k", 1, 1, 100_000, 64),  # a tenth of it, to see whether time is linear
     _same("big", 1, 64, 4096, 512),
     _same("few-rows", 1, 8, 4096, 256),
     Shape("gru-13", 1, 64, 1000, 10, 100),

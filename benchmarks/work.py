@@ -196,8 +196,6 @@ def tolerances(kind: str, steps: int, log_sums: bool) -> tuple[float, float]:
 
 def describe(work: Work) -> dict[str, Any]:
     """What stands in the file for a shape."""
-    return {
-        "sizes": work.shape.sizes,
-        "note": work.shape.note,
-        "bytes": {p: work.bytes(p) for p in ("forward", "both")},
-    }
+    shape = work.shape
+    moved = {pass_: work.bytes(pass_) for pass_ in ("forward", "backward", "both")}
+    return {"sizes": shape.sizes, "steps": shape.steps, "note": shape.note, "bytes": moved}

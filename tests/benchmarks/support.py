@@ -53,7 +53,8 @@ def a_run() -> Run:
         Row("linear_scan", "scan-128", "float32", "forward", "rnam", median_ms=2.0, **values),
     ]
     details = {rows[3].key: {"reason": "wrong"}, rows[4].key: {"reason": "peer is not installed"}}
-    run.add(
-        "min_gru/p12/float32", rows, details, {"sizes": "37 x 32 x 48 x 16", "note": "scaled down: batch 512 -> 32"}
-    )
+    layer = {"sizes": "37 x 32 x 48 x 16", "steps": 48, "note": "scaled down: batch 512 -> 32"}
+    run.add("min_gru/p12/float32", rows[:-1], details, layer)
+    scan = {"sizes": "1 x 8 x 128 x 1536", "steps": 128, "note": ""}
+    run.add("linear_scan/scan-128/float32", rows[-1:], {}, scan)
     return run
