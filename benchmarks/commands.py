@@ -41,22 +41,27 @@ def run_command(options: argparse.Namespace) -> int:
         file = resume(options.json, about(device, options.quick, _rounds(options)))
     except (Mismatch, json.JSONDecodeError, KeyError, TypeError) as error:
         raise Impossible(f"--json: {error}") from error
-    _print_all(units, file)
+    _print_all(units, file, _asked(options))
     if options.command == "all":
         _static(options)
     return 0
 
 
-def _print_all(units: Units, file: Run) -> None:
+def _asked(options: argparse.Namespace) -> dict[str, list[str]]:
+    """What of a shape is run; another choice runs it again, since ratios are those of one run."""
+    return {"passes": sorted(options.passes), "providers": sorted(options.provider)}
+
+
+def _print_all(units: Units, file: Run, asked: dict[str, list[str]]) -> None:
     """Each unit that the file does not have, its table as soon as it is there."""
-    left = [name for name in units if name not in file.done]
+    left = [name for name in units if not file.has(name, asked)]
     if len(left) < len(units):
         print(f"{len(units) - len(left)} of {len(units)} are in {file.path} already")
     bar = tqdm(left, disable=None)
     for name in bar:
         bar.set_description(name)
         rows, details, shape = units[name]()
-        file.add(name, rows, details, shape)
+        file.add(name, rows, details, shape | {"asked": asked})
         note = shape.get("note")
         bar.write(f"\n{name}: {shape.get('sizes', '')}{f' ({note})' if note else ''}")
         bar.write(report.terminal(rows, details))
@@ -164,7 +169,7 @@ def _units(command: str, options: argparse.Namespace, device: torch.device) -> U
     names = (shapes.QUICK[device.type] if options.quick else shapes.BY_COMMAND)[command]
     names = [name for name in shapes.BY_COMMAND[command] if name in options.shape] if options.shape else names
     return {
-        f"{'memory' if command == 'memory' else op}/{name}/{kind}": functools.partial(
+        f"{'memory/' if command == 'memory' else ''}{op}/{name}/{kind}": functools.partial(
             _work, command, op, name, kind, options, device
         )
         for op in OPS.get(command, ("min_gru",))

@@ -93,14 +93,15 @@ def markdown(run: Run) -> str:
         " for linear layers; the published step for one step from a state), by CPU the same in CPU time. GB/s: the"
         " ideal bytes of `benchmarks/work.py` over the median. Copy: the time of a copy of as many bytes over the"
         " median. Peak: memory of the call beyond its inputs. Error: of the output relative to its largest, of"
-        " gradients relative to their norm, against float64 steps; `wrong` is more than rounding explains.",
+        " gradients relative to their norm, against float64 steps; `wrong` is more than rounding explains. On a CPU"
+        " caches are warm; on a GPU the remark says whether L2 was cold and calls were replayed from a graph.",
     ]
     for op in dict.fromkeys(row.op for row in run.rows):
         rows = [row for row in run.rows if row.op == op]
         lines += ["", f"## {op}", ""]
         lines += [_line([*HEAD, "remark"]), _line(["---"] * 4 + ["---:"] * (len(HEAD) - 4) + ["---"])]
         lines += [_line(cells(row, run.details.get(row.key, {}))) for row in rows]
-    sizes = [(unit.split("/")[1], shape) for unit, shape in run.shapes.items() if shape.get("sizes")]
+    sizes = [(unit.split("/")[-2], shape) for unit, shape in run.shapes.items() if shape.get("sizes")]
     if sizes:
         lines += ["", "## Shapes", "", "| shape | terms x batch x steps x width | |", "|---|---|---|"]
         lines += dict.fromkeys(_line([name, shape["sizes"], shape["note"]]) for name, shape in sizes)

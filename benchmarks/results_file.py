@@ -67,11 +67,16 @@ class Run:
     shapes: dict[str, dict[str, Any]] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
 
+    def has(self, unit: str, asked: dict[str, Any]) -> bool:
+        """Whether a shape is through, with the passes and providers that are asked for now."""
+        return unit in self.done and self.shapes[unit].get("asked", asked) == asked
+
     def add(self, unit: str, rows: list[Row], details: dict[str, dict[str, Any]], shape: dict[str, Any]) -> None:
-        """What one shape gave; the file is written at once."""
+        """What one shape gave, in the place of what it gave before; the file is written at once."""
         keys = {row.key for row in rows}
-        self.rows = [row for row in self.rows if row.key not in keys] + rows
-        self.details |= details
+        gone = {row.key for row in self.rows if row.key in keys or row.key.startswith(f"{unit}/")}
+        self.rows = [row for row in self.rows if row.key not in gone] + rows
+        self.details = {key: detail for key, detail in self.details.items() if key not in gone} | details
         self.shapes[unit] = shape
         self.done = [*(other for other in self.done if other != unit), unit]
         if self.path is not None:

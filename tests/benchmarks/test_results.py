@@ -48,10 +48,20 @@ def test_a_run_goes_on_in_its_file_and_no_other_does(tmp_path: Path) -> None:
 
 
 def test_a_shape_that_is_run_again_replaces_its_rows() -> None:
+    """All of them: a ratio to a row of another run would be none."""
     run = a_run()
-    count, units = len(run.rows), len(run.done)
     run.add("min_gru/p12/float32", [Row("min_gru", "p12", "float32", "forward", "rnam", median_ms=7.0)], {}, {})
-    assert len(run.rows) == count and run.rows[-1].median_ms == 7.0 and len(run.done) == units == 2
+    assert [row.median_ms for row in run.rows if row.op == "min_gru"] == [7.0]
+    assert len(run.done) == 2 and {row.op for row in run.rows} == {"min_gru", "accuracy", "linear_scan"}
+    assert not run.details
+
+
+def test_a_shape_is_through_for_the_providers_that_ran() -> None:
+    run = a_run()
+    asked = {"passes": [], "providers": ["rnam"]}
+    run.add("min_gru/p12/float32", [], {}, {"asked": asked})
+    assert run.has("min_gru/p12/float32", asked) and not run.has("min_gru/mid/float32", asked)
+    assert not run.has("min_gru/p12/float32", {"passes": [], "providers": []})
 
 
 def test_the_tables_show_the_wrong_and_the_missing() -> None:
