@@ -160,7 +160,8 @@ def _commit() -> str:
     head = _output("git", "rev-parse", "HEAD")
     if not head:
         return "unknown"
-    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", "rnam", "kernels", "benchmarks")
+    code = ("rnam", "kernels", "benchmarks", ":!benchmarks/results")
+    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", *code)
     return f"{head} changed" if changed else head
 
 
