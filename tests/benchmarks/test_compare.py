@@ -9,6 +9,7 @@ from benchmarks import compare, measure, memory, peers, providers, published
 from benchmarks.provider import Bound, Provider, few_terms, leaves_of, plain
 from benchmarks.shapes import Shape
 from benchmarks.work import MOST_TERMS
+from rnam.blocked import plan
 from tests.benchmarks.support import BOTH, CPU, SMALL, job, use
 
 
@@ -144,3 +145,11 @@ def test_the_peak_of_memory_is_counted() -> None:
         return c
 
     assert memory.peak_bytes(three, CPU) == pytest.approx(12 << 20, **near)
+
+
+def test_memory_from_numpy_counts() -> None:
+    """Of which the results of the backend "torch" are, from 4 MiB on."""
+    size = torch.Size((1 << 20,))
+    pages = dict(abs=1 << 16)  # what Python itself takes, which tracemalloc counts too
+    got = memory.peak_bytes(lambda: [plan.new(size, torch.ones(1)) for _ in range(2)], CPU)
+    assert got == pytest.approx(8 << 20, **pages)
