@@ -22,6 +22,7 @@ from rnam import _checks, _dispatch, _ops, reference
 __all__ = ["grouped_linear", "linear_scan", "log_scan", "min_gru"]
 
 Activation = Literal["relu", "gelu", "silu"]
+ACTIVATIONS = (None, "relu", "gelu", "silu")
 
 
 def grouped_linear(
@@ -57,7 +58,7 @@ def grouped_linear(
         _checks.floating("bias", bias)
         _checks.shape("bias", bias, "terms, 1, out_dim", (weight.shape[0], 1, weight.shape[2]))
         _checks.device("bias", bias, "input", input)
-    _checks.one_of("activation", activation, (None, "relu", "gelu", "silu"))
+    _checks.one_of("activation", activation, ACTIVATIONS)
     cast = autocast_enabled(input)
     if cast:
         input = _autocast(input)

@@ -72,8 +72,8 @@ class RNAM(nn.Module):
         self.emb = Linear(terms, in_dim, hidden_dim, device=device, dtype=dtype)
         self.blocks = nn.ModuleList(_Block(terms, hidden_dim, device=device, dtype=dtype) for _ in range(blocks))
         self.proj = nn.Sequential(
-            Linear(terms, hidden_dim, hidden_dim, device=device, dtype=dtype),
-            nn.ReLU(),
+            Linear(terms, hidden_dim, hidden_dim, device=device, dtype=dtype, activation="relu"),
+            nn.Identity(),  # in the place of the ReLU, which is in the layer: names in checkpoints count it
             Linear(terms, hidden_dim, out_dim, device=device, dtype=dtype),
         )
         self.gam = _Sum(out_dim, device=device, dtype=dtype)
@@ -161,8 +161,8 @@ class _Block(nn.Module):
         self.gru = minGRU(terms, dim, device=device, dtype=dtype)
         self.ff = nn.Sequential(
             nn.LayerNorm(dim, device=device, dtype=dtype),
-            Linear(terms, dim, dim, device=device, dtype=dtype),
-            nn.ReLU(),
+            Linear(terms, dim, dim, device=device, dtype=dtype, activation="relu"),
+            nn.Identity(),
             Linear(terms, dim, dim, device=device, dtype=dtype),
         )
 

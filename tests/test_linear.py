@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,3 +143,28 @@ def test_autocast(dtype: torch.dtype) -> None:
 def test_bad_sizes(arguments: tuple, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         rnam.Linear(*arguments)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+def test_activation(activation: Any) -> None:
+    plain = Linear(3, 4, 5)
+    layer = Linear(3, 4, 5, activation=activation)
+    layer.load_state_dict(plain.state_dict())
+    assert f"activation={activation}" in repr(layer)
+    assert "activation" not in repr(plain)
+    x = torch.randn(3, 6, 4)
+    bounds.assert_same(layer(x), getattr(torch.nn.functional, activation)(plain(x)))
+
+
+def test_activation_of_no_such_name() -> None:
+    with pytest.raises(ValueError, match="activation must be one of None, 'relu', 'gelu', 'silu', got 'tanh'"):
+        Linear(3, 4, 5, activation="tanh")  # type: ignore[arg-type]
+
+
+def test_a_layer_pickled_before_there_were_activations() -> None:
+    layer = Linear(3, 4, 5)
+    del layer.__dict__["activation"]
+    again = pickle.loads(pickle.dumps(layer))
+    x = torch.randn(3, 6, 4)
+    assert torch.equal(again(x), layer(x))
+    assert again.activation is None
