@@ -49,7 +49,8 @@ class set_backend:
 
     Args:
         name: "auto", "triton", "torch" or "reference"; the environment variable RNAM_BACKEND is the start.
-            "triton" runs on CPU tensors too where TRITON_INTERPRET=1 was set before Python started.
+            "triton" runs on CPU tensors too where TRITON_INTERPRET=1 was set before Python started; "torch" runs on
+            CPU tensors alone, "reference" on any device.
 
     Raises:
         ValueError: the name is none of these. A backend that can't run a call raises RuntimeError then.
