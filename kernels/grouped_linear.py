@@ -318,17 +318,19 @@ def grouped_linear_forward(
     activation: str | None = None,
     *,
     precision: str | None = None,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """act(x W + bias) [F, N, H] in x's dtype from x [F, N, D], weight [F, D, H] and bias [F, 1, H].
 
-    activation is None, "relu", "gelu" (with erf) or "silu". precision as in `resolve_precision`; cuBLAS has its own
-    setting.
+    activation is None, "relu", "gelu" (with erf) or "silu". The result is written to `out` (contiguous) if given.
+    precision as in `resolve_precision`; cuBLAS has its own setting.
     """
     check_dtypes(x=x, weight=weight, bias=bias)
     (F, N, D), H = x.shape, weight.shape[2]
     if 0 in (F, N, D, H) or not uses_kernel(D, H):
-        return matmul.activate(matmul.affine(x, weight, bias), activation)
-    y = torch.empty(F, N, H, dtype=x.dtype, device=x.device)
+        y = matmul.activate(matmul.affine(x, weight, bias), activation)
+        return y if out is None else out.copy_(y)
+    y = torch.empty(F, N, H, dtype=x.dtype, device=x.device) if out is None else out
     bias = None if bias is None else bias.contiguous()
     linear_forward_launch(rows(x), weight.contiguous(), bias, y, activation, resolve_precision(precision, x)).run()
     return y

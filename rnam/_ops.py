@@ -6,6 +6,7 @@ Triton and the kernels are imported at the first launch, so that `import rnam` n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -21,10 +22,10 @@ _Needs = tuple[bool, bool, bool]
 
 
 class _Layers:
-    """The functions of the layers on two operators."""
+    """The functions of the layers on two operators; `linear_into` writes (x, weight, bias, activation) to `out`."""
 
-    def __init__(self, min_gru: Operator, grouped_linear: Operator) -> None:
-        self._min_gru, self._grouped_linear = min_gru, grouped_linear
+    def __init__(self, min_gru: Operator, grouped_linear: Operator, linear_into: Callable[..., Tensor]) -> None:
+        self._min_gru, self._grouped_linear, self._linear_into = min_gru, grouped_linear, linear_into
 
     def min_gru(
         self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str
@@ -33,9 +34,16 @@ class _Layers:
         h, h_last = self._min_gru(input, weight, start, _encode(mask, reset), space)
         return h, h_last
 
-    def grouped_linear(self, input: Tensor, weight: Tensor, bias: _Maybe, activation: str | None) -> Tensor:
-        (rows,) = self._grouped_linear(input.flatten(1, -2), weight, bias, None, activation or "none")
-        return rows.reshape(*input.shape[:-1], weight.shape[-1])
+    def grouped_linear(
+        self, input: Tensor, weight: Tensor, bias: _Maybe, activation: str | None, out: _Maybe = None
+    ) -> Tensor:
+        rows = input.flatten(1, -2)
+        if out is not None and out.is_contiguous() and not torch.compiler.is_compiling():
+            self._linear_into(rows, weight, bias, activation, out.view(*rows.shape[:2], weight.shape[2]))
+            return out
+        (y,) = self._grouped_linear(rows, weight, bias, None, activation or "none")
+        y = y.reshape(*input.shape[:-1], weight.shape[-1])
+        return y if out is None else out.copy_(y)
 
 
 class _Kernels(_Layers):
@@ -213,6 +221,12 @@ def _blocked_linear_backward(
     return blocked.linear_backward(x, weight, bias, y, dy, _activation(option), needs)
 
 
+def _kernel_linear_into(x: Tensor, weight: Tensor, bias: _Maybe, activation: str | None, out: Tensor) -> Tensor:
+    import rnam.kernels as kernels
+
+    return kernels.grouped_linear_forward(x, weight, bias, activation, out=out)
+
+
 def _fake_linear(x: Tensor, weight: Tensor, bias: _Maybe, option: str) -> tuple[Tensor, ...]:
     return (x.new_empty(*x.shape[:2], weight.shape[2]),)
 
@@ -248,8 +262,9 @@ _SCAN = Operator(
     twin=_twin_scan,
     joins_terms=False,
 )
-KERNELS = _Kernels(_MIN_GRU, _GROUPED_LINEAR)
+KERNELS = _Kernels(_MIN_GRU, _GROUPED_LINEAR, _kernel_linear_into)
 BLOCKS = _Blocks(
     replace(_MIN_GRU, name="blocked_min_gru", launch=_blocked_min_gru, launch_backward=_blocked_min_gru_backward),
     replace(_GROUPED_LINEAR, name="blocked_linear", launch=_blocked_linear, launch_backward=_blocked_linear_backward),
+    blocked.linear_forward,
 )

@@ -26,7 +26,12 @@ ACTIVATIONS = (None, "relu", "gelu", "silu")
 
 
 def grouped_linear(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation | None = None
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: Activation | None = None,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
     """One linear layer per term: activation(input[f] @ weight[f] + bias[f]), torch.nn.functional.linear's
     formula for each term f.
@@ -37,13 +42,16 @@ def grouped_linear(
             torch.nn.Linear's weight.
         bias: (terms, 1, out_dim) or None.
         activation: None, "relu", "gelu" (the exact one, with erf) or "silu", applied before rounding.
+        out: where to write the result, of its shape, dtype and device; None is new memory. Writing into old memory
+            saves its first touch, which on a CPU takes as long as a small product. It must not overlap an argument.
 
     Returns:
-        (terms, *, out_dim), the dtype of input.
+        (terms, *, out_dim), the dtype of input; `out` where that is given.
 
     Raises:
         TypeError: an argument is no floating tensor, or the dtypes differ.
         ValueError: a shape, a device or the activation does not fit.
+        RuntimeError: `out` is given where a gradient is recorded, as in torch.
 
     Example:
         >>> weight, bias = torch.randn(3, 4, 5), torch.zeros(3, 1, 5)
@@ -65,8 +73,10 @@ def grouped_linear(
     _check_parameter_dtype("weight", weight, input, cast)
     if bias is not None:
         _check_parameter_dtype("bias", bias, input, cast)
+    if out is not None:
+        _check_out(out, input, weight, bias)
     with _without_autocast(input, cast):
-        return _implementation(input).grouped_linear(input, weight, bias, activation)
+        return _implementation(input).grouped_linear(input, weight, bias, activation, out)
 
 
 def min_gru(
@@ -204,7 +214,9 @@ def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None = Non
 class _Implementation(Protocol):
     """What `reference` and those of `_ops` have in common; their arguments are checked here."""
 
-    def grouped_linear(self, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor: ...
+    def grouped_linear(
+        self, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor | None
+    ) -> Tensor: ...
 
     def min_gru(
         self, input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, space: str
@@ -239,6 +251,15 @@ def _check_weight(weight: Tensor, input: Tensor, layout: str) -> None:
             f"({layout}) = {tuple(weight.shape)}, got {tuple(input.shape)}"
         )
     _checks.device("weight", weight, "input", input)
+
+
+def _check_out(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    _checks.floating("out", out)
+    _checks.shape("out", out, "terms, *, out_dim", (*input.shape[:-1], weight.shape[-1]))
+    _checks.dtype("out", out, "input", input)
+    _checks.device("out", out, "input", input)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias, out)):
+        raise RuntimeError("out must be None where a gradient is recorded; expected torch.no_grad() around the call")
 
 
 def _check_parameter_dtype(name: str, value: Tensor, input: Tensor, cast: bool) -> None:

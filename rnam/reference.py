@@ -32,10 +32,12 @@ _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
 }
 
 
-def grouped_linear(input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
+def grouped_linear(
+    input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor | None = None
+) -> Tensor:
     """activation(input @ weight + bias) for each term. input (terms, *, in_dim) -> (terms, *, out_dim)."""
-    output = _project(_widen(input), weight.to(input.dtype), bias)
-    return _ACTIVATIONS[activation](output).to(input.dtype)
+    output = _ACTIVATIONS[activation](_project(_widen(input), weight.to(input.dtype), bias)).to(input.dtype)
+    return output if out is None else out.copy_(output)
 
 
 def min_gru(

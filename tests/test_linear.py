@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import rnam
+from rnam.functional import grouped_linear
 from rnam.linear import Linear
 from tests.support import bounds
 
@@ -168,3 +169,29 @@ def test_a_layer_pickled_before_there_were_activations() -> None:
     x = torch.randn(3, 6, 4)
     assert torch.equal(again(x), layer(x))
     assert again.activation is None
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize(("dim", "hidden"), [(4, 5), (40, 40)])
+def test_out(dim: int, hidden: int, contiguous: bool) -> None:
+    """In memory that is there, whatever stands in it."""
+    x, w, b = torch.randn(3, 2, 6, dim), torch.randn(3, dim, hidden), torch.randn(3, 1, hidden)
+    memory = torch.full((3, 2, 6, hidden * 2), torch.nan)
+    out = memory[..., :hidden].contiguous() if contiguous else memory[..., ::2]
+    got = grouped_linear(x, w, b, "silu", out=out)
+    assert got is out
+    assert torch.equal(out, grouped_linear(x, w, b, "silu"))
+    assert contiguous or memory[..., 1::2].isnan().all()
+
+
+def test_out_that_does_not_fit() -> None:
+    x, w = torch.randn(3, 6, 4), torch.randn(3, 4, 5, requires_grad=True)
+    for out, error, match in (
+        (torch.empty(3, 6, 4), ValueError, r"out must have shape .* = \(3, 6, 5\), got \(3, 6, 4\)"),
+        (torch.empty(3, 6, 5).double(), TypeError, "out must be float32 to go with input, got float64"),
+        (torch.empty(3, 6, 5), RuntimeError, "out must be None where a gradient is recorded"),
+    ):
+        with pytest.raises(error, match=match):
+            grouped_linear(x, w, out=out)
+    with torch.no_grad():
+        grouped_linear(x, w, out=torch.empty(3, 6, 5))
