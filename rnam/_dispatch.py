@@ -1,8 +1,8 @@
 """Which backend computes a call: "triton" (the fused kernels), "torch" (plain PyTorch in blocks that fit a CPU's cache)
 or "reference" (plain PyTorch, as the formulas stand), and why.
 
-"auto" takes the kernels for CUDA tensors of a dtype they read, "torch" for CPU tensors, and the reference for all
-others and under forward-mode differentiation. An explicit choice that can't run raises.
+"auto" takes the kernels for CUDA tensors of a dtype they read, "torch" for CPU tensors (but the reference under
+forward-mode differentiation), and the reference for all others. An explicit choice that can't run raises.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class set_backend:
     Args:
         name: "auto", "triton", "torch" or "reference"; the environment variable RNAM_BACKEND is the start.
             "triton" runs on CPU tensors too where TRITON_INTERPRET=1 was set before Python started; "torch" runs on
-            CPU tensors alone, "reference" on any device.
+            CPU tensors alone, where the bare scans, min_gru in logs and empty tensors are the reference's;
+            "reference" runs on any device.
 
     Raises:
         ValueError: the name is none of these. A backend that can't run a call raises RuntimeError then.
@@ -108,7 +109,9 @@ def explain(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
         return found, f"backend {_backend!r} is set"
     if found == "triton":
         return found, "backend 'auto' takes the kernels wherever they run"
-    return found, obstacle(device, dtype) or "backend 'auto' takes the kernels for CUDA tensors"
+    if found == "torch":
+        return found, "backend 'auto' takes 'torch' for CPU tensors"
+    return found, obstacle(device, dtype) or "backend 'auto' takes the reference for forward-mode differentiation"
 
 
 def forward_mode() -> bool:

@@ -27,7 +27,7 @@ _LIBRARY = torch.library.Library("rnam", "DEF")
 class Operator:
     """A function of three floating tensors (the third may be None), one byte a step (or None) and a word.
 
-    Calling it gives a tuple of outputs, the first of which the backward reads. A second one is the last
+    Calling it gives a tuple of outputs, the first of which the backward may read. A second one is the last
     state. All operators have this form, so that their rules are written once.
     """
 
@@ -37,7 +37,7 @@ class Operator:
     launch: Callable[[Tensor, Tensor, Maybe, Maybe, str], Tensors]
     # (first, second, third, output, codes, grad, grad_last, option, needs) -> three gradients or None
     launch_backward: Callable[
-        [Tensor, Tensor, Maybe, Tensor, Maybe, Maybe, Maybe, str, Needs], tuple[Maybe, Maybe, Maybe]
+        [Tensor, Tensor, Maybe, Maybe, Maybe, Maybe, Maybe, str, Needs], tuple[Maybe, Maybe, Maybe]
     ]
     # (first, second, third, option) -> outputs of the right shape, dtype and device
     fake: Callable[[Tensor, Tensor, Maybe, str], Tensors]
@@ -45,6 +45,8 @@ class Operator:
     twin: Callable[[Tensor, Tensor, Maybe, Maybe, str], Tensors]
     # what vmap does with its dimension: it joins the terms, or stands before all others
     joins_terms: bool
+    # whether launch_backward reads the first output, which then is kept, and must not be changed in place
+    reads_output: bool = True
     function: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ class Operator:
         first: Tensor,
         second: Tensor,
         third: Maybe,
-        output: Tensor,
+        output: Maybe,
         codes: Maybe,
         grad: Maybe,
         grad_last: Maybe,
@@ -96,7 +98,7 @@ def _define(operator: Operator) -> None:
     outputs = "(Tensor, Tensor)" if operator.outputs == 2 else "Tensor"
     _LIBRARY.define(f"{name}({inputs}, Tensor? codes, str option) -> {outputs}")
     _LIBRARY.define(
-        f"{name}_backward({inputs}, Tensor output, Tensor? codes, Tensor? grad, Tensor? grad_last, "
+        f"{name}_backward({inputs}, Tensor? output, Tensor? codes, Tensor? grad, Tensor? grad_last, "
         "str option, bool[] needs) -> (Tensor, Tensor, Tensor)"
     )
 
@@ -109,6 +111,9 @@ def _define(operator: Operator) -> None:
         present = (needs[0], needs[1], needs[2] and third is not None)
         return tuple(t.new_empty(t.shape if p else 0) for p, t in zip(present, shaped, strict=True))
 
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _save(operator, ctx, inputs, output)
+
     def backward(ctx: Any, *grads: Maybe) -> tuple[Maybe, ...]:
         return _gradients(operator, operator.op_backward, ctx, grads)
 
@@ -119,7 +124,7 @@ def _define(operator: Operator) -> None:
         _LIBRARY.impl(name, operator.run, device)
         _LIBRARY.impl(f"{name}_backward", operator.run_backward, device)
     for suffix, shapes, formula, save, rule in (
-        ("", fake, backward, _save, _map_forward(operator, lambda *a: operator.op(*a))),
+        ("", fake, backward, keep, _map_forward(operator, lambda *a: operator.op(*a))),
         (
             "_backward",
             fake_backward,
@@ -134,7 +139,10 @@ def _define(operator: Operator) -> None:
 
 
 def _function(operator: Operator) -> Any:
-    """The door for eager mode: an autograd Function whose backward is one too."""
+    """The door for eager mode: an autograd Function whose backward is one too.
+
+    Both call the op, below autograd, and so work on fake tensors and under tracing.
+    """
 
     class Backward(torch.autograd.Function):
         @staticmethod
@@ -142,14 +150,15 @@ def _function(operator: Operator) -> Any:
             first: Tensor,
             second: Tensor,
             third: Maybe,
-            output: Tensor,
+            output: Maybe,
             codes: Maybe,
             grad: Maybe,
             grad_last: Maybe,
             option: str,
             needs: Needs,
         ) -> Tensors:
-            return operator.run_backward(first, second, third, output, codes, grad, grad_last, option, needs)
+            grads: Tensors = operator.op_backward(first, second, third, output, codes, grad, grad_last, option, needs)
+            return grads
 
         setup_context = staticmethod(_save_backward)
 
@@ -164,9 +173,11 @@ def _function(operator: Operator) -> Any:
     class Forward(torch.autograd.Function):
         @staticmethod
         def forward(first: Tensor, second: Tensor, third: Maybe, codes: Maybe, option: str) -> Any:
-            return operator.run(first, second, third, codes, option)
+            return operator.op(first, second, third, codes, option)
 
-        setup_context = staticmethod(_save)
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            _save(operator, ctx, inputs, output)
 
         @staticmethod
         def backward(ctx: Any, *grads: Maybe) -> tuple[Maybe, ...]:
@@ -179,9 +190,9 @@ def _function(operator: Operator) -> Any:
     return Forward
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def _save(operator: Operator, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     first, second, third, codes, option = inputs
-    ctx.save_for_backward(first, second, third, _tuple(output)[0], codes)
+    ctx.save_for_backward(first, second, third, _tuple(output)[0] if operator.reads_output else None, codes)
     ctx.option = option
     ctx.set_materialize_grads(False)
 
@@ -262,7 +273,7 @@ def _map_backward(operator: Operator, run: Callable[..., Any]) -> Callable[..., 
         first: Tensor,
         second: Tensor,
         third: Maybe,
-        output: Tensor,
+        output: Maybe,
         codes: Maybe,
         grad: Maybe,
         grad_last: Maybe,

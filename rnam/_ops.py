@@ -14,8 +14,7 @@ from torch import Tensor
 
 from rnam import blocked, reference
 from rnam._operators import Operator
-
-MASKED, RESET = 1, 2  # the bits of a step's code, as both read them
+from rnam.blocked.plan import MASKED, RESET  # as the kernels read them too
 
 _Maybe = Tensor | None
 _Needs = tuple[bool, bool, bool]
@@ -95,7 +94,7 @@ def _launch_min_gru_backward(
     x: Tensor,
     weight: Tensor,
     h0: _Maybe,
-    h: Tensor,
+    h: _Maybe,
     codes: _Maybe,
     dh: _Maybe,
     dh_last: _Maybe,
@@ -104,6 +103,7 @@ def _launch_min_gru_backward(
 ) -> tuple[_Maybe, _Maybe, _Maybe]:
     import rnam.kernels as kernels
 
+    assert h is not None
     return kernels.min_gru_backward(x, weight, h0, h, codes, dh, dh_last, needs=needs)
 
 
@@ -126,13 +126,14 @@ def _blocked_min_gru_backward(
     x: Tensor,
     weight: Tensor,
     h0: _Maybe,
-    h: Tensor,
+    h: _Maybe,
     codes: _Maybe,
     dh: _Maybe,
     dh_last: _Maybe,
     space: str,
     needs: _Needs,
 ) -> tuple[_Maybe, _Maybe, _Maybe]:
+    assert h is not None
     return blocked.min_gru_backward(x, weight, h0, h, codes, dh, dh_last, needs=needs)
 
 
@@ -146,7 +147,7 @@ def _launch_scan_backward(
     a: Tensor,
     b: Tensor,
     h0: _Maybe,
-    h: Tensor,
+    h: _Maybe,
     codes: _Maybe,
     dh: _Maybe,
     dh_last: _Maybe,
@@ -155,7 +156,7 @@ def _launch_scan_backward(
 ) -> tuple[_Maybe, _Maybe, _Maybe]:
     import rnam.kernels as kernels
 
-    assert dh is not None
+    assert h is not None and dh is not None
     log = space == "log"
     # the linear form's gradients need the values nowhere
     return kernels.scan_backward(a, b if log else None, h0, h, dh, log=log, needs=needs)
@@ -179,7 +180,7 @@ def _launch_linear_backward(
     x: Tensor,
     weight: Tensor,
     bias: _Maybe,
-    y: Tensor,
+    y: _Maybe,
     codes: _Maybe,
     dy: _Maybe,
     unused: _Maybe,
@@ -210,7 +211,7 @@ def _blocked_linear_backward(
     x: Tensor,
     weight: Tensor,
     bias: _Maybe,
-    y: Tensor,
+    y: _Maybe,
     codes: _Maybe,
     dy: _Maybe,
     unused: _Maybe,
@@ -218,7 +219,7 @@ def _blocked_linear_backward(
     needs: _Needs,
 ) -> tuple[_Maybe, _Maybe, _Maybe]:
     assert dy is not None
-    return blocked.linear_backward(x, weight, bias, y, dy, _activation(option), needs)
+    return blocked.linear_backward(x, weight, bias, dy, _activation(option), needs)
 
 
 def _kernel_linear_into(x: Tensor, weight: Tensor, bias: _Maybe, activation: str | None, out: Tensor) -> Tensor:
@@ -252,6 +253,7 @@ _GROUPED_LINEAR = Operator(
     fake=_fake_linear,
     twin=_twin_linear,
     joins_terms=True,
+    reads_output=False,
 )
 _SCAN = Operator(
     name="scan",

@@ -1,6 +1,6 @@
 """The specification: what every function computes, in plain PyTorch, for any floating dtype.
 
-Kernels are checked against this file, and it is the path for CPU tensors. It is meant to be read:
+Kernels and blocks are checked against this file. It is meant to be read:
 
     u = x W_u,  k = x W_k                                 W = (W_u | W_k), hidden columns first
     z_t = sigmoid(k_t),  v_t = g(u_t)                     g(u) = u + 1/2 if u >= 0 else sigmoid(u)

@@ -134,6 +134,41 @@ def test_a_row_keeps_its_nan() -> None:
     assert dx[1, [0, 1, 3]].isfinite().all()
 
 
+def test_an_infinite_weight_stays_in_its_column() -> None:
+    x, w, _ = inputs.layer_inputs(1, 2, 6, 4, 4)
+    x[..., 0] = x[..., 0].abs() + 0.1
+    w[0, 0, 4] = torch.inf  # a gate of 1
+    expected, _ = oracle.min_gru(x, w)
+    bounds.assert_same(min_gru(x, w)[0], expected)
+
+
+@pytest.mark.parametrize("junk", [torch.inf, torch.nan])
+def test_a_masked_row_keeps_its_junk_to_itself(junk: float) -> None:
+    """A state that is not finite, in a row that is never observed, has no share in any gradient."""
+    x, w, h0 = inputs.layer_inputs(1, 2, 6, 3, 4)
+    h0[0, 1] = junk
+    mask = torch.tensor([True, False])[:, None]
+    h, _ = min_gru(x.requires_grad_(), w.requires_grad_(), h0, mask=mask)
+    dx, dw = torch.autograd.grad(h[:, 0].sum(), (x, w))
+    alone = torch.autograd.grad(min_gru(x[:, :1], w, h0[:, :1])[0].sum(), (x, w))
+    assert (dx[:, 1] == 0).all()
+    bounds.assert_same((dx, dw), alone)
+
+
+def test_an_infinite_gradient_stays_away_from_masked_steps() -> None:
+    x, w, _ = inputs.layer_inputs(1, 1, 8, 3, 4)
+    mask = torch.arange(8) != 4
+    h, _ = min_gru(x.requires_grad_(), w, mask=mask)
+    (dx,) = torch.autograd.grad(h, x, torch.where(torch.arange(8) == 5, torch.inf, 1.0)[:, None].double().expand_as(h))
+    assert (dx[:, :, 4] == 0).all()
+    assert dx[:, :, 6:].isfinite().all()
+
+
+def test_blocks_of_a_wide_input_are_small_too() -> None:
+    cut = plan.Plan(torch.Size((1, 8, 4096, 1024)), 2, 1 << 17)
+    assert cut.rows * 1024 <= 1 << 17
+
+
 def test_an_infinite_state_stays() -> None:
     x, w, h0 = inputs.layer_inputs(1, 2, 40, 3, 3)
     h0[0, 1] = torch.inf
@@ -217,12 +252,13 @@ def test_products(into: int, out: int, rows: int) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_memory_of_large_results(dtype: torch.dtype) -> None:
-    """Above the size at which it comes from another allocator it is an ordinary tensor still."""
+    """Above the size at which it comes from numpy too it is a tensor of its own, aligned as torch's are."""
     like = torch.empty(1, dtype=dtype)
     for sizes in (torch.Size((3, 5)), torch.Size((4, plan.HUGE // 4))):
         t = plan.new(sizes, like)
         assert (t.shape, t.dtype, t.is_contiguous(), t._base) == (sizes, dtype, True, None)
         assert t.untyped_storage().nbytes() == t.numel() * t.element_size()
+        assert t.data_ptr() % 64 == 0
         t.fill_(1)
         assert (t == 1).all()
 

@@ -175,7 +175,7 @@ print("\\n".join(info.report(16, 16, "float32", torch.device("cpu"))))
     run = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "triton not installed" in run.stdout
-    assert "torch (triton is not installed)" in run.stdout
+    assert "torch (backend 'auto' takes 'torch' for CPU tensors)" in run.stdout
 
 
 def test_info() -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import grad, jacrev, jvp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import rnam
 from rnam import _dispatch, _ops
@@ -253,6 +255,31 @@ def test_a_backward_uses_the_backend_of_its_forward(launchers: Any, monkeypatch:
         h, _ = min_gru(x, w, h0)
     h.sum().backward()
     assert calls == [1]
+
+
+def test_a_linear_layer_lets_its_output_be_changed() -> None:
+    """Its backward does not read it, so an in-place activation may follow."""
+    layer, x = nn.Sequential(rnam.Linear(F, D, H), nn.ReLU(inplace=True)), _tensors()[0]
+    gradients = []
+    for run in (layer, lambda x: torch.relu(layer[0](x))):
+        gradients.append(torch.autograd.grad(run(x).sin().sum(), list(layer.parameters())))
+    for a, b in zip(*gradients, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_fake_and_meta_tensors() -> None:
+    """Shapes and dtypes go through forward and backward where there are no numbers."""
+    with FakeTensorMode():
+        layer, x = _Layer(), torch.randn(F, B, T, D)
+        layer(x, torch.ones(T, dtype=torch.bool), torch.zeros(T, dtype=torch.bool)).sum().backward()
+        assert layer.gru.to_hidden_and_gate.weight.grad.shape == (F, D, 2 * D)
+
+
+def test_make_fx() -> None:
+    x, w, h0 = _tensors()
+    gradient = grad(lambda x: _min_gru(x, w, h0).sin().sum())
+    traced = make_fx(gradient)(x)
+    torch.testing.assert_close(traced(2 * x), gradient(2 * x))
 
 
 def test_autocast_keeps_the_gradient_of_the_weight_in_float32() -> None:

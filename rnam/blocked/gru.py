@@ -8,8 +8,9 @@ gates again, so that x, W and h are all that is kept.
 Scan      h_t = a_t h_{t-1} + b_t, a = sigmoid(-k) and b = z v: one addcmul a step over all rows of the block. (A lerp
           by z needs no a and is a tenth faster, but its 1 - z cancels as z -> 1.) Where rows are few, time is cut into
           segments that are walked side by side from the state 0; the states between them follow from products of a.
-Codes     Masks and resets edit a and b.
-Backward  lambda_t = dh_t + a_{t+1} lambda_{t+1}, m = z lambda, du = m g'(u), dk = m a (v - h_{t-1}).
+Codes     Masks and resets edit a, b and, in the backward, h_{t-1} and m.
+Backward  lambda_t = dh_t + a_{t+1} lambda_{t+1}, m = z lambda, du = m g'(u), dk = m a (v - h_{t-1}). Of halves, h_{t-1}
+          is the rounded one, infinite where it exceeds 65504 in float16.
 """
 
 from __future__ import annotations
@@ -94,16 +95,17 @@ def backward(
             z = k.sigmoid_()
             before = block.before(h, h0)
             if edit:
-                before = select(space("before", xs, hidden).copy_(before), edit.kept)
+                before = select(space("before", xs, hidden).copy_(before), edit.moves)
                 gate = space("gate", xs, hidden).copy_(a)
                 select(a, edit.moves, edit.holds)
-                select(z, edit.observed)
             if dh is None:
                 lam.zero_()
             else:
                 lam.copy_(block.cut(dh))
             _walk_back(a, lam, carried, space)
             m = z.mul_(lam)
+            if edit:
+                select(m, edit.observed)
             dk = v.sub_(before).mul_(gate).mul_(m)
             # g' is 1 where u >= 0, else s (1 - s); torch.where takes 3.4 ns an element, a lerp by 0 or 1 takes 0.2
             slope_below = aten.sigmoid_backward.grad_input(m, s, grad_input=s)

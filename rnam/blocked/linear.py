@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,6 +15,13 @@ aten = torch.ops.aten
 
 # Elements of the wider side of a block.
 ELEMENTS = 1 << 17
+
+# (gradient of the activation, value before it) -> gradient of the value
+_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "relu": lambda g, u: aten.threshold_backward(g, u, 0),
+    "gelu": aten.gelu_backward,
+    "silu": aten.silu_backward,
+}
 
 
 def forward(x: Tensor, weight: Tensor, bias: Maybe, activation: str | None, out: Maybe = None) -> Tensor:
@@ -38,7 +45,6 @@ def backward(
     x: Tensor,
     weight: Tensor,
     bias: Maybe,
-    y: Tensor,
     dy: Tensor,
     activation: str | None,
     needs: tuple[bool, bool, bool],
@@ -52,12 +58,10 @@ def backward(
     for terms, rows in _blocks(x, weight):
         g = _read(dy[terms, rows], layer.weight)
         xs = _read(x[terms, rows], layer.weight)
-        if activation == "relu":
-            g = aten.threshold_backward(g, y[terms, rows].to(g.dtype), 0)
-        elif activation is not None:
+        if activation is not None:
             u = torch.empty_like(g)
             layer(xs, terms, u)
-            g = aten.gelu_backward(g, u) if activation == "gelu" else aten.silu_backward(g, u)
+            g = _GRADIENTS[activation](g, u)
         if need_weight:
             into_weight(xs, g, terms)
         if db is not None:

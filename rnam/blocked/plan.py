@@ -13,7 +13,7 @@ from torch import Tensor
 # Elements of one step: above WIDE the 1.2 us of Python per step no longer count, below NARROW time is cut in segments.
 WIDE, NARROW = 16384, 2048
 
-HUGE = 1 << 22  # bytes from which numpy asks for huge pages
+HUGE, PAGE = 1 << 22, 1 << 21  # bytes from which numpy asks for huge pages, and of such a page
 
 MASKED, RESET = 1, 2  # the bits of a step's code
 
@@ -42,16 +42,17 @@ class Block(NamedTuple):
 
 
 class Plan:
-    """How x (terms, batch, seq, dim) is cut into blocks of about `elements` hidden units; a function of sizes alone."""
+    """How x (terms, batch, seq, dim) is cut into blocks of about `elements`; a function of the sizes alone."""
 
     def __init__(self, sizes: torch.Size, hidden: int, elements: int) -> None:
         self.sizes = sizes[:3]
         terms, batch, seq = self.sizes
+        side = max(hidden, sizes[3])
         wide = max(WIDE, elements // max(1, seq))  # a short sequence fits with all its steps
-        self.batch = max(1, min(batch, wide // hidden))
-        self.terms = max(1, min(terms, wide // (hidden * self.batch)))
+        self.batch = max(1, min(batch, wide // side))
+        self.terms = max(1, min(terms, wide // (side * self.batch)))
+        self.steps = max(1, min(seq, elements // (side * self.terms * self.batch)))
         width = self.terms * self.batch * hidden
-        self.steps = max(1, min(seq, elements // width))
         few = width < NARROW and seq > 64
         self.segments = max(1, min(math.isqrt(self.steps), WIDE // width)) if few else 1
 
@@ -107,8 +108,7 @@ class Codes:
         code = block._replace(terms=terms).cut(every).to(integer)
         masked, reset = code & MASKED, (code & RESET) // RESET
         self.observed = masked - 1
-        self.kept = reset - 1
-        self.moves = self.observed & self.kept  # where the carry is the gate's
+        self.moves = self.observed & (reset - 1)  # where the carry is the gate's, and the state before has a share
         self.holds = one * (masked & ~reset)  # the bits of 1 where the carry is 1
 
 
@@ -121,15 +121,20 @@ def select(x: Tensor, bits: Tensor, others: Tensor | None = None) -> Tensor:
 
 
 def new(sizes: torch.Size, like: Tensor) -> Tensor:
-    """Memory for a result. Large ones come from numpy, which asks the system for huge pages where torch does not.
+    """Memory for a result. Large ones come from numpy, which asks the system for huge pages where torch does not; their
+    storage cannot be resized.
 
-    Touching new memory for the first time takes 1.6 ns a float32 in pages of 4 KiB, 0.2 in huge ones.
+    Touching new memory for the first time takes 1.6 ns a float32 in pages of 4 KiB and 0.4 in huge ones. They are
+    touched here, one after the other: two threads that met in the same new page took 36 ms where one takes 7.
     """
     size = math.prod(sizes) * like.element_size()
     if like.device.type != "cpu" or size < HUGE:
         return like.new_empty(sizes)
-    memory = torch.from_numpy(numpy.empty(size, dtype=numpy.uint8)).untyped_storage()
-    return like.new_empty(0).set_(memory).resize_(sizes)
+    memory = numpy.empty(size + PAGE, dtype=numpy.uint8)
+    start = -memory.ctypes.data % PAGE
+    memory = memory[start : start + size]
+    memory[::PAGE] = 0
+    return like.new_empty(0).set_(torch.from_numpy(memory).untyped_storage()).resize_(sizes)
 
 
 def in_place(part: Tensor, like: Tensor) -> bool:

@@ -68,5 +68,7 @@ def _form(into: int, out: int) -> tuple[bool, int]:
 
 def _side_by_side(weight: Tensor, pack: int) -> Tensor:
     """(terms, into, out) -> (terms, pack * into, pack * out) with `pack` copies on the diagonal."""
-    one = torch.eye(pack, dtype=weight.dtype, device=weight.device)
-    return torch.einsum("pq,fdh->fpdqh", one, weight).reshape(-1, pack * weight.shape[1], pack * weight.shape[2])
+    terms, into, out = weight.shape
+    packed = weight.new_zeros(terms, pack, into, pack, out)
+    packed.diagonal(dim1=1, dim2=3).copy_(weight[..., None])
+    return packed.view(terms, pack * into, pack * out)
