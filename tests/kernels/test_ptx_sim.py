@@ -63,6 +63,7 @@ N = np.random.default_rng(0).integers(-(2**31), 2**31, 32).astype(np.int32)
         ("bfe.s32 %r3, %r2, 4, 5;", N, (N << 23) >> 27),
         ("bfe.u32 %r3, %r2, 4, 5;", N, (N >> 4) & 31),
         ("prmt.b32 %r3, %r2, %r2, 0x0123;", N, N.byteswap()),
+        ("prmt.b32 %r3, %r2, 0, 0x7772U;", N, (N >> 16) & 255),
         ("prmt.b32 %r3, %r2, 0, 0xBBBB;", N, np.where(N < 0, -1, 0).astype(np.int32)),
         ("mul.hi.s32 %r3, %r2, %r2;", N, ((N.astype(np.int64) ** 2) >> 32).astype(np.int32)),
     ],
@@ -102,6 +103,7 @@ $L__BB0_1:
         ("ld.shared.b32 %r3, [2];\n", IndexError),  # not aligned
         ("ld.global.v2.b32 {%r3, %r4}, [%rd4];\n", IndexError),  # of 8 bytes, at multiples of 4
         ("add.s32 %r3, %r2, %r99;\n", KeyError),
+        ("add.s32 %r3, %r2, elsewhere;\n", NotImplementedError),
         ("setp.lt.u32 %p1, %r1, 5;\n@%p1 bra $L__BB0_1;\n$L__BB0_1:\n", RuntimeError),
         ("wgmma.mma_async.sync %r3, %r2, %r2;\n", NotImplementedError),
     ],

@@ -26,7 +26,8 @@ END = 1 << 60
 NO_EFFECT = ("bar", "barrier", "fence", "membar", "prefetch", "griddepcontrol", "discard")
 STATEMENT = re.compile(r"(\$?[\w\$]+:|[^;:{}]+(?:\{[^}]*\}[^;]*)*;|[{}])")
 PARAMETER = re.compile(r"\.param\s+\.(\w+)(?:\s+\.ptr)?(?:\s+\.global)?(?:\s+\.align\s+\d+)?\s+(\w+)")
-NUMBER = re.compile(r"-?(0x)?[0-9a-fA-F]+$")
+NUMBER = re.compile(r"(-?(?:0x[0-9a-fA-F]+|\d+))U?$")  # U says that it is unsigned
+SHARED_MEMORY = "global_smem"  # the name that Triton gives it
 
 Array = np.ndarray
 Mask = Array | None  # of the threads that execute an instruction; None for all
@@ -198,15 +199,17 @@ class Machine:
         if text.startswith(("0f", "0d")):
             bits = np.full(self.threads, int(text[2:], 16), np.uint32 if text[1] == "f" else np.uint64)
             constant = bits.view(dtype)
-        elif NUMBER.match(text):
-            bits = int(text, 0) & ((1 << 8 * dtype.itemsize) - 1)
+        elif number := NUMBER.match(text):
+            bits = int(number[1], 0) & ((1 << 8 * dtype.itemsize) - 1)
             constant = (
                 np.full(self.threads, bits, UNSIGNED[dtype.itemsize]).view(dtype)
                 if dtype != np.bool_
                 else np.full(self.threads, bool(bits))
             )
-        else:  # the name of the shared memory: its address
+        elif text == SHARED_MEMORY:  # its address
             constant = np.zeros(self.threads, dtype)
+        else:
+            raise NotImplementedError(f"operand {text}")
         return lambda: constant
 
     def sink(self, text: str) -> Callable[[Array, Mask], None]:
