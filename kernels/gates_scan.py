@@ -12,24 +12,24 @@ import triton.language as tl
 
 from .config_scan import ScanConfig, gates_backward_steps, gates_forward_steps, segments, select_scan, vector_unit
 from .launch import Launch, check_dtypes
-from .linear_scan import as_states, cut_buffers, cut_launches, tile_map
+from .linear_scan import as_states, cut_buffers, cut_launches
 from .operands import code_strides, rows, strides
 from .primitives import (
-    LN2,
     LOG2E,
     MASKED,
     NEG_INF,
     advance,
     coded_multiplier,
+    in_elements,
     is_masked,
     is_reset,
     log2,
     min_gru_gates,
     min_gru_log_gates,
     min_gru_slopes,
-    prolong,
     row_scan,
-)  # fmt: skip
+)
+from .scan_tiles import compose, compose_adjoint, extend, place, store_totals
 
 _NUMBERS = ["B", "T", "H", "length", "count", *(f"stride_{x}_{d}" for x in ("p", "c") for d in "fbt")]
 _BACKWARD_NUMBERS = _NUMBERS + [f"stride_{x}_{d}" for x in ("h", "dh") for d in "fbt"]
@@ -58,16 +58,15 @@ def _gates_scan_fwd_kernel(
     Backward  reads p, and h once per STEPS steps.
     """
     H = H * UNIT
-    stride_p_f, stride_p_b, stride_p_t = stride_p_f * UNIT, stride_p_b * UNIT, stride_p_t * UNIT
+    stride_p_f, stride_p_b, stride_p_t = (
+        in_elements(stride_p_f, UNIT),
+        in_elements(stride_p_b, UNIT),
+        in_elements(stride_p_t, UNIT),
+    )
     stride_h_t = H.to(tl.int64)
     ONE: tl.constexpr = 0.0 if LOG else 1.0
     ZERO: tl.constexpr = NEG_INF if LOG else 0.0
-    blocks = tl.cdiv(H, BLOCK_H)
-    pid = tl.program_id(0)
-    g = pid // blocks % count
-    n = (pid // blocks // count).to(tl.int64)
-    h_offs = pid % blocks * BLOCK_H + tl.arange(0, BLOCK_H)
-    h_mask = h_offs < H
+    n, g, h_offs, h_mask = place(H, count, BLOCK_H)
     begin = g * length
     end = tl.minimum(begin + length, T)
 
@@ -107,14 +106,9 @@ def _gates_scan_fwd_kernel(
                 a_s = coded_multiplier(a_s, is_masked(code)[:, None], is_reset(code)[:, None], LOG)
             a += (a_s,)
             b += (b_s,)
-        row_a, row_b = a[0], b[0]
-        for s in tl.static_range(1, STEPS):
-            row_b = advance(a[s], b[s], row_b, LOG)
-            row_a = prolong(a[s], row_a, LOG)
+        row_a, row_b = compose(a, b, STEPS, LOG)
         if PHASE == "totals":
-            tile_a, tile_b = tile_map(row_a, row_b, ROWS, LOG)
-            carry = advance(tile_a, tile_b, carry, LOG)
-            carry_a = prolong(tile_a, carry_a, LOG)
+            carry_a, carry = extend(row_a, row_b, carry_a, carry, ROWS, LOG)
         else:
             state, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, LOG)
             for s in tl.static_range(STEPS):
@@ -123,9 +117,7 @@ def _gates_scan_fwd_kernel(
                 out = tl.exp2(state) if LOG else state
                 tl.store(h_row + (t + s) * stride_h_t, out.to(h_ptr.dtype.element_ty), mask=mask)
     if PHASE == "totals":
-        total = (n * count + g) * H + h_offs
-        tl.store(total_a_ptr + total, carry_a * LN2 if LOG else carry_a, mask=h_mask)
-        tl.store(total_b_ptr + total, carry * LN2 if LOG else carry, mask=h_mask)
+        store_totals(total_a_ptr, total_b_ptr, n * count + g, carry_a, carry, h_offs, H, LOG)
     else:
         tl.store(h_last_ptr + n * H + h_offs, tl.exp2(carry) if LOG else carry, mask=h_mask & (g == count - 1))
 
@@ -157,17 +149,24 @@ def _gates_scan_bwd_kernel(
     Numerics  float32, the same for both spaces of the forward.
     """
     H = H * UNIT
-    stride_p_f, stride_p_b, stride_p_t = stride_p_f * UNIT, stride_p_b * UNIT, stride_p_t * UNIT
-    stride_h_f, stride_h_b, stride_h_t = stride_h_f * UNIT, stride_h_b * UNIT, stride_h_t * UNIT
-    stride_dh_f, stride_dh_b, stride_dh_t = stride_dh_f * UNIT, stride_dh_b * UNIT, stride_dh_t * UNIT
+    stride_p_f, stride_p_b, stride_p_t = (
+        in_elements(stride_p_f, UNIT),
+        in_elements(stride_p_b, UNIT),
+        in_elements(stride_p_t, UNIT),
+    )
+    stride_h_f, stride_h_b, stride_h_t = (
+        in_elements(stride_h_f, UNIT),
+        in_elements(stride_h_b, UNIT),
+        in_elements(stride_h_t, UNIT),
+    )
+    stride_dh_f, stride_dh_b, stride_dh_t = (
+        in_elements(stride_dh_f, UNIT),
+        in_elements(stride_dh_b, UNIT),
+        in_elements(stride_dh_t, UNIT),
+    )
     stride_dp_t = 2 * H.to(tl.int64)
     WRITE_P: tl.constexpr = NEED_P and PHASE != "totals"
-    blocks = tl.cdiv(H, BLOCK_H)
-    pid = tl.program_id(0)
-    g = pid // blocks % count
-    n = (pid // blocks // count).to(tl.int64)
-    h_offs = pid % blocks * BLOCK_H + tl.arange(0, BLOCK_H)
-    h_mask = h_offs < H
+    n, g, h_offs, h_mask = place(H, count, BLOCK_H)
     begin = (count - 1 - g) * length
     end = tl.minimum(begin + length, T)
     tiles = tl.cdiv(end - begin, ROWS * STEPS)
@@ -231,15 +230,9 @@ def _gates_scan_bwd_kernel(
                 slope_u += (du,)
                 slope_k += (dk,)
                 h = tl.fma(a_s, h, z * v)
-        row_a = tl.full((ROWS, BLOCK_H), 1.0, tl.float32)
-        row_b = tl.zeros((ROWS, BLOCK_H), tl.float32)
-        for s in tl.static_range(STEPS - 1, -1, -1):
-            row_b = a[s] * (dh[s] + row_b)
-            row_a = row_a * a[s]
+        row_a, row_b = compose_adjoint(a, dh, ROWS, STEPS, BLOCK_H)
         if PHASE == "totals":
-            tile_a, tile_b = tile_map(row_a, row_b, ROWS, False)
-            carry = tl.fma(tile_a, carry, tile_b)
-            carry_a = tile_a * carry_a
+            carry_a, carry = extend(row_a, row_b, carry_a, carry, ROWS, False)
         else:
             back, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, False)
             if WRITE_P:
@@ -254,9 +247,7 @@ def _gates_scan_bwd_kernel(
                     tl.store(out, du.to(dp_ptr.dtype.element_ty), mask=mask)
                     tl.store(out + H, dk.to(dp_ptr.dtype.element_ty), mask=mask)
     if PHASE == "totals":
-        total = (n * count + g) * H + h_offs
-        tl.store(total_a_ptr + total, carry_a, mask=h_mask)
-        tl.store(total_b_ptr + total, carry, mask=h_mask)
+        store_totals(total_a_ptr, total_b_ptr, n * count + g, carry_a, carry, h_offs, H, False)
     elif NEED_H0:
         tl.store(dh0_ptr + n * H + h_offs, carry.to(dh0_ptr.dtype.element_ty), mask=h_mask & (g == count - 1))
 

@@ -12,21 +12,12 @@ import triton.language as tl
 from .config_scan import BACKWARD_STEPS, FORWARD_STEPS, ScanConfig, segments, select_scan, vector_unit
 from .launch import Launch, check_dtypes
 from .operands import rows, strides
-from .primitives import LN2, LOG2E, NEG_INF, advance, affine, last_row, log2, log_affine, prolong, rcp, row_scan
+from .primitives import LN2, LOG2E, NEG_INF, advance, in_elements, log2, rcp, row_scan
+from .scan_tiles import compose, compose_adjoint, extend, place, store_totals
 
 # Sizes and strides compile nothing: what the code has to know of them is UNIT.
 _FORWARD_NUMBERS = ["T", "H", "length", "count", "stride_a_n", "stride_a_t", "stride_b_n", "stride_b_t"]
 _BACKWARD_NUMBERS = [*_FORWARD_NUMBERS, "stride_h_n", "stride_h_t", "stride_dh_n", "stride_dh_t"]
-
-
-@triton.jit
-def tile_map(a, b, ROWS: tl.constexpr, LOG: tl.constexpr):
-    """The one map that rows [ROWS, BLOCK_H] of maps make in order: the last row of their inclusive scan."""
-    if LOG:
-        a, b = tl.associative_scan((a, b), 0, log_affine)
-    else:
-        a, b = tl.associative_scan((a, b), 0, affine)
-    return last_row(a, ROWS), last_row(b, ROWS)
 
 
 @triton.jit
@@ -68,17 +59,12 @@ def _scan_fwd_kernel(
     Backward  reads a and h, and b in place of most of h with LOG.
     """
     H = H * UNIT
-    stride_a_n, stride_a_t = stride_a_n * UNIT, stride_a_t * UNIT
-    stride_b_n, stride_b_t = stride_b_n * UNIT, stride_b_t * UNIT
+    stride_a_n, stride_a_t = in_elements(stride_a_n, UNIT), in_elements(stride_a_t, UNIT)
+    stride_b_n, stride_b_t = in_elements(stride_b_n, UNIT), in_elements(stride_b_t, UNIT)
     stride_o_t = H.to(tl.int64)
     ONE: tl.constexpr = 0.0 if LOG else 1.0
     ZERO: tl.constexpr = NEG_INF if LOG else 0.0
-    blocks = tl.cdiv(H, BLOCK_H)
-    pid = tl.program_id(0)
-    g = pid // blocks % count
-    n = (pid // blocks // count).to(tl.int64)
-    h_offs = pid % blocks * BLOCK_H + tl.arange(0, BLOCK_H)
-    h_mask = h_offs < H
+    n, g, h_offs, h_mask = place(H, count, BLOCK_H)
     begin = g * length
     end = tl.minimum(begin + length, T)
 
@@ -109,14 +95,9 @@ def _scan_fwd_kernel(
                 a_s, b_s = a_s * LOG2E, b_s * LOG2E
             a += (a_s,)
             b += (b_s,)
-        row_a, row_b = a[0], b[0]
-        for s in tl.static_range(1, STEPS):
-            row_b = advance(a[s], b[s], row_b, LOG)
-            row_a = prolong(a[s], row_a, LOG)
+        row_a, row_b = compose(a, b, STEPS, LOG)
         if PHASE == "totals":
-            tile_a, tile_b = tile_map(row_a, row_b, ROWS, LOG)
-            carry = advance(tile_a, tile_b, carry, LOG)
-            carry_a = prolong(tile_a, carry_a, LOG)
+            carry_a, carry = extend(row_a, row_b, carry_a, carry, ROWS, LOG)
         else:
             state, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, LOG)
             for s in tl.static_range(STEPS):
@@ -125,11 +106,7 @@ def _scan_fwd_kernel(
                 out = state * LN2 if LOG else state
                 tl.store(h_row + (t + s) * stride_o_t, out.to(h_ptr.dtype.element_ty), mask=mask)
     if PHASE == "totals":
-        if LOG:
-            carry_a, carry = carry_a * LN2, carry * LN2
-        total = (n * count + g) * H + h_offs
-        tl.store(total_a_ptr + total, carry_a, mask=h_mask)
-        tl.store(total_b_ptr + total, carry, mask=h_mask)
+        store_totals(total_a_ptr, total_b_ptr, n * count + g, carry_a, carry, h_offs, H, LOG)
 
 
 @triton.jit(do_not_specialize=_BACKWARD_NUMBERS)
@@ -159,19 +136,14 @@ def _scan_bwd_kernel(
     Numerics  float32. With LOG only the h that enters a row is read, and the rest computed again from a and b.
     """
     H = H * UNIT
-    stride_a_n, stride_a_t = stride_a_n * UNIT, stride_a_t * UNIT
-    stride_b_n, stride_b_t = stride_b_n * UNIT, stride_b_t * UNIT
-    stride_h_n, stride_h_t = stride_h_n * UNIT, stride_h_t * UNIT
-    stride_dh_n, stride_dh_t = stride_dh_n * UNIT, stride_dh_t * UNIT
+    stride_a_n, stride_a_t = in_elements(stride_a_n, UNIT), in_elements(stride_a_t, UNIT)
+    stride_b_n, stride_b_t = in_elements(stride_b_n, UNIT), in_elements(stride_b_t, UNIT)
+    stride_h_n, stride_h_t = in_elements(stride_h_n, UNIT), in_elements(stride_h_t, UNIT)
+    stride_dh_n, stride_dh_t = in_elements(stride_dh_n, UNIT), in_elements(stride_dh_t, UNIT)
     stride_o_t = H.to(tl.int64)
     ZERO: tl.constexpr = NEG_INF if LOG else 0.0
     READ_H: tl.constexpr = NEED_A and PHASE != "totals" and not LOG
-    blocks = tl.cdiv(H, BLOCK_H)
-    pid = tl.program_id(0)
-    g = pid // blocks % count
-    n = (pid // blocks // count).to(tl.int64)
-    h_offs = pid % blocks * BLOCK_H + tl.arange(0, BLOCK_H)
-    h_mask = h_offs < H
+    n, g, h_offs, h_mask = place(H, count, BLOCK_H)
     begin = (count - 1 - g) * length
     end = tl.minimum(begin + length, T)
     tiles = tl.cdiv(end - begin, ROWS * STEPS)
@@ -218,15 +190,9 @@ def _scan_bwd_kernel(
                     first = t_row + t + s == 0
                     h = tl.load(h_row + (t + s) * stride_h_t, mask=mask & ~first[:, None], other=0.0).to(tl.float32)
                     rest += (tl.where(first[:, None], h0[None, :], h),)
-        row_a = tl.full((ROWS, BLOCK_H), 1.0, tl.float32)
-        row_b = tl.zeros((ROWS, BLOCK_H), tl.float32)
-        for s in tl.static_range(STEPS - 1, -1, -1):
-            row_b = c[s] * (dh[s] + row_b)
-            row_a = row_a * c[s]
+        row_a, row_b = compose_adjoint(c, dh, ROWS, STEPS, BLOCK_H)
         if PHASE == "totals":
-            tile_a, tile_b = tile_map(row_a, row_b, ROWS, False)
-            carry = tl.fma(tile_a, carry, tile_b)
-            carry_a = tile_a * carry_a
+            carry_a, carry = extend(row_a, row_b, carry_a, carry, ROWS, False)
         else:
             back, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, False)
             for s in tl.static_range(STEPS - 1, -1, -1):
@@ -241,9 +207,7 @@ def _scan_bwd_kernel(
                     db = rest[s] * lam if LOG else lam
                     tl.store(db_ptr + out, db.to(db_ptr.dtype.element_ty), mask=mask)
     if PHASE == "totals":
-        total = (n * count + g) * H + h_offs
-        tl.store(total_a_ptr + total, carry_a, mask=h_mask)
-        tl.store(total_b_ptr + total, carry, mask=h_mask)
+        store_totals(total_a_ptr, total_b_ptr, n * count + g, carry_a, carry, h_offs, H, False)
     elif NEED_H0:
         tl.store(dh0_ptr + n * H + h_offs, carry.to(dh0_ptr.dtype.element_ty), mask=h_mask & (g == count - 1))
 

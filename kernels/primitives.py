@@ -55,6 +55,13 @@ def logaddexp2(x, y):
     return top + log2(1.0 + tl.exp2(gap))
 
 
+@triton.jit
+def in_elements(stride, UNIT: tl.constexpr):
+    """A stride that came in units of UNIT elements, as 64 bits: whatever its annotation, the interpreter gives an
+    argument the bits it needs, and the product may need more."""
+    return stride.to(tl.int64) * UNIT
+
+
 # ---- gates and slopes of the minGRU ----
 
 

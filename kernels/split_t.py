@@ -7,9 +7,9 @@ import triton.language as tl
 from .config import LaunchConfig
 from .launch import Launch
 from .linear_scan import forward_launches as scan_launches
-from .linear_scan import tile_map
 from .operands import gradient_strides
 from .primitives import coded_input, coded_multiplier, is_masked, is_reset, load_codes, min_gru_gates
+from .scan_tiles import tile_map
 from .tiles import input_pointers, load_input, load_rows, load_weight, project
 
 _NUMBERS = [

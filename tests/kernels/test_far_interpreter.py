@@ -1,0 +1,172 @@
+"""Offsets past 2^31 elements of every kernel, in the interpreter.
+
+Inputs are read through strides of more than 2^31 elements. Outputs are contiguous: their rows lie that far apart
+because the launch says so of T, and `length` (or `span`) that only the first steps are computed.
+"""
+
+import pytest
+import torch
+
+from rnam.kernels import gates_scan, grouped_linear, linear_scan, min_gru_bwd, min_gru_fwd
+from rnam.kernels.config import LaunchConfig
+from tests.support.far import APART, reserve, run_into, spread
+from tests.support.min_gru_cases import Case
+from tests.support.min_gru_cases import inputs as min_gru_inputs
+
+pytestmark = [
+    pytest.mark.interpreter,
+    # A guarded logaddexp subtracts -inf from -inf and selects the other branch; log2(0) = -inf is meant.
+    pytest.mark.filterwarnings("ignore:invalid value encountered in subtract:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:divide by zero encountered in log2:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:overflow encountered in exp2:RuntimeWarning"),
+]
+
+BF16 = torch.bfloat16
+H = 8
+FAR_STEPS = APART // H  # steps of H elements between two contiguous rows
+CONFIG = LaunchConfig(seq=False, ROWS=16, STEPS=2, num_warps=1)
+
+
+def normal(*shape: int) -> torch.Tensor:
+    return torch.randn(shape).to(BF16)
+
+
+def assert_equal(got, wanted):
+    for a, b in zip(got, wanted, strict=True):
+        assert torch.equal(a, b) and not a.isnan().any()
+
+
+def rows_far(*last: int) -> torch.Tensor:
+    """An output [2, FAR_STEPS, ...], contiguous."""
+    return reserve(2, FAR_STEPS, *last, dtype=BF16)
+
+
+# ---- the scans ----
+
+
+def scan_inputs(log: bool, steps: int) -> list[torch.Tensor]:
+    a, b, h, dh = (normal(2, steps, H) for _ in range(4))
+    return [-a.abs() if log else a.sigmoid(), b, h, dh]
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("dim", [0, 1], ids=("rows", "steps"))
+def test_scans_read_far(log, dim):
+    near = scan_inputs(log, steps=2)
+    far = [spread(x, dim) for x in near]
+
+    def run(a, b, h, dh):
+        state = linear_scan.scan_forward(a, b, None, log=log)
+        gradients = linear_scan.scan_backward(a, b, None, h, dh, log=log, needs=(True, True, False))
+        return state, *gradients[:2]
+
+    assert_equal(run(*far), run(*near))
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_scans_write_far(log):
+    steps = 3
+    a, b, h, dh = scan_inputs(log, steps)
+    outputs = [torch.empty_like(a) for _ in range(3)]
+    far = [rows_far(H) for _ in range(3)]
+    (forward,) = linear_scan.forward_launches(a, b, None, outputs[0], log=log)
+    (backward,) = linear_scan.backward_launches(a, b, None, h, dh, outputs[1], outputs[2], None, log=log)
+    forward.run(), backward.run()
+    run_into(forward, T=FAR_STEPS, h_ptr=far[0])
+    run_into(backward, T=FAR_STEPS, da_ptr=far[1], db_ptr=far[2])
+    assert_equal([x[:, :steps] for x in far], outputs)
+
+
+# ---- gates and scan ----
+
+
+def gates_inputs(F: int, B: int, T: int) -> list[torch.Tensor]:
+    codes = torch.randint(0, 4, (F, B, T), dtype=torch.uint8)
+    return [normal(F, B, T, 2 * H), normal(F, B, T, H), codes, normal(F, B, T, H)]
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2], ids=("terms", "batch rows", "steps"))
+def test_gates_read_far(dim):
+    near = gates_inputs(2, 2, 2)
+    far = [spread(x, dim) for x in near]
+
+    def run(p, h, codes, dh):
+        state, last = gates_scan.gates_scan_forward(p, None, codes)
+        return state, last, gates_scan.gates_scan_backward(p, None, h, codes, dh, None)[0]
+
+    assert_equal(run(*far), run(*near))
+
+
+def test_gates_write_far():
+    steps = 3
+    p, h, codes, dh = gates_inputs(1, 2, steps)
+    last, state, dp = torch.empty(2, H), torch.empty_like(h), torch.empty_like(p)
+    (forward,) = gates_scan.gates_forward_launches(p, None, codes, state, last, log=False)
+    (backward,) = gates_scan.gates_backward_launches(p, None, h, codes, dh, None, dp, None)
+    forward.run(), backward.run()
+    far_state, far_dp = rows_far(H), rows_far(2 * H)
+    run_into(forward, T=FAR_STEPS, h_ptr=far_state)
+    run_into(backward, T=FAR_STEPS, dp_ptr=far_dp)
+    assert_equal([far_state[:, :steps], far_dp[:, :steps]], [state[0], dp[0]])
+
+
+# ---- grouped linear ----
+
+
+@pytest.mark.parametrize("D", [1, H])
+@pytest.mark.parametrize("dim", [0, 1], ids=("terms", "rows"))
+def test_grouped_linear_reads_far(D, dim):
+    x, dy, weight = normal(2, 2, D), normal(2, 2, H), normal(2, D, H)
+
+    def run(x, dy):
+        y = grouped_linear.grouped_linear_forward(x, weight, None, "relu")
+        return y, *grouped_linear.grouped_linear_backward(x, weight, None, dy, "relu")[:2]
+
+    assert_equal(run(spread(x, dim), spread(dy, dim)), run(x, dy))
+
+
+@pytest.mark.parametrize("D", [1, H])
+def test_grouped_linear_writes_far(D):
+    rows, many = 3, APART // D
+    x, dy, weight, y = normal(2, rows, D), normal(2, rows, H), normal(2, D, H), normal(2, rows, H)
+    forward = grouped_linear.linear_forward_launch(x, weight, None, y, None, "ieee")
+    backward = grouped_linear.linear_backward_launch(
+        x, weight, None, dy, None, "ieee", need_x=True, need_weight=True, need_bias=False
+    )
+    forward.run(), backward.run()
+    far_y, far_dx = rows_far(H), reserve(2, many, D, dtype=BF16)
+    run_into(forward, N=FAR_STEPS, span=rows, y_ptr=far_y)
+    run_into(backward, N=many, span=rows, dx_ptr=far_dx)
+    assert_equal([far_y[:, :rows], far_dx[:, :rows]], [y, backward.arguments["dx_ptr"]])
+
+
+# ---- the fused layer ----
+
+
+@pytest.mark.parametrize("dim", [0, 1], ids=("terms", "batch rows"))
+def test_min_gru_reads_far(dim):
+    given = min_gru_inputs(Case(F=2, B=2, T=2, D=H, H=H, dtype=BF16, config=CONFIG, codes="own"))
+
+    def run(x, codes, dh):
+        h, last = min_gru_fwd.min_gru_forward(x, given.weight, None, codes, config=CONFIG)
+        gradients = min_gru_bwd.min_gru_backward(x, given.weight, None, h, codes, dh, None, config=CONFIG)
+        return h, last, *gradients[:2]
+
+    near = given.x, given.codes, given.dh
+    assert_equal(run(*(spread(t, dim) for t in near)), run(*near))
+
+
+def test_min_gru_writes_far():
+    steps = 3
+    given = min_gru_inputs(Case(F=1, B=2, T=steps, D=H, H=H, dtype=BF16, config=CONFIG))
+    h, last, dx = torch.empty_like(given.dh), torch.empty(1, 2, 1, H), torch.empty_like(given.x)
+    (forward,) = min_gru_fwd.forward_launches(given.x, given.weight, None, None, h, last, space="linear", config=CONFIG)
+    forward.run()
+    (backward,), _ = min_gru_bwd.backward_launches(
+        given.x, given.weight, None, h, None, given.dh, None, dx, None, True, config=CONFIG
+    )
+    backward.run()
+    far_h, far_dx = rows_far(H), rows_far(H)
+    run_into(forward, T=FAR_STEPS, h_ptr=far_h)
+    run_into(backward, T=FAR_STEPS, h_ptr=far_h, dx_ptr=far_dx)
+    assert_equal([far_h[:, :steps], far_dx[:, :steps]], [h[0], dx[0]])
