@@ -21,13 +21,12 @@ SMALLEST = {torch.float32: 2.0**-150, torch.bfloat16: 2.0**-134, torch.float16: 
 
 def scan(a: torch.Tensor, b: torch.Tensor, h0: torch.Tensor | None, log: bool) -> torch.Tensor:
     """h [..., T, H] of the recurrence, or of its logarithms."""
-    state = torch.full_like(b[..., :1, :], float("-inf") if log else 0.0) if h0 is None else h0.to(b.dtype)
-    states = []
-    for t in range(a.shape[-2]):
-        a_t, b_t = a[..., t : t + 1, :], b[..., t : t + 1, :]
+    start = torch.full_like(b[..., :1, :], float("-inf") if log else 0.0) if h0 is None else h0.to(b.dtype)
+    state, states = start[..., 0, :], []
+    for a_t, b_t in zip(a.unbind(-2), b.unbind(-2), strict=True):
         state = torch.logaddexp(a_t + state, b_t) if log else a_t * state + b_t
         states.append(state)
-    return torch.cat(states, -2)
+    return torch.stack(states, -2)
 
 
 def adjoint(
@@ -40,15 +39,12 @@ def adjoint(
         empty = h == float("-inf")
         p = torch.where(empty, 0.0, (a + before - torch.where(empty, 0.0, h)).exp())
         q = torch.where(empty, 0.0, (b - torch.where(empty, 0.0, h)).exp())
-    s = torch.zeros_like(start)
-    da, db = torch.empty_like(a), torch.empty_like(b)
-    for t in reversed(range(a.shape[-2])):
-        at = (..., slice(t, t + 1), slice(None))
-        total = dh[at] + s
-        s = (p[at] if log else a[at]) * total
-        da[at] = s if log else total * before[at]
-        db[at] = q[at] * total if log else total
-    return da, db, s
+    s, totals = torch.zeros_like(start[..., 0, :]), []
+    for c_t, dh_t in zip(reversed((p if log else a).unbind(-2)), reversed(dh.unbind(-2)), strict=True):
+        totals.append(dh_t + s)
+        s = c_t * totals[-1]
+    total = torch.stack(totals[::-1], -2)
+    return (p if log else before) * total, q * total if log else total, s.unsqueeze(-2)
 
 
 def state_budget(ref: torch.Tensor, size: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
