@@ -38,6 +38,14 @@ BROADCAST_BACKWARD_TILE = 512
 DOT_TILE_BYTES = 2048
 WIDE_BACKWARD = (32, 2)
 
+# Rows that are no whole 16-byte pieces take a 64-bit address per element: at D = 3, H = 5 the backward spilled 3 to
+# 26 instructions with 255 registers, and with half of the rows takes 125 to 180.
+ACCESS_BYTES = 16
+
+# Instructions that touch local memory in a backward, at most. Where ptxas settles for fewer registers (80 to 168), it
+# leaves 2 or 3 at several widths on one architecture, and 6 at 32 x 32 in bfloat16 on sm_100. No forward has any.
+BACKWARD_SPILLS = 6
+
 # 132 SMs times 16 warps of up to 128 registers; twice that so that the last wave is short.
 PROGRAMS = 4096
 
@@ -78,6 +86,8 @@ def select_linear(F: int, N: int, D: int, H: int, itemsize: int, *, backward: bo
         block_n = max(16, min(64, DOT_TILE_BYTES // itemsize // width))
         if backward and width > 16:
             block_n, warps = WIDE_BACKWARD
+        if backward and any(n * itemsize % ACCESS_BYTES for n in (D, H)):
+            block_n = max(16, block_n // 2)
     span = -(-F * N // PROGRAMS)
     if backward:  # partials of one layer have 4 D H bytes each, its x has N D itemsize
         most = max(1, N * itemsize // (4 * PARTIAL_SHARE * H))

@@ -46,10 +46,12 @@ SLOW_VARIANTS = [
 
 
 def assert_no_spill(D, H, dtype, activation):
-    for launch in launches(D, H, dtype, activation):
+    for launch, allowed in zip(launches(D, H, dtype, activation), (0, module.BACKWARD_SPILLS), strict=True):
         for cc in ARCHITECTURES:
             found = usage(compile_launch(launch, cc))
-            assert found.spills == 0 and found.stack == 0, f"{launch.kernel.__name__} sm_{cc}: {found}"
+            assert found.spills <= allowed and (found.stack == 0 or allowed), (
+                f"{launch.kernel.__name__} sm_{cc}: {found}"
+            )
 
 
 @pytest.mark.parametrize(("D", "H", "dtype", "activation"), VARIANTS)
