@@ -26,6 +26,11 @@ LARGEST_SHARED = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}  
 # 2 per logaddexp2 of the chain and of the second pass, and the exp2 of h.
 MUFU_PER_ELEMENT = {"linear": 4, "log": 10}
 
+# Spills of a forward whose float32 products are plain ones: 17 at 8 x 8 with codes on sm_90, 2 at 16 x 16 in the SEQ
+# form of the log space, none otherwise up to that width. They are no part of the table: only a caller who names "ieee"
+# gets them, and past 16 columns they spill, up to thousands of instructions.
+IEEE_FORWARD_SPILLS = 17
+
 BF16, HALF = torch.bfloat16, torch.float16
 
 
@@ -46,6 +51,7 @@ CASES = [
     case("forward", "SEQ", 16, 16, 4, BF16, h0=False),
     case("forward", "SEQ", 8, 8, 6, codes="own", B=3),
     case("forward", "SEQ", 32, 32, 4, precision="tf32"),
+    case("forward", "SEG", 16, 16, 64, precision="ieee"),
     case("log", "SEG", 16, 16, 64),
     case("log", "SEQ", 8, 8, 8, HALF, codes="shared"),
     case("backward", "SEG", 16, 16, 64),
@@ -57,6 +63,7 @@ CASES = [
     case("backward", "SEQ", 8, 8, 4, precision="tf32"),
     case("backward", "SEQ", 32, 32, 3, HALF, B=3),
     case("backward", "SEQ", 2, 8, 4),
+    case("backward", "SEG", 8, 8, 64, precision="ieee"),
 ]  # fmt: skip
 
 SLOW = [
@@ -66,6 +73,11 @@ SLOW = [
     for D, H in ((16, 16), (32, 32), (64, 64), (2, 64), (64, 1))
     for dtype, codes in ((torch.float32, "own"), (BF16, None))
     if is_fused(D, H, dtype, what)
+] + [
+    case(what, form, D, D, T, precision="ieee", codes=codes)
+    for what in ("forward", "log", "backward")
+    for form, T in (("SEG", 64), ("SEQ", 5))
+    for D, codes in ((8, "own"), (16, "shared"))
 ]
 
 
@@ -90,7 +102,9 @@ def check_code(launch: Launch, cc: int) -> bool:
     width = max(16, c["BLOCK_D"], c["BLOCK_H"])
     x = launch.arguments["x_ptr"]
     backward = launch.kernel.__name__ == "_min_gru_bwd_kernel"
-    assert used.spills <= (SPILLS[seq, width, x.element_size()] if backward else 0), used
+    ieee = x.dtype == torch.float32 and c["PRECISION"] == "ieee" and c["D"] > 2
+    forward_spills = IEEE_FORWARD_SPILLS if ieee else 0
+    assert used.spills <= (SPILLS[seq, width, x.element_size()] if backward else forward_spills), used
     assert used.shared <= LARGEST_SHARED[cc], used
     elements = c["ROWS"] * c["STEPS"] * c["BLOCK_H"] // (32 * launch.num_warps)
     mufu = MUFU_PER_ELEMENT["log" if c.get("LOG") else "linear"] * elements
