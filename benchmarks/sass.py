@@ -21,7 +21,12 @@ from rnam.kernels.launch import Launch
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 POINTER = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.uint8: "*u8"}
+TRITON = tuple(map(int, triton.__version__.split(".")[:2]))
 ALIGNMENT = 16
+
+# Compute capabilities whose code is read back. Before triton 3.7 nothing runs on 10.0 (`rnam._dispatch` says why), and
+# there the ptxas of triton 3.6 left 2 spills in a forward (SEQ, 32 x 32, tf32, 72 registers).
+ARCHITECTURES = (80, 90, 100, 120) if TRITON >= (3, 7) else (80, 90, 120)
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,5})\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_\.]+)([^;]*);")
 
 

@@ -5,13 +5,12 @@ import torch
 
 from rnam.kernels import grouped_linear as module
 from tests.kernels.test_grouped_linear_interpreter import inputs, through
-from tests.support.compile import compile_launch, usage
+from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code
 from tests.support.scan_oracle import ROUNDOFF, SMALLEST
 
 pytestmark = pytest.mark.compiled
 
-ARCHITECTURES = (80, 90, 100, 120)
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
 
 # Relative to the sum of the sizes of the products: tf32 rounds both factors to 11 bits; tf32x3 leaves out the product

@@ -10,7 +10,7 @@ from rnam.kernels.config import SPILLS, is_fused, table_config
 from rnam.kernels.launch import Launch
 from rnam.kernels.min_gru_bwd import min_gru_backward
 from rnam.kernels.min_gru_fwd import min_gru_forward
-from tests.support.compile import compile_launch, signature, usage
+from tests.support.compile import ARCHITECTURES, compile_launch, signature, usage
 from tests.support.execute import compiled_code
 from tests.support.min_gru_cases import Case, check, inputs
 
@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning"),
 ]  # numpy, where float32 overflows
 
-ARCHITECTURES = (80, 90, 100, 120)
 LARGEST_SHARED = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}  # bytes a program may ask for
 
 # exp2 and reciprocal for each of z and sigmoid(u); the log space has 1 exp2 and 1 log2 for k, 2 log2 and 1 exp2 for u,

@@ -7,7 +7,7 @@ import torch
 from rnam.kernels import gates_scan, linear_scan, log_scan
 from rnam.kernels.config_scan import BACKWARD_SPILLS
 from tests.support import scan_oracle
-from tests.support.compile import compile_launch, usage
+from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code
 from tests.support.scan_oracle import adjoint, assert_gradient, assert_states, scan
 
@@ -17,7 +17,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:invalid value encountered in subtract:RuntimeWarning"),
 ]
 
-ARCHITECTURES = (80, 90, 100, 120)
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
 MASKED = 1
 
