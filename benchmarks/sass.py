@@ -74,16 +74,20 @@ def _compile(kernel: Any, types: tuple, constants: tuple, alignments: tuple, cc:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the disassembly of a kernel says. Loops are innermost bodies, straight code counts once."""
+    """What the disassembly of a kernel says. Loops are innermost bodies, straight code counts once.
+
+    The steady loop is the longest one; where it has a copy with masks for a tail, it is the one without.
+    """
 
     registers: int
     spills: int  # instructions that touch local memory, in the whole kernel
+    loop_spills: int  # those in the steady loop
     stack: int  # bytes per thread
     shared: int  # bytes
-    mufu: int  # in the longest loop
-    loads: tuple[str, ...]  # global loads in the longest loop, as cuobjdump writes them
-    mix: tuple[tuple[str, int], ...]  # instructions of the longest loop
-    wavefronts: int  # of shared memory, shuffles and global accesses in the longest loop
+    mufu: int  # in the steady loop
+    loads: tuple[str, ...]  # global loads in the steady loop, as cuobjdump writes them
+    mix: tuple[tuple[str, int], ...]  # instructions of the steady loop
+    wavefronts: int  # of shared memory, shuffles and global accesses in the steady loop
 
 
 def usage(compiled: Any) -> Usage:
@@ -93,12 +97,13 @@ def usage(compiled: Any) -> Usage:
         file.flush()
         sass, resources = (_cuobjdump(flag, file.name) for flag in ("--dump-sass", "-res-usage"))
     instructions = [(int(m[1], 16), m[2], m[3].strip()) for m in INSTRUCTION.finditer(sass)]
-    loop = longest_loop(instructions)
+    loop = steady_loop(instructions)
     mix = collections.Counter(op.split(".")[0] for _, op, _ in loop)
     found = {k: int(v) for k, v in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", resources)}
     return Usage(
         registers=found["REG"],
         spills=sum(op.split(".")[0] in ("LDL", "STL") for _, op, _ in instructions),
+        loop_spills=mix["LDL"] + mix["STL"],
         stack=found["STACK"],
         shared=compiled.metadata.shared,
         mufu=mix["MUFU"],
@@ -127,8 +132,11 @@ def _cuobjdump(flag: str, path: str) -> str:
     return subprocess.run([CUOBJDUMP, flag, path], capture_output=True, text=True, check=True).stdout
 
 
-def longest_loop(instructions: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
-    """The body of the longest innermost loop, by backward branches; all of it if there is none."""
+def steady_loop(instructions: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
+    """The body of the longest innermost loop, by backward branches; all of it if there is none.
+
+    Of loops that do the same work (as many products, MUFU within a tenth) it is the shortest: the others have masks.
+    """
     loops = []
     for address, op, operands in instructions:
         target = re.search(r"0x([0-9a-f]+)", operands) if op.startswith("BRA") else None
@@ -137,5 +145,13 @@ def longest_loop(instructions: list[tuple[int, str, str]]) -> list[tuple[int, st
     inner = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
     if not inner:
         return instructions
-    low, high = max(inner, key=lambda x: x[1] - x[0])
-    return [i for i in instructions if low <= i[0] <= high]
+    bodies = [[i for i in instructions if low <= i[0] <= high] for low, high in inner]
+    longest = max(bodies, key=len)
+    products, mufu = work(longest)
+    twins = [b for b in bodies if work(b)[0] == products and abs(work(b)[1] - mufu) <= mufu // 10]
+    return min((b for b in twins if 4 * len(b) >= 3 * len(longest)), key=len)
+
+
+def work(body: list[tuple[int, str, str]]) -> tuple[int, int]:
+    """(matrix instructions, MUFU instructions) of a loop."""
+    return sum("MMA" in op for _, op, _ in body), sum(op.split(".")[0] == "MUFU" for _, op, _ in body)

@@ -89,64 +89,61 @@ SEQ_CHANNELS = 200_000
 # with tf32x3 products) and registers, then what the neighbours cost. Budgets: forward 79 in float32 and 40 in halves,
 # backward 128 and 64.
 TABLE: dict[tuple[str, bool, int, int], tuple[int, int, int]] = {
-    ("forward", False, 16, 4): (4, 1, 2),  # 34, 38, 168 registers; 2 steps 44, 1 step 65, 8 steps 32 with 255 registers
+    ("forward", False, 16, 4): (4, 1, 2),  # 34, 38, 168 registers; 2 steps 44, 1 step 65; as a chain of rows 36
     ("forward", False, 16, 2): (4, 1, 2),  # 32, 168 registers, the MUFU bound
-    ("forward", False, 32, 4): (4, 2, 2),  # 42, 48, 254 registers; 2 steps 56; one warp 36 with 255 at tf32
+    ("forward", False, 32, 4): (
+        4,
+        2,
+        2,
+    ),  # 45 at tf32, 155 registers; one warp 34, 6 spills with codes; as a scan 42, spills in the tail
     ("forward", False, 32, 2): (4, 2, 2),  # 32, 168 registers
-    ("forward", False, 64, 4): (2, 4, 2),  # 79, 95, 254 registers; 4 steps 57 and 69 with 24 spills at tf32x3
-    ("forward", False, 64, 2): (4, 4, 2),  # two warps 32 with 254 registers and 4 spills on sm_100
+    ("forward", False, 64, 4): (2, 4, 2),  # 75, 91, 253 registers; as a scan 79, 95
+    ("forward", False, 64, 2): (4, 4, 2),  # 33, 139 registers
     ("forward", True, 16, 4): (4, 1, 2),  # 32, 40, 90 registers; 1, 2 and 8 steps 32 to 34
     ("forward", True, 16, 2): (4, 1, 2),  # 32, 64 registers
     ("forward", True, 32, 4): (4, 2, 2),  # 44, 60, 126 registers; one warp 40 at tf32
     ("forward", True, 32, 2): (4, 2, 2),  # 32, 71 registers
     ("forward", True, 64, 4): (2, 4, 2),  # 4 steps 68, 100, with 2 spills on sm_100
     ("forward", True, 64, 2): (4, 2, 2),  # 32, 128 registers
-    ("log", False, 16, 4): (
-        2,
-        1,
-        2,
-    ),  # 108, 108, 125 registers; 4 steps 94 with 14 spills on one architecture at tf32x3
-    ("log", False, 16, 2): (2, 1, 2),  # 108, 96 registers: every SEG form of the log space is over its budget
-    ("log", False, 32, 4): (2, 2, 2),  # 108, 108, 174 registers; 4 steps 94, 94 with 253
-    ("log", False, 32, 2): (2, 2, 2),  # 108, 122 registers
-    ("log", False, 64, 4): (2, 4, 2),  # 112, 126, 254 registers
-    ("log", False, 64, 2): (2, 4, 2),  # 112, 96 registers
+    ("log", False, 16, 4): (4, 1, 2),  # 84, 84, 168 registers; 2 steps 88; as a scan 108
+    ("log", False, 16, 2): (4, 1, 2),  # 84, 128 registers
+    ("log", False, 32, 4): (2, 1, 2),  # 80, 80, 166 registers; two warps 88, with 4 steps 84; as a scan 108
+    ("log", False, 32, 2): (2, 1, 2),  # 80, 168 registers
+    ("log", False, 64, 4): (2, 4, 2),  # at tf32x3 119 with codes and a tail, 255 registers
+    ("log", False, 64, 2): (2, 4, 2),  # 88 with codes and a tail, 128 registers
     ("log", True, 16, 4): (4, 1, 2),  # 64, 64, 90 registers, the MUFU bound
     ("log", True, 16, 2): (4, 1, 2),  # 64, 64 registers
     ("log", True, 32, 4): (4, 2, 2),  # 64 at tf32, 64 registers; tf32x3 not counted
     ("log", True, 32, 2): (4, 2, 2),  # not counted, as the line above
     ("log", True, 64, 4): (2, 4, 2),  # not counted, as the forward, where 4 steps spill
     ("log", True, 64, 2): (4, 4, 2),  # two warps spill 3 registers with 128, on one architecture
-    ("backward", False, 16, 4): (4, 1, 2),  # 71, 110, 255 registers; 2 steps 93, 8 steps 60 with 291 spills, at tf32
-    ("backward", False, 16, 2): (4, 1, 2),  # 62, 255 registers; 2 steps 83, 8 steps 54 with 252 spills
-    ("backward", False, 32, 4): (
-        2,
-        1,
-        2,
-    ),  # 110, 149, 255 registers; 4 steps 89 with 839 spills; two warps 4 steps 128, 185
-    ("backward", False, 32, 2): (2, 1, 2),  # 82, 255 registers; 4 steps 63 with 493 spills; two warps 4 steps 84
-    ("backward", False, 64, 2): (4, 4, 1),  # 97, 255 registers; 2 steps 131
-    ("backward", True, 16, 4): (4, 1, 2),  # 55, 99, 255 registers; 2 steps 62, 1 step 76 at tf32
-    ("backward", True, 16, 2): (4, 1, 2),  # 43, 255 registers; 2 steps 47
-    ("backward", True, 32, 4): (2, 1, 2),  # 82, 138, 255 registers; 1 step 97, 4 steps 75 with 635 spills
-    ("backward", True, 32, 2): (2, 1, 2),  # 52; 1 step 61, 4 steps 53 with 484 spills
-    ("backward", True, 64, 2): (4, 4, 1),  # 72, 255 registers; 2 steps 80
+    ("backward", False, 16, 4): (4, 1, 2),  # 64, 98; as a scan of separate steps 71, 110
+    ("backward", False, 16, 2): (4, 1, 2),  # 49; as a scan of separate steps 62
+    ("backward", False, 32, 4): (1, 1, 2),  # 121, 161; 2 steps 86 with 130 spills
+    ("backward", False, 32, 2): (1, 1, 2),  # 85, 255 registers; 2 steps 62 with 90 spills
+    ("backward", False, 64, 2): (2, 4, 2),  # 92, 244 registers; 4 steps 72 with 271 spills
+    ("backward", True, 16, 4): (4, 1, 2),  # 55, 94, 249 registers
+    ("backward", True, 16, 2): (4, 1, 2),  # 41, 185 registers
+    ("backward", True, 32, 4): (1, 1, 2),  # 97, 137; 2 steps 74 with 87 spills
+    ("backward", True, 32, 2): (1, 1, 2),  # 61, 248 registers; 2 steps 49 with 18 spills
+    ("backward", True, 64, 2): (2, 4, 2),  # 70, 205 registers; 4 steps 49 with 189 spills
 }
 
-# Instructions that touch local memory (spills) in a backward kernel, at most, by (seq, padded width, bytes per
-# element), on every architecture, with codes and a tail. Forward kernels have none. A spill of 16 rows is 128 B of L1
-# per warp and instruction; fewer steps per tile avoid most of them and cost more: see the bounds in the table.
+# Instructions that touch local memory (spills) in the loop over full tiles of a backward kernel, at most, by (seq,
+# padded width, bytes per element), on every architecture, with codes and a tail, in any precision. A forward kernel
+# has none. A spill of 16 rows is 128 B of L1 per warp and instruction. Without codes and with tf32 or half-precision
+# products there are at most 12: what is beyond belongs to tf32x3, and 36 and 18 to codes at width 16.
 SPILLS = {
-    (False, 16, 4): 260,
-    (False, 16, 2): 60,
-    (False, 32, 4): 900,
-    (False, 32, 2): 320,
-    (False, 64, 2): 450,
-    (True, 16, 4): 260,
-    (True, 16, 2): 60,
-    (True, 32, 4): 900,
-    (True, 32, 2): 320,
-    (True, 64, 2): 450,
+    (False, 16, 4): 180,
+    (False, 16, 2): 50,
+    (False, 32, 4): 90,
+    (False, 32, 2): 20,
+    (False, 64, 2): 8,
+    (True, 16, 4): 180,
+    (True, 16, 2): 8,
+    (True, 32, 4): 160,
+    (True, 32, 2): 8,
+    (True, 64, 2): 8,
 }
 
 

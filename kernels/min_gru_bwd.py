@@ -7,7 +7,17 @@ import triton.language as tl
 from .config import LaunchConfig, select_config
 from .launch import Launch, check_dtypes
 from .operands import common, gradient_strides, rows
-from .primitives import coded_multiplier, is_masked, is_reset, load_codes, min_gru_gates, min_gru_slopes, row_scan
+from .primitives import (
+    chain_rows,
+    coded_multiplier,
+    is_masked,
+    is_reset,
+    join_tile,
+    load_codes,
+    min_gru_gates,
+    min_gru_slopes,
+    split_tile,
+)
 from .split_t import entry_launches, plan_chunks, totals_launch
 from .tiles import (
     add_weight_gradient,
@@ -57,7 +67,9 @@ def _min_gru_bwd_kernel(
               dw [F, parts, D, 2H] float32.
     Grid      F * parts. A program owns `items` consecutive pieces of work of one layer, to keep the partials of dW few:
               ROWS batch rows with SEQ, else one of the `count` chunks of time of one batch row.
-    Scan      The adjoint runs backwards in time, and so do the rows: row 0 is the latest piece, and the scan over rows
+    Tile      STEPS * ROWS points: point p is step p // ROWS of row p % ROWS. One product for all of them.
+    EVEN      There is no tail. Else the tiles that need masks for it have their own loop before that of the full ones.
+    Scan      The adjoint runs backwards in time, and so do the rows: row 0 is the latest piece, and the chain over rows
               is the forward's. Steps past the end and masked steps are the identity (1, 0) with slopes 0.
     SPLIT     A chunk starts from entry [F, B, count, H] of the chunk after it, which lies there in reverse order.
     Codes     s_t = 0 at a reset and lambda_t at a masked step, but dk has the gate's own a_t, and h_{t-1} = 0 at a
@@ -66,9 +78,11 @@ def _min_gru_bwd_kernel(
               computed again. du and dk enter the two products in the dtype of x. dW has one fixed order of sums.
     """
     TILE: tl.constexpr = STEPS if SEQ else ROWS * STEPS
-    CODED: tl.constexpr = HAS_CODES or not EVEN
+    POINTS: tl.constexpr = STEPS * ROWS
     r = tl.arange(0, ROWS)
-    h_there = (tl.arange(0, BLOCK_H) < H)[None, :]
+    p = tl.arange(0, POINTS)
+    inside = p < POINTS
+    n = tl.arange(0, BLOCK_H)[None, :]
     pid = tl.program_id(0).to(tl.int64)
     f = pid // parts
     w = load_weight(w_ptr, f, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
@@ -81,19 +95,27 @@ def _min_gru_bwd_kernel(
     for item in range(first_item, last_item):
         if SEQ:
             b = item * ROWS + r  # [ROWS]
-            row_exists = b < B
-            state_exists = row_exists
+            b_point = item * ROWS + p % ROWS
+            b_base = 0
+            there = b_point < B
+            state_exists = b < B
             t_row = tl.zeros((ROWS,), tl.int32)
+            t_point = p // ROWS
             g = 0
             begin, end = 0, T
+            full = tl.where((item + 1) * ROWS <= B, T // TILE, 0)
         else:
             b = item // count
-            row_exists = r < ROWS
+            b_point = 0
+            b_base = b
+            there = inside
             state_exists = b < B
-            t_row = (ROWS - 1 - r) * STEPS
+            t_row = (ROWS - 1) * STEPS - r * STEPS
+            t_point = (ROWS - 1) * STEPS - p % ROWS * STEPS + p // ROWS
             g = (item % count).to(tl.int32)
             begin = g * length
             end = tl.minimum(begin + length, T)
+            full = (end - begin) // TILE
 
         row = f * B + b
         state = state_offsets(row, H, BLOCK_H, SEQ)
@@ -113,96 +135,120 @@ def _min_gru_bwd_kernel(
         if not SEQ:
             h0 = h0[None, :]
 
-        t_first = t_row.to(tl.int64)
-        x_ptrs = input_pointers(x_ptr + (f * stride_x_f + b * stride_x_b) * UNIT + t_first * step_x, D, BLOCK_D)
-        dx_ptrs = dx_ptr
+        # One scalar address per tensor and offsets within a tile, 32-bit ones where the strides are constants: pointers
+        # of every row took 56 registers at H = 32.
+        first = (f * B + b_base) * T
+        x_base = x_ptr + (f * stride_x_f + b_base * stride_x_b) * UNIT
+        x_offsets = input_pointers(point_offsets(b_point, stride_x_b * UNIT, t_point, step_x, SEQ), D, BLOCK_D)
+        dx_base = dx_ptr
         if NEED_DX:
-            dx_ptrs = input_pointers(dx_ptr + (row * T + t_first) * D, D, BLOCK_D)
-        h_ptrs = (h_ptr + (row * T + t_first - 1) * H)[:, None] + tl.arange(0, BLOCK_H)[None, :]
-        dh_ptrs = dh_ptr
+            dx_base = dx_ptr + first * D
+        dx_offsets = input_pointers(point_offsets(b_point * T, D, t_point, D, SEQ), D, BLOCK_D)
+        h_base = h_ptr + first * H
+        h_offsets = point_offsets(b * T, H, t_row - 1, H, SEQ)[:, None] + n
+        g_base = dh_ptr
         if HAS_DH:
-            dh_ptrs = dh_ptr + (f * stride_g_f + b * stride_g_b) * UNIT + t_first * step_g
-            dh_ptrs = dh_ptrs[:, None] + tl.arange(0, BLOCK_H)[None, :]
-        code_ptrs = code_ptr
+            g_base = dh_ptr + (f * stride_g_f + b_base * stride_g_b) * UNIT
+        g_offsets = point_offsets(b_point, stride_g_b * UNIT, t_point, step_g, SEQ)[:, None] + n
+        c_base = code_ptr
         if HAS_CODES:
-            code_ptrs = code_ptr + f * stride_c_f + b * stride_c_b + t_first * stride_c_t
+            c_base = code_ptr + f * stride_c_f + b_base * stride_c_b
+        c_offsets = point_offsets(b_point, stride_c_b, t_point, stride_c_t, SEQ)
 
         tiles = tl.cdiv(end - begin, TILE)
-        for i in tl.range(0, tiles, num_stages=STAGES):
-            t0 = begin + (tiles - 1 - i) * TILE
-            t_tile = tl.full((), t0, tl.int64)
-            is_start = t_row + t0 == 0
-            h_prev = load_rows(h_ptrs + t_tile * H, row_exists & ~is_start & (t_row + t0 < end), H, BLOCK_H, True)
-            h_prev = tl.where(is_start[:, None], h0, h_prev)
-            xs = ()
-            dhs = ()
-            multipliers = ()
-            slopes_u = ()
-            slopes_k = ()
-            for s in tl.static_range(STEPS):
-                t = t_tile + s
-                exists = row_exists & (t_row + (t0 + s) < end)
+        # What needs masks for a tail is last in time and so comes first; the full tiles are a loop without them.
+        for MASKED in tl.static_range(0 if EVEN else 1, -1, -1):
+            start = 0 if MASKED or EVEN else tiles - full
+            stop = tiles - full if MASKED else tiles
+            for i in tl.range(start, stop, num_stages=STAGES):
+                t0 = begin + (tiles - 1 - i) * TILE
+                t = tl.full((), t0, tl.int64)
+                exists = inside
+                follows = t_row + t0 > 0
+                if MASKED:
+                    exists = there & (t_point + t0 < end)
+                    follows = follows & state_exists & (t_row + t0 < end)
                 read = exists
                 if HAS_CODES:
-                    code = load_codes(code_ptrs + t * stride_c_t, exists)
+                    code = load_codes(c_base + t * stride_c_t + c_offsets, exists)
                     read = exists & ~is_masked(code)
-                    reset = is_reset(code)[:, None]
-                    h_prev = tl.where(reset, 0.0, h_prev)
-                else:
-                    reset = False
-                x = load_input(x_ptrs + t * step_x, read, D, BLOCK_D, CODED)
+                h_prev = load_rows(h_base + t * H + h_offsets, follows, H, BLOCK_H, True)
+                h_prev = tl.where((t_row + t0 == 0)[:, None], h0, h_prev)
+                x = load_input(x_base + t * step_x + x_offsets, read, D, BLOCK_D, HAS_CODES or MASKED)
                 if HAS_DH:
-                    dhs += (load_rows(dh_ptrs + t * step_g, exists, H, BLOCK_H, not EVEN),)
-                u, k = project(x, w, D, ROWS, BLOCK_H, PRECISION)
+                    dh = load_rows(g_base + t * step_g + g_offsets, exists, H, BLOCK_H, MASKED)
+                    dhs = split_tile(dh, STEPS, ROWS, BLOCK_H)
+
+                u, k = project(x, w, D, POINTS, BLOCK_H, PRECISION)
                 z, v, a, sigmoid_u = min_gru_gates(u, k)
-                if CODED:
+                multiplier = a
+                if HAS_CODES or MASKED:
                     z = tl.where(read[:, None], z, 0.0)
+                    reset = False
+                    if HAS_CODES:
+                        reset = is_reset(code)[:, None]
+                    multiplier = coded_multiplier(a, ~read[:, None], reset, False)
+                multipliers = split_tile(multiplier, STEPS, ROWS, BLOCK_H)
+                inputs = split_tile(z * v, STEPS, ROWS, BLOCK_H)
+                if HAS_CODES:
+                    resets = split_tile(is_reset(code)[:, None], STEPS, ROWS, 1)
+                states = ()
+                for s in tl.static_range(STEPS):
+                    if HAS_CODES:
+                        h_prev = tl.where(resets[s], 0.0, h_prev)
+                    states += (h_prev,)
+                    h_prev = tl.fma(multipliers[s], h_prev, inputs[s])
+                h_prev = join_tile(states, STEPS, ROWS, BLOCK_H)
                 slope_u, slope_k = min_gru_slopes(u, z, v, a, sigmoid_u, h_prev)
-                if CODED:
-                    a = coded_multiplier(a, ~read[:, None], reset, False)
-                xs += (x,)
-                multipliers += (a,)
-                slopes_u += (slope_u,)
-                slopes_k += (slope_k,)
-                h_prev = tl.fma(a, h_prev, z * v)
 
-            if SEQ:
-                back = carry
-            else:
-                row_a = tl.full((ROWS, BLOCK_H), 1.0, tl.float32)
-                row_b = tl.zeros((ROWS, BLOCK_H), tl.float32)
+                if SEQ:
+                    back = carry
+                else:
+                    row_a = tl.full((ROWS, BLOCK_H), 1.0, tl.float32)
+                    row_b = tl.zeros((ROWS, BLOCK_H), tl.float32)
+                    for s in tl.static_range(STEPS - 1, -1, -1):
+                        if HAS_DH:
+                            row_b += dhs[s]
+                        row_b = multipliers[s] * row_b
+                        row_a = multipliers[s] * row_a
+                    back, carry = chain_rows(row_a, row_b, carry, ROWS, BLOCK_H, False)
+
+                gradients = ()
                 for s in tl.static_range(STEPS - 1, -1, -1):
+                    gradient = back
                     if HAS_DH:
-                        row_b += dhs[s]
-                    row_b = multipliers[s] * row_b
-                    row_a = multipliers[s] * row_a
-                back, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, False)
-
-            for s in tl.static_range(STEPS - 1, -1, -1):
-                gradient = back
-                if HAS_DH:
-                    gradient = dhs[s] + back
-                back = multipliers[s] * gradient
-                du = gradient * slopes_u[s]
-                dk = gradient * slopes_k[s]
+                        gradient = dhs[s] + back
+                    back = multipliers[s] * gradient
+                    gradients = (gradient,) + gradients  # noqa: RUF005 - triton has no starred tuples
+                if SEQ:
+                    carry = back
+                gradient = join_tile(gradients, STEPS, ROWS, BLOCK_H)
+                du = gradient * slope_u
+                dk = gradient * slope_k
                 if H < BLOCK_H:  # W is 0 there, but 0 times a NaN that only padding has would reach dx
-                    du = tl.where(h_there, du, 0.0)
-                    dk = tl.where(h_there, dk, 0.0)
-                dp = pack_gradient(du, dk, D, ROWS, BLOCK_H, x_ptr.dtype.element_ty)
+                    du = tl.where(n < H, du, 0.0)
+                    dk = tl.where(n < H, dk, 0.0)
+                dp = pack_gradient(du, dk, D, POINTS, BLOCK_H, x_ptr.dtype.element_ty)
                 if NEED_DW:
-                    dw = add_weight_gradient(dw, xs[s], dp, D, BLOCK_H, PRECISION)
+                    dw = add_weight_gradient(dw, x, dp, D, STEPS, ROWS, BLOCK_H, PRECISION)
                 if NEED_DX:
-                    exists = row_exists & (t_row + (t0 + s) < end)
                     store_input_gradient(
-                        dx_ptrs + (t_tile + s) * D, dp, w, exists, D, BLOCK_D, BLOCK_H, PRECISION, not EVEN
+                        dx_base + t * D + dx_offsets, dp, w, exists, D, BLOCK_D, BLOCK_H, PRECISION, MASKED
                     )
-            if SEQ:
-                carry = back
 
         if NEED_DH0:
             tl.store(dh0_ptr + state, carry.to(dh0_ptr.dtype.element_ty), mask=state_there & (g == 0))
     if NEED_DW:
         store_weight_gradient(dw_ptr + pid * (2 * D * H), dw, D, H, BLOCK_D, BLOCK_H)
+
+
+@triton.jit
+def point_offsets(b, stride_b, t, stride_t, SEQ: tl.constexpr):
+    """Offsets of the rows of a tile from the first batch row with SEQ, else from the one that all of the tile is in."""
+    if SEQ:
+        return b * stride_b + t * stride_t
+    else:
+        return t * stride_t
 
 
 def plan_parts(

@@ -9,6 +9,7 @@ from .launch import Launch, check_dtypes
 from .operands import common, rows
 from .primitives import (
     advance,
+    chain_rows,
     coded_input,
     coded_multiplier,
     is_masked,
@@ -61,7 +62,8 @@ def _min_gru_fwd_kernel(
               entry [F, B, count, H] at g - 1. The grid has one axis: axes 1 and 2 end at 65535.
     Scan      A step is the affine map h -> a h + b. The identity is (1, 0), with LOG (0, -inf): a masked step, and with
               it every step past the end. A reset has a = 0 (-inf).
-    EVEN      T divides into tiles and, with SEQ, B into ROWS: no load, store or map needs a mask for the tail.
+    EVEN      T divides into tiles and, with SEQ, B into ROWS: no load, store or map needs a mask for the tail. Else
+              the tiles that do have their own loop after that of the full ones.
     Numerics  float32 from the product on; x and W enter it in the dtype of x. a is sigmoid(-k), not 1 - z. LOG keeps
               log2 h, h0 >= 0. h is rounded at the store and the state is not. A masked row of x is never read.
     Backward  computes the gates again from x and reads h where a row of its tiles starts; nothing else is saved.
@@ -108,47 +110,59 @@ def _min_gru_fwd_kernel(
         code_ptrs = code_ptr + f * stride_c_f + b * stride_c_b + t_row.to(tl.int64) * stride_c_t
     w = load_weight(w_ptr, f, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
 
-    for t0 in tl.range(begin, end, TILE, num_stages=STAGES):
-        t_tile = tl.full((), t0, tl.int64)
-        maps_a = ()
-        maps_b = ()
-        for s in tl.static_range(STEPS):
-            t = t_tile + s
-            read = row_exists & (t_row + (t0 + s) < end)
-            if HAS_CODES:
-                code = load_codes(code_ptrs + t * stride_c_t, read)
-                masked = is_masked(code)
-                read = read & ~masked
-            x = load_input(x_ptrs + t * step_x, read, D, BLOCK_D, HAS_CODES or not EVEN)
-            u, k = project(x, w, D, ROWS, BLOCK_H, PRECISION)
-            if LOG:
-                a, b_t = min_gru_log_gates(u, k)
-            else:
-                z, v, a, _ = min_gru_gates(u, k)
-                b_t = z * v
-            if HAS_CODES:
-                a = coded_multiplier(a, masked[:, None], is_reset(code)[:, None], LOG)
-                b_t = coded_input(b_t, masked[:, None], LOG)
-            elif not EVEN:
-                a = coded_multiplier(a, ~read[:, None], False, LOG)
-                b_t = coded_input(b_t, ~read[:, None], LOG)
-            if SEQ:
-                carry = advance(a, b_t, carry, LOG)
-                h = tl.exp2(carry) if LOG else carry
-                store_rows(h_ptrs + t * H, h, row_exists & (t0 + s < end), H, BLOCK_H, not EVEN)
-            else:
-                if s > 0:
-                    b_t = advance(a, b_t, maps_b[s - 1], LOG)
-                    a = prolong(a, maps_a[s - 1], LOG)
-                maps_a += (a,)
-                maps_b += (b_t,)
-        if not SEQ:
-            entering, carry = row_scan(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, BLOCK_H, LOG)
+    # The full tiles are a loop without masks for a tail.
+    middle = begin + (end - begin) // TILE * TILE
+    if SEQ:
+        middle = tl.where(pid % groups * ROWS + ROWS <= B, middle, begin)
+    for MASKED in tl.static_range(1 if EVEN else 2):
+        start = middle if MASKED else begin
+        stop = end if MASKED or EVEN else middle
+        for t0 in tl.range(start, stop, TILE, num_stages=STAGES):
+            t_tile = tl.full((), t0, tl.int64)
+            maps_a = ()
+            maps_b = ()
             for s in tl.static_range(STEPS):
-                h = advance(maps_a[s], maps_b[s], entering, LOG)
+                t = t_tile + s
+                read = r < ROWS
+                if MASKED:
+                    read = row_exists & (t_row + (t0 + s) < end)
+                if HAS_CODES:
+                    code = load_codes(code_ptrs + t * stride_c_t, read)
+                    masked = is_masked(code)
+                    read = read & ~masked
+                x = load_input(x_ptrs + t * step_x, read, D, BLOCK_D, HAS_CODES or MASKED)
+                u, k = project(x, w, D, ROWS, BLOCK_H, PRECISION)
                 if LOG:
-                    h = tl.exp2(h)
-                store_rows(h_ptrs + (t_tile + s) * H, h, t_row + (t0 + s) < end, H, BLOCK_H, not EVEN)
+                    a, b_t = min_gru_log_gates(u, k)
+                else:
+                    z, v, a, _ = min_gru_gates(u, k)
+                    b_t = z * v
+                if HAS_CODES:
+                    a = coded_multiplier(a, masked[:, None], is_reset(code)[:, None], LOG)
+                    b_t = coded_input(b_t, masked[:, None], LOG)
+                elif MASKED:
+                    a = coded_multiplier(a, ~read[:, None], False, LOG)
+                    b_t = coded_input(b_t, ~read[:, None], LOG)
+                if SEQ:
+                    carry = advance(a, b_t, carry, LOG)
+                    h = tl.exp2(carry) if LOG else carry
+                    store_rows(h_ptrs + t * H, h, row_exists & (t0 + s < end), H, BLOCK_H, MASKED)
+                else:
+                    if s > 0:
+                        b_t = advance(a, b_t, maps_b[s - 1], LOG)
+                        a = prolong(a, maps_a[s - 1], LOG)
+                    maps_a += (a,)
+                    maps_b += (b_t,)
+            if not SEQ:
+                if LOG or BLOCK_H >= 32:
+                    entering, carry = chain_rows(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, BLOCK_H, LOG)
+                else:
+                    entering, carry = row_scan(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, BLOCK_H, False)
+                for s in tl.static_range(STEPS):
+                    h = advance(maps_a[s], maps_b[s], entering, LOG)
+                    if LOG:
+                        h = tl.exp2(h)
+                    store_rows(h_ptrs + (t_tile + s) * H, h, t_row + (t0 + s) < end, H, BLOCK_H, MASKED)
 
     if LOG:
         carry = tl.exp2(carry)

@@ -47,7 +47,8 @@ def load_weight(
 
 @triton.jit
 def input_pointers(row_ptrs, D: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Pointers to rows of length D: [ROWS, BLOCK_D], or [ROWS] where the D <= 2 columns are read one by one."""
+    """Pointers (or offsets) of rows of length D: [ROWS, BLOCK_D], or [ROWS] where the D <= 2 columns are read one by
+    one."""
     if D <= 2:
         return row_ptrs
     else:
@@ -67,25 +68,25 @@ def load_input(ptrs, read, D: tl.constexpr, BLOCK_D: tl.constexpr, MASKED: tl.co
                 x += (tl.load(ptrs + d).to(tl.float32),)
         return x
     else:
-        d = tl.arange(0, BLOCK_D)[None, :]
-        if MASKED:
-            return tl.load(ptrs, mask=read[:, None] & (d < D), other=0.0)
-        elif D < BLOCK_D:
-            return tl.load(ptrs, mask=d < D, other=0.0)
-        else:
-            return tl.load(ptrs)
+        return load_tile(ptrs, read, D, BLOCK_D, MASKED)
 
 
 @triton.jit
 def load_rows(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr):
     """A float32 tile [ROWS, BLOCK_N] of rows of length N, zero where it does not exist or is not `read`."""
+    return load_tile(ptrs, read, N, BLOCK_N, MASKED).to(tl.float32)
+
+
+@triton.jit
+def load_tile(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr):
+    """What exists of a tile [ROWS, BLOCK_N] of rows of length N, with MASKED only the rows to `read`, else zero."""
     n = tl.arange(0, BLOCK_N)[None, :]
     if MASKED:
-        return tl.load(ptrs, mask=read[:, None] & (n < N), other=0.0).to(tl.float32)
+        return tl.load(ptrs, mask=read[:, None] & (n < N), other=0.0)
     elif N < BLOCK_N:
-        return tl.load(ptrs, mask=n < N, other=0.0).to(tl.float32)
+        return tl.load(ptrs, mask=n < N, other=0.0)
     else:
-        return tl.load(ptrs).to(tl.float32)
+        return tl.load(ptrs)
 
 
 @triton.jit
@@ -152,17 +153,16 @@ def pack_gradient(du, dk, D: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.const
 
 
 @triton.jit
-def add_weight_gradient(dw, x, dp, D: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr):
+def add_weight_gradient(
+    dw, x, dp, D: tl.constexpr, STEPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr
+):
     """dw + x^T (du | dk); for D <= 2 the sum over the rows is left to `store_weight_gradient`."""
-    if D == 1:
-        return tl.fma(x[0][:, None], dp[0], dw[0]), tl.fma(x[0][:, None], dp[1], dw[1])
-    elif D == 2:
-        return (
-            tl.fma(x[0][:, None], dp[0], dw[0]),
-            tl.fma(x[0][:, None], dp[1], dw[1]),
-            tl.fma(x[1][:, None], dp[0], dw[2]),
-            tl.fma(x[1][:, None], dp[1], dw[3]),
-        )
+    if D <= 2:
+        sums = ()
+        for i in tl.static_range(2 * D):
+            steps = tl.reshape(x[i // 2][:, None] * dp[i % 2], (STEPS, ROWS, BLOCK_H))
+            sums += (dw[i] + tl.sum(steps, 0),)
+        return sums
     elif BLOCK_H < 64:
         return (multiply(tl.trans(x), dp[0], dw[0], PRECISION),)
     else:
