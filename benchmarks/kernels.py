@@ -29,7 +29,7 @@ GATE_MUFU = {"forward": 4, "backward": 4, "log": 10}
 class Entry:
     """One kernel at one width.
 
-    lanes   elements of output (h; y of a linear layer) that one lane makes in a pass of the longest loop.
+    lanes   elements of output (h; y of a linear layer) that one lane makes in a pass of the steady loop.
     moved   bytes per element that the kernel reads and writes, `ideal` those of inputs and outputs alone.
     mufu    special functions per element that the formula needs, None where that is not counted.
     wide    whether rows are whole 16-byte accesses, so that a narrower load is a fault.

@@ -52,7 +52,7 @@ DUPLICATED = 2
 
 
 def figures(entry: Entry, cc: int) -> dict[str, Any]:
-    """The row of one kernel on one architecture. Counts are those of the longest loop, for one warp."""
+    """The row of one kernel on one architecture. Counts are those of the steady loop, for one warp."""
     return _row(entry, cc, usage(compile_launch(entry.build(), cc)))
 
 

@@ -65,7 +65,9 @@ def _entry(**changes) -> Entry:
 
 
 def _usage(**changes) -> Usage:
-    values = dict(registers=64, spills=0, loop_spills=0, stack=0, shared=0, mufu=32, loads=("LDG.E.128",), mix=(), wavefronts=10)
+    values = dict(
+        registers=64, spills=0, loop_spills=0, stack=0, shared=0, mufu=32, loads=("LDG.E.128",), mix=(), wavefronts=10
+    )
     values["mix"] = (("FFMA", 100), ("HMMA", 4), ("MUFU", 32), ("NOP", 50))
     return Usage(**values | changes)
 
