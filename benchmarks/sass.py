@@ -61,15 +61,15 @@ def compile_launch(launch: Launch, cc: int) -> Any:
         tuple(constants.items()),
         tuple((k, v[0][1]) for k, v in attributes.items()),
         cc,
-        launch.num_warps,
+        tuple(launch.options.items()),
     )
 
 
 @functools.cache
-def _compile(kernel: Any, types: tuple, constants: tuple, alignments: tuple, cc: int, num_warps: int) -> Any:
+def _compile(kernel: Any, types: tuple, constants: tuple, alignments: tuple, cc: int, options: tuple) -> Any:
     attributes = {k: [["tt.divisibility", v]] for k, v in alignments}
     source = ASTSource(kernel, dict(types), dict(constants), attributes)
-    return triton.compile(source, target=GPUTarget("cuda", cc, 32), options=dict(num_warps=num_warps))
+    return triton.compile(source, target=GPUTarget("cuda", cc, 32), options=dict(options))
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,27 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Launch:
-    """`kernel[grid](**arguments, **constants, num_warps=num_warps)` on the device and current stream of its tensors."""
+    """`kernel[grid](**arguments, **constants, **options)` on the device and current stream of its tensors."""
 
     kernel: Any
     grid: tuple[int, ...]
     arguments: dict[str, Any]
     constants: dict[str, Any]
     num_warps: int
+    # how many the assembler may take per thread; left to itself it spills to have more warps resident
+    max_registers: int | None = None
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What the compiler is told beside the arguments."""
+        limit = {} if self.max_registers is None else {"maxnreg": self.max_registers}
+        return {"num_warps": self.num_warps, **limit}
 
     def run(self) -> None:
         # Triton launches on torch's current device, which need not be the one that holds the tensors.
         device = next(x.device for x in self.arguments.values() if isinstance(x, torch.Tensor))
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            self.kernel[self.grid](**self.arguments, **self.constants, num_warps=self.num_warps)
+            self.kernel[self.grid](**self.arguments, **self.constants, **self.options)
 
 
 def check_dtypes(**tensors: torch.Tensor | None) -> None:
