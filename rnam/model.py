@@ -169,7 +169,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         h, _ = self.gru(x, mask=mask)
         update: Tensor = self.ff(x + h)
-        return x + update
+        return update.add_(x)  # no backward reads what a Linear gave; new memory would take longer than the sum
 
 
 class _Sum(nn.Module):
