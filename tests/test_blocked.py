@@ -19,8 +19,17 @@ from tests.support import bounds, inputs, oracle
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 # terms, batch, seq, dim, hidden: with the limits below one block; several terms, rows and stretches of time; segments
-# of time, and a tail that is none; rows that cannot stand side by side; more inputs than outputs and the reverse
-SIZES = [(2, 3, 5, 4, 6), (3, 19, 37, 8, 8), (1, 1, 211, 2, 3), (2, 2, 75, 5, 3), (1, 2, 100, 40, 4), (2, 5, 90, 1, 16)]
+# of time, and a tail that is none; rows that cannot stand side by side; more inputs than outputs and the reverse; one
+# step, which is in no block without codes
+SIZES = [
+    (2, 3, 5, 4, 6),
+    (3, 19, 37, 8, 8),
+    (1, 1, 211, 2, 3),
+    (2, 2, 75, 5, 3),
+    (1, 2, 100, 40, 4),
+    (2, 5, 90, 1, 16),
+    (3, 4, 1, 5, 6),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +184,16 @@ def test_an_infinite_state_stays() -> None:
     h, _ = min_gru(x, w, h0)
     assert h[0, 0].isfinite().all()
     assert (h[0, 1] == torch.inf).all()
+
+
+def test_one_step_from_a_float32_state() -> None:
+    """Into float64, where the state's type is another."""
+    x, w, h0 = inputs.layer_inputs(2, 3, 1, 4, 5)
+    h, h_last = min_gru(x, w, h0.float())
+    exact, _ = oracle.min_gru(x, w, h0.float())
+    bounds.assert_same((h, h_last), (exact, exact))
+    h.zero_()
+    bounds.assert_same(h_last, exact)
 
 
 @pytest.mark.parametrize("shape", ["expanded", "transposed", "sliced"])

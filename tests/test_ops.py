@@ -161,6 +161,7 @@ def test_opcheck(requires_grad: bool, backend: str) -> None:
     blocks = (
         (ops.blocked_min_gru, (x, w, h0, codes, "linear")),
         (ops.blocked_min_gru, (x, w, None, None, "linear")),
+        (ops.blocked_min_gru, (x[:, :, :1].detach().clone().requires_grad_(requires_grad), w, h0, None, "linear")),
         (ops.blocked_linear, (rows, w, bias, None, "gelu")),
     )
     for op, arguments in kernels if backend == "triton" else blocks:

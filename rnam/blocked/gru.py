@@ -35,6 +35,8 @@ def forward(x: Tensor, weight: Tensor, h0: Maybe, codes: Maybe) -> tuple[Tensor,
     step with three dimensions of the full size or 1, or None.
     """
     weights, hidden = _halves(x, weight)
+    if x.shape[2] == 1 and codes is None:
+        return _step(x, weights, h0)
     to_u, to_k = map(Product, weights)
     h = new(torch.Size((*x.shape[:3], hidden)), x)
     h_last = _states(h0, h, weights[0])
@@ -49,9 +51,7 @@ def forward(x: Tensor, weight: Tensor, h0: Maybe, codes: Maybe) -> tuple[Tensor,
             b = out if in_place(out, u) else space("b", out, hidden)
             to_u(xs, terms, u)
             to_k(xs, terms, k)
-            torch.maximum(torch.sigmoid(u, out=b), u.add_(0.5), out=b)
-            a = torch.neg(k, out=u).sigmoid_()
-            b.mul_(k.sigmoid_())
+            a, b = _coefficients(u, k, b)
             if edit:
                 select(a, edit.moves, edit.holds)
                 select(b, edit.observed)
@@ -60,6 +60,23 @@ def forward(x: Tensor, weight: Tensor, h0: Maybe, codes: Maybe) -> tuple[Tensor,
                 out.copy_(b)
             state.copy_(b[:, -1, -1:])
     return h, h_last
+
+
+def _step(x: Tensor, weights: tuple[Tensor, Tensor], h0: Maybe) -> tuple[Tensor, Tensor]:
+    """`forward` for one step: in blocks, half of its time would go into cutting them (37 terms, 64 rows, 16 wide)."""
+    rows = widened(x[:, :, 0])
+    u, k = (torch.bmm(rows, w) for w in weights)
+    a, b = _coefficients(u, k, torch.empty_like(u))
+    h = b if h0 is None else torch.addcmul(b, a, h0[:, :, 0], out=b)
+    h = h[:, :, None]
+    return h.to(x.dtype, copy=True), h
+
+
+def _coefficients(u: Tensor, k: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """a and b of h_t = a_t h_{t-1} + b_t, in the memory of u and b."""
+    torch.maximum(torch.sigmoid(u, out=b), u.add_(0.5), out=b)
+    a = torch.neg(k, out=u).sigmoid_()
+    return a, b.mul_(k.sigmoid_())
 
 
 def backward(
