@@ -7,6 +7,7 @@ op's autograd formula, and compile(func.grad) gives zeros with the Function alon
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -187,6 +188,10 @@ def _function(operator: Operator) -> Any:
         def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
             return _map_forward(operator, Forward.apply)(info, in_dims, *arguments)
 
+    door: Any
+    for door in (Backward, Forward):
+        # apply binds its arguments to this, and inspect would make it anew at each call
+        door.forward.__signature__ = inspect.signature(door.forward)
     return Forward
 
 
