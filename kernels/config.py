@@ -129,7 +129,8 @@ TABLE: dict[tuple[str, bool, int, int], tuple[int, int, int]] = {
 # Instructions that touch local memory (spills) in the loop over full tiles of a backward kernel, at most, by (seq,
 # padded width, bytes per element), on every architecture, with codes and a tail, in any precision. A forward kernel
 # has none. A spill of 16 rows is 128 B of L1 per warp and instruction. Without codes and with tf32 or half-precision
-# products there are at most 12: what is beyond belongs to tf32x3, and 36 and 18 to codes at width 16.
+# products there are at most 12 on sm_90 (33 on sm_100, at width 16 with a tail): what is beyond belongs to tf32x3, and
+# 36 and 18 to codes at width 16.
 SPILLS = {
     (False, 16, 4): 180,
     (False, 16, 2): 50,
