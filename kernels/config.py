@@ -164,7 +164,9 @@ def table_config(what: str, seq: bool, D: int, H: int, dtype: torch.dtype) -> La
     """
     steps, most, stages = TABLE[what, seq, max(16, padded_input(D), padded_state(H)), dtype.itemsize]
     warps = min(most, padded_state(H) // 8)
-    return LaunchConfig(seq, ROWS, steps if 2 * warps >= most else steps // 2, warps, stages)
+    if steps == 1 and D <= 2 and what != "backward":
+        steps = 2  # four warps repeat the gates of 16 rows of one step behind a broadcast product (MUFU times 2)
+    return LaunchConfig(seq, ROWS, steps if 2 * warps >= most else max(1, steps // 2), warps, stages)
 
 
 def select_config(D: int, H: int, dtype: torch.dtype, F: int, B: int, T: int, what: str) -> LaunchConfig:
