@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,11 +21,21 @@ _Maybe = Tensor | None
 _Needs = tuple[bool, bool, bool]
 
 
-class _Layers:
-    """The functions of the layers on two operators; `linear_into` writes (x, weight, bias, activation) to `out`."""
+def _kernels() -> Any:
+    import rnam.kernels as kernels
 
-    def __init__(self, min_gru: Operator, grouped_linear: Operator, linear_into: Callable[..., Tensor]) -> None:
-        self._min_gru, self._grouped_linear, self._linear_into = min_gru, grouped_linear, linear_into
+    return kernels
+
+
+def _blocks() -> Any:
+    return blocked
+
+
+class _Layers:
+    """The functions of the layers on two operators, and the launchers that these call."""
+
+    def __init__(self, min_gru: Operator, grouped_linear: Operator, launchers: Callable[[], Any]) -> None:
+        self._min_gru, self._grouped_linear, self._launchers = min_gru, grouped_linear, launchers
 
     def min_gru(
         self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str
@@ -38,7 +49,8 @@ class _Layers:
     ) -> Tensor:
         rows = input.flatten(1, -2)
         if out is not None and out.is_contiguous() and not torch.compiler.is_compiling():
-            self._linear_into(rows, weight, bias, activation, out.view(*rows.shape[:2], weight.shape[2]))
+            into = out.view(*rows.shape[:2], weight.shape[2])
+            self._launchers().grouped_linear_forward(rows, weight, bias, activation, out=into)
             return out
         (y,) = self._grouped_linear(rows, weight, bias, None, activation or "none")
         y = y.reshape(*input.shape[:-1], weight.shape[-1])
@@ -85,26 +97,27 @@ def _decode(codes: _Maybe) -> tuple[_Maybe, _Maybe]:
 
 
 def _launch_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
-    import rnam.kernels as kernels
-
-    return kernels.min_gru_forward(x, weight, h0, codes, space=space)
+    return _kernels().min_gru_forward(x, weight, h0, codes, space=space)
 
 
-def _launch_min_gru_backward(
-    x: Tensor,
-    weight: Tensor,
-    h0: _Maybe,
-    h: _Maybe,
-    codes: _Maybe,
-    dh: _Maybe,
-    dh_last: _Maybe,
-    space: str,
-    needs: _Needs,
-) -> tuple[_Maybe, _Maybe, _Maybe]:
-    import rnam.kernels as kernels
+def _min_gru_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Maybe, _Maybe, _Maybe]]:
+    def launch_backward(
+        x: Tensor,
+        weight: Tensor,
+        h0: _Maybe,
+        h: _Maybe,
+        codes: _Maybe,
+        dh: _Maybe,
+        dh_last: _Maybe,
+        space: str,
+        needs: _Needs,
+    ) -> tuple[_Maybe, _Maybe, _Maybe]:
+        assert h is not None
+        grads: tuple[_Maybe, _Maybe, _Maybe]
+        grads = launchers().min_gru_backward(x, weight, h0, h, codes, dh, dh_last, needs=needs)
+        return grads
 
-    assert h is not None
-    return kernels.min_gru_backward(x, weight, h0, h, codes, dh, dh_last, needs=needs)
+    return launch_backward
 
 
 def _fake_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, space: str) -> tuple[Tensor, ...]:
@@ -122,25 +135,8 @@ def _blocked_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space
     return blocked.min_gru_forward(x, weight, h0, codes)
 
 
-def _blocked_min_gru_backward(
-    x: Tensor,
-    weight: Tensor,
-    h0: _Maybe,
-    h: _Maybe,
-    codes: _Maybe,
-    dh: _Maybe,
-    dh_last: _Maybe,
-    space: str,
-    needs: _Needs,
-) -> tuple[_Maybe, _Maybe, _Maybe]:
-    assert h is not None
-    return blocked.min_gru_backward(x, weight, h0, h, codes, dh, dh_last, needs=needs)
-
-
 def _launch_scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
-    import rnam.kernels as kernels
-
-    return (kernels.scan_forward(a, b, h0, log=space == "log"),)
+    return (_kernels().scan_forward(a, b, h0, log=space == "log"),)
 
 
 def _launch_scan_backward(
@@ -154,12 +150,10 @@ def _launch_scan_backward(
     space: str,
     needs: _Needs,
 ) -> tuple[_Maybe, _Maybe, _Maybe]:
-    import rnam.kernels as kernels
-
     assert h is not None and dh is not None
     log = space == "log"
     # the linear form's gradients need the values nowhere
-    return kernels.scan_backward(a, b if log else None, h0, h, dh, log=log, needs=needs)
+    return _kernels().scan_backward(a, b if log else None, h0, h, dh, log=log, needs=needs)
 
 
 def _twin_scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
@@ -170,62 +164,34 @@ def _activation(option: str) -> str | None:
     return None if option == "none" else option
 
 
-def _launch_linear(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
-    import rnam.kernels as kernels
+def _linear(launchers: Callable[[], Any]) -> Callable[..., tuple[Tensor, ...]]:
+    def launch(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+        return (launchers().grouped_linear_forward(x, weight, bias, _activation(option)),)
 
-    return (kernels.grouped_linear_forward(x, weight, bias, _activation(option)),)
-
-
-def _launch_linear_backward(
-    x: Tensor,
-    weight: Tensor,
-    bias: _Maybe,
-    y: _Maybe,
-    codes: _Maybe,
-    dy: _Maybe,
-    unused: _Maybe,
-    option: str,
-    needs: _Needs,
-) -> tuple[_Maybe, _Maybe, _Maybe]:
-    import rnam.kernels as kernels
-
-    assert dy is not None
-    need_x, need_weight, need_bias = needs
-    return kernels.grouped_linear_backward(
-        x,
-        weight,
-        bias,
-        dy,
-        _activation(option),
-        need_x=need_x,
-        need_weight=need_weight,
-        need_bias=need_bias,
-    )
+    return launch
 
 
-def _blocked_linear(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
-    return (blocked.linear_forward(x, weight, bias, _activation(option)),)
+def _linear_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Maybe, _Maybe, _Maybe]]:
+    def launch_backward(
+        x: Tensor,
+        weight: Tensor,
+        bias: _Maybe,
+        y: _Maybe,
+        codes: _Maybe,
+        dy: _Maybe,
+        unused: _Maybe,
+        option: str,
+        needs: _Needs,
+    ) -> tuple[_Maybe, _Maybe, _Maybe]:
+        assert dy is not None
+        need_x, need_weight, need_bias = needs
+        grads: tuple[_Maybe, _Maybe, _Maybe]
+        grads = launchers().grouped_linear_backward(
+            x, weight, bias, dy, _activation(option), need_x=need_x, need_weight=need_weight, need_bias=need_bias
+        )
+        return grads
 
-
-def _blocked_linear_backward(
-    x: Tensor,
-    weight: Tensor,
-    bias: _Maybe,
-    y: _Maybe,
-    codes: _Maybe,
-    dy: _Maybe,
-    unused: _Maybe,
-    option: str,
-    needs: _Needs,
-) -> tuple[_Maybe, _Maybe, _Maybe]:
-    assert dy is not None
-    return blocked.linear_backward(x, weight, bias, dy, _activation(option), needs)
-
-
-def _kernel_linear_into(x: Tensor, weight: Tensor, bias: _Maybe, activation: str | None, out: Tensor) -> Tensor:
-    import rnam.kernels as kernels
-
-    return kernels.grouped_linear_forward(x, weight, bias, activation, out=out)
+    return launch_backward
 
 
 def _fake_linear(x: Tensor, weight: Tensor, bias: _Maybe, option: str) -> tuple[Tensor, ...]:
@@ -240,7 +206,7 @@ _MIN_GRU = Operator(
     name="min_gru",
     outputs=2,
     launch=_launch_min_gru,
-    launch_backward=_launch_min_gru_backward,
+    launch_backward=_min_gru_backward(_kernels),
     fake=_fake_min_gru,
     twin=_twin_min_gru,
     joins_terms=True,
@@ -248,8 +214,8 @@ _MIN_GRU = Operator(
 _GROUPED_LINEAR = Operator(
     name="grouped_linear",
     outputs=1,
-    launch=_launch_linear,
-    launch_backward=_launch_linear_backward,
+    launch=_linear(_kernels),
+    launch_backward=_linear_backward(_kernels),
     fake=_fake_linear,
     twin=_twin_linear,
     joins_terms=True,
@@ -264,9 +230,19 @@ _SCAN = Operator(
     twin=_twin_scan,
     joins_terms=False,
 )
-KERNELS = _Kernels(_MIN_GRU, _GROUPED_LINEAR, _kernel_linear_into)
+KERNELS = _Kernels(_MIN_GRU, _GROUPED_LINEAR, _kernels)
 BLOCKS = _Blocks(
-    replace(_MIN_GRU, name="blocked_min_gru", launch=_blocked_min_gru, launch_backward=_blocked_min_gru_backward),
-    replace(_GROUPED_LINEAR, name="blocked_linear", launch=_blocked_linear, launch_backward=_blocked_linear_backward),
-    blocked.linear_forward,
+    replace(
+        _MIN_GRU,
+        name="blocked_min_gru",
+        launch=_blocked_min_gru,
+        launch_backward=_min_gru_backward(_blocks),
+    ),
+    replace(
+        _GROUPED_LINEAR,
+        name="blocked_linear",
+        launch=_linear(_blocks),
+        launch_backward=_linear_backward(_blocks),
+    ),
+    _blocks,
 )

@@ -2,7 +2,7 @@
 
 from rnam.blocked.gru import backward as min_gru_backward
 from rnam.blocked.gru import forward as min_gru_forward
-from rnam.blocked.linear import backward as linear_backward
-from rnam.blocked.linear import forward as linear_forward
+from rnam.blocked.linear import backward as grouped_linear_backward
+from rnam.blocked.linear import forward as grouped_linear_forward
 
-__all__ = ["linear_backward", "linear_forward", "min_gru_backward", "min_gru_forward"]
+__all__ = ["grouped_linear_backward", "grouped_linear_forward", "min_gru_backward", "min_gru_forward"]

@@ -47,10 +47,12 @@ def backward(
     bias: Maybe,
     dy: Tensor,
     activation: str | None,
-    needs: tuple[bool, bool, bool],
+    *,
+    need_x: bool,
+    need_weight: bool,
+    need_bias: bool,
 ) -> tuple[Maybe, Maybe, Maybe]:
     """The gradients of x, weight and bias that are needed. Values before an activation are computed again."""
-    need_x, need_weight, need_bias = needs
     layer = _Layer(x, weight, bias)
     back, into_weight = Product(layer.weight.mT), Sum(layer.weight)
     dx = new(x.shape, x) if need_x else None
