@@ -32,10 +32,13 @@ def _blocks() -> Any:
 
 
 class _Layers:
-    """The functions of the layers on two operators, and the launchers that these call."""
+    """The functions of the layers on three operators, and the launchers that these call."""
 
-    def __init__(self, min_gru: Operator, grouped_linear: Operator, launchers: Callable[[], Any]) -> None:
-        self._min_gru, self._grouped_linear, self._launchers = min_gru, grouped_linear, launchers
+    def __init__(
+        self, min_gru: Operator, grouped_linear: Operator, feed_forward: Operator, launchers: Callable[[], Any]
+    ) -> None:
+        self._min_gru, self._grouped_linear, self._feed_forward = min_gru, grouped_linear, feed_forward
+        self._launchers = launchers
 
     def min_gru(
         self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str
@@ -55,6 +58,30 @@ class _Layers:
         (y,) = self._grouped_linear(rows, weight, bias, None, activation or "none")
         y = y.reshape(*input.shape[:-1], weight.shape[-1])
         return y if out is None else out.copy_(y)
+
+    def feed_forward(
+        self,
+        input: Tensor,
+        update: Tensor,
+        norm_weight: Tensor,
+        norm_bias: Tensor,
+        weight1: Tensor,
+        bias1: Tensor,
+        weight2: Tensor,
+        bias2: Tensor,
+    ) -> Tensor:
+        dim = input.shape[-1]
+        if not self._launchers().feed_forward_is_fused(dim):
+            x = reference.widen(input)
+            scale, shift = norm_weight.to(x.dtype), norm_bias.to(x.dtype)
+            n = torch.nn.functional.layer_norm(x + update, (dim,), scale, shift, reference.NORM_EPS).to(input.dtype)
+            return input + self.grouped_linear(self.grouped_linear(n, weight1, bias1, "relu"), weight2, bias2, None)
+        # widened first, so that a gradient is summed over the terms before it is rounded
+        of_all_terms = (reference.widen(p).expand(weight1.shape[0], dim) for p in (norm_weight, norm_bias))
+        of_each_term = (reference.widen(p).flatten(1) for p in (weight1, bias1, weight2, bias2))
+        packed = torch.cat([*of_all_terms, *of_each_term], dim=1)
+        (y,) = self._feed_forward(input.flatten(1, -2), packed, update.flatten(1, -2), None, "none")
+        return y.reshape(input.shape)
 
 
 class _Kernels(_Layers):
@@ -202,6 +229,39 @@ def _twin_linear(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option:
     return (reference.grouped_linear(x, weight, bias, _activation(option)),)
 
 
+def _launch_feed_forward(launchers: Callable[[], Any]) -> Callable[..., tuple[Tensor, ...]]:
+    def launch(x: Tensor, params: Tensor, h: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+        return (launchers().feed_forward_forward(x, params, h),)
+
+    return launch
+
+
+def _feed_forward_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Maybe, _Maybe, _Maybe]]:
+    def launch_backward(
+        x: Tensor,
+        params: Tensor,
+        h: _Maybe,
+        y: _Maybe,
+        codes: _Maybe,
+        dy: _Maybe,
+        unused: _Maybe,
+        option: str,
+        needs: _Needs,
+    ) -> tuple[_Maybe, _Maybe, _Maybe]:
+        grads: tuple[_Maybe, _Maybe, _Maybe] = launchers().feed_forward_backward(x, params, h, dy, needs=needs)
+        return grads
+
+    return launch_backward
+
+
+def _twin_feed_forward(x: Tensor, params: Tensor, h: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+    assert h is not None
+    dim = x.shape[2]
+    sizes = [dim, dim, dim * dim, dim, dim * dim, dim]
+    parts = (part.reshape(part.shape[0], -1, dim) for part in torch.split(params, sizes, dim=1))
+    return (reference.feed_forward(x, h, *parts),)
+
+
 _MIN_GRU = Operator(
     name="min_gru",
     outputs=2,
@@ -230,7 +290,17 @@ _SCAN = Operator(
     twin=_twin_scan,
     joins_terms=False,
 )
-KERNELS = _Kernels(_MIN_GRU, _GROUPED_LINEAR, _kernels)
+_FEED_FORWARD = Operator(
+    name="feed_forward",
+    outputs=1,
+    launch=_launch_feed_forward(_kernels),
+    launch_backward=_feed_forward_backward(_kernels),
+    fake=lambda x, params, h, option: (torch.empty_like(x, memory_format=torch.contiguous_format),),
+    twin=_twin_feed_forward,
+    joins_terms=True,
+    reads_output=False,
+)
+KERNELS = _Kernels(_MIN_GRU, _GROUPED_LINEAR, _FEED_FORWARD, _kernels)
 BLOCKS = _Blocks(
     replace(
         _MIN_GRU,
@@ -243,6 +313,12 @@ BLOCKS = _Blocks(
         name="blocked_linear",
         launch=_linear(_blocks),
         launch_backward=_linear_backward(_blocks),
+    ),
+    replace(
+        _FEED_FORWARD,
+        name="blocked_feed_forward",
+        launch=_launch_feed_forward(_blocks),
+        launch_backward=_feed_forward_backward(_blocks),
     ),
     _blocks,
 )

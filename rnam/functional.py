@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rnam import _checks, _dispatch, _ops, reference
 
-__all__ = ["grouped_linear", "linear_scan", "log_scan", "min_gru"]
+__all__ = ["feed_forward", "grouped_linear", "linear_scan", "log_scan", "min_gru"]
 
 Activation = Literal["relu", "gelu", "silu"]
 ACTIVATIONS = (None, "relu", "gelu", "silu")
@@ -77,6 +77,72 @@ def grouped_linear(
         _check_out(out, input, weight, bias)
     with _without_autocast(input, cast):
         return _implementation(input).grouped_linear(input, weight, bias, activation, out)
+
+
+def feed_forward(
+    input: Tensor,
+    update: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+) -> Tensor:
+    """What follows a recurrent layer in a residual block: LayerNorm, Linear, ReLU, Linear and both residuals.
+
+        n = (r - mean r) / sqrt(var r + 1e-5) * norm_weight + norm_bias,  r = input + update
+        output = input + relu(n @ weight1[f] + bias1[f]) @ weight2[f] + bias2[f]
+
+    mean and var are those of a row of dim numbers, as in torch.nn.LayerNorm (arXiv 1607.06450).
+
+    Args:
+        input: (terms, *, dim) with one or more middle dimensions, each of which may be 0.
+        update: what the layer gave, the shape and dtype of input.
+        norm_weight, norm_bias: (dim,), shared by the terms.
+        weight1, weight2: (terms, dim, dim), laid out as those of `grouped_linear`.
+        bias1, bias2: (terms, 1, dim).
+        All of the dtype of input.
+
+    Returns:
+        (terms, *, dim), the dtype of input.
+
+    Raises:
+        TypeError: an argument is no floating tensor, or the dtypes differ.
+        ValueError: a shape or a device does not fit.
+
+    Example:
+        >>> x, h = torch.randn(3, 8, 10, 4), torch.randn(3, 8, 10, 4)
+        >>> weight, bias = torch.randn(3, 4, 4), torch.zeros(3, 1, 4)
+        >>> feed_forward(x, h, torch.ones(4), torch.zeros(4), weight, bias, weight, bias).shape
+        torch.Size([3, 8, 10, 4])
+    """
+    _checks.floating("input", input)
+    if input.dim() < 3:
+        raise ValueError(f"input must have shape (terms, *, dim), got {tuple(input.shape)}")
+    terms, dim = input.shape[0], input.shape[-1]
+    _checks.floating("update", update)
+    _checks.shape("update", update, "terms, *, dim of input", input.shape)
+    _checks.dtype("update", update, "input", input)
+    _checks.device("update", update, "input", input)
+    cast = autocast_enabled(input)
+    if cast:
+        input, update = _autocast(input), _autocast(update)
+    for name, value, layout, shape in (
+        ("norm_weight", norm_weight, "dim", (dim,)),
+        ("norm_bias", norm_bias, "dim", (dim,)),
+        ("weight1", weight1, "terms, dim, dim", (terms, dim, dim)),
+        ("bias1", bias1, "terms, 1, dim", (terms, 1, dim)),
+        ("weight2", weight2, "terms, dim, dim", (terms, dim, dim)),
+        ("bias2", bias2, "terms, 1, dim", (terms, 1, dim)),
+    ):
+        _checks.floating(name, value)
+        _checks.shape(name, value, layout, shape)
+        _checks.device(name, value, "input", input)
+        _check_parameter_dtype(name, value, input, cast)
+    with _without_autocast(input, cast):
+        implementation = _implementation(input)
+        return implementation.feed_forward(input, update, norm_weight, norm_bias, weight1, bias1, weight2, bias2)
 
 
 def min_gru(
@@ -216,6 +282,18 @@ class _Implementation(Protocol):
 
     def grouped_linear(
         self, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor | None
+    ) -> Tensor: ...
+
+    def feed_forward(
+        self,
+        input: Tensor,
+        update: Tensor,
+        norm_weight: Tensor,
+        norm_bias: Tensor,
+        weight1: Tensor,
+        bias1: Tensor,
+        weight2: Tensor,
+        bias2: Tensor,
     ) -> Tensor: ...
 
     def min_gru(

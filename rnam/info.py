@@ -8,7 +8,7 @@ import importlib.util
 
 import torch
 
-from rnam import _dispatch
+from rnam import _dispatch, blocked
 from rnam._version import __version__
 
 DTYPES = {
@@ -17,6 +17,7 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
+_APART = "LayerNorm and two linear layers"
 
 
 def report(dim: int, hidden: int, dtype: str, device: torch.device) -> list[str]:
@@ -26,8 +27,8 @@ def report(dim: int, hidden: int, dtype: str, device: torch.device) -> list[str]
     lines += [f"device: {name}" for name in _devices()]
     path, reason = _dispatch.explain(device, DTYPES[dtype])
     lines.append(f"for {dtype} tensors on {device}: {path} ({reason})")
-    for function in ("min_gru", "grouped_linear", "linear_scan", "log_scan"):
-        where = _kernel(function, dim, hidden, DTYPES[dtype]) if path == "triton" else _plain(function, path)
+    for function in ("min_gru", "grouped_linear", "feed_forward", "linear_scan", "log_scan"):
+        where = _kernel(function, dim, hidden, DTYPES[dtype]) if path == "triton" else _plain(function, dim, path)
         lines.append(f"  {function:14s} dim {dim}, hidden {hidden}: {where}")
     return lines
 
@@ -52,12 +53,17 @@ def _kernel(function: str, dim: int, hidden: int, dtype: torch.dtype) -> str:
         return "; ".join(f"{way} {words[fused]}" for way, fused in ways.items())
     if function == "grouped_linear":
         return "one fused kernel each way" if kernels.linear_is_fused(dim, hidden) else "batched matrix products"
+    if function == "feed_forward":
+        return "one fused kernel each way" if kernels.feed_forward_is_fused(dim) else _APART
     return "one kernel each way, in three launches where there are few channels and many steps"
 
 
-def _plain(function: str, path: str) -> str:
-    blocked = path == "torch" and function in ("min_gru", "grouped_linear")
-    return "rnam.blocked, in blocks that stay in cache" if blocked else "rnam.reference"
+def _plain(function: str, dim: int, path: str) -> str:
+    if path == "reference" or function not in ("min_gru", "grouped_linear", "feed_forward"):
+        return "rnam.reference"
+    if function == "feed_forward" and not blocked.feed_forward_is_fused(dim):
+        return _APART
+    return "rnam.blocked, in blocks that stay in cache"
 
 
 def _devices() -> list[str]:

@@ -24,6 +24,8 @@ from torch import Tensor
 # Python steps about 16 + log2(T) instead of T and costs one extra pass, in all, over the data.
 _STEPS = 16
 
+NORM_EPS = 1e-5  # torch.nn.LayerNorm's
+
 _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda x: x,
     "relu": F.relu,
@@ -36,8 +38,26 @@ def grouped_linear(
     input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor | None = None
 ) -> Tensor:
     """activation(input @ weight + bias) for each term. input (terms, *, in_dim) -> (terms, *, out_dim)."""
-    output = _ACTIVATIONS[activation](_project(_widen(input), weight.to(input.dtype), bias)).to(input.dtype)
+    output = _ACTIVATIONS[activation](_project(widen(input), weight.to(input.dtype), bias)).to(input.dtype)
     return output if out is None else out.copy_(output)
+
+
+def feed_forward(
+    input: Tensor,
+    update: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+) -> Tensor:
+    """input + relu(n @ weight1 + bias1) @ weight2 + bias2, n = LayerNorm(input + update), each (terms, *, dim)."""
+    x = widen(input)
+    n = F.layer_norm(x + widen(update), x.shape[-1:], eps=NORM_EPS)
+    n = n * norm_weight.to(x.dtype) + norm_bias.to(x.dtype)
+    a = F.relu(_project(n, weight1.to(input.dtype), bias1))
+    return (x + _project(a, weight2.to(input.dtype), bias2)).to(input.dtype)
 
 
 def min_gru(
@@ -45,7 +65,7 @@ def min_gru(
 ) -> tuple[Tensor, Tensor]:
     """Projection, gates and scan of a minGRU. input (terms, batch, seq, dim) -> h, h_last."""
     x = input if mask is None else torch.where(mask[..., None], input, 0)
-    u, k = _project(_widen(x), weight.to(input.dtype), None).chunk(2, dim=-1)
+    u, k = _project(widen(x), weight.to(input.dtype), None).chunk(2, dim=-1)
     h0 = u.new_zeros(*u.shape[:2], 1, u.shape[-1]) if h0 is None else h0.to(u.dtype)
     h0 = forget(h0, reset, x)
 
@@ -77,14 +97,14 @@ def forget(h0: Tensor, reset: Tensor | None, x: Tensor) -> Tensor:
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor:
     """h_t = coeffs_t h_{t-1} + values_t over dim -2."""
     start = torch.zeros_like(values[..., :1, :]) if h0 is None else h0
-    a, b = _widen(coeffs), _widen(values)
+    a, b = widen(coeffs), widen(values)
     return _scan(a, b, start.to(b.dtype), torch.mul, lambda a, h, b: a * h + b).to(values.dtype)
 
 
 def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None) -> Tensor:
     """log h_t = logaddexp(log_coeffs_t + log h_{t-1}, log_values_t) over dim -2; -inf is legal everywhere."""
     start = torch.full_like(log_values[..., :1, :], -torch.inf) if log_h0 is None else log_h0
-    a, b = _widen(log_coeffs), _widen(log_values)
+    a, b = widen(log_coeffs), widen(log_values)
     return _scan(a, b, start.to(b.dtype), torch.add, lambda a, h, b: logaddexp(a + h, b)).to(log_values.dtype)
 
 
@@ -164,5 +184,5 @@ def _held(h: Tensor, h0: Tensor, moves: Tensor) -> Tensor:
     return torch.cat([h0, h], dim=2).gather(2, last[..., None].expand_as(h))
 
 
-def _widen(x: Tensor) -> Tensor:
+def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

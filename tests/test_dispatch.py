@@ -183,18 +183,28 @@ def test_info() -> None:
         lines = info.report(16, 16, "float64", CPU)
     assert lines[0].startswith(f"rnam {rnam.__version__}, torch {torch.__version__}")
     assert "for float64 tensors on cpu: reference (backend 'reference' is set)" in lines
-    assert [line.split()[0] for line in lines[-4:]] == [
+    assert [line.split()[0] for line in lines[-5:]] == [
         "min_gru",
         "grouped_linear",
+        "feed_forward",
         "linear_scan",
         "log_scan",
     ]
+
+
+def test_info_says_which_widths_are_in_blocks() -> None:
+    with rnam.set_backend("torch"):
+        narrow, wide = (
+            next(line for line in info.report(dim, dim, "float32", CPU) if "feed_forward" in line) for dim in (16, 17)
+        )
+    assert "rnam.blocked" in narrow
+    assert "LayerNorm and two linear layers" in wide
 
 
 @pytest.mark.interpreter
 def test_info_names_the_kernels() -> None:
     with rnam.set_backend("triton"):
         narrow, wide = (info.report(n, n, "float32", CPU) for n in (16, 100))
-    assert "forward one fused kernel; backward one fused kernel" in narrow[-4]
-    assert "forward a matrix product" in wide[-4]
-    assert "batched matrix products" in wide[-3]
+    assert "forward one fused kernel; backward one fused kernel" in narrow[-5]
+    assert "forward a matrix product" in wide[-5]
+    assert "batched matrix products" in wide[-4]

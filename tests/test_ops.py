@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import rnam
 from rnam import _dispatch, _ops
-from rnam.functional import grouped_linear, linear_scan, log_scan, min_gru
+from rnam.functional import feed_forward, grouped_linear, linear_scan, log_scan, min_gru
 from tests.support import bounds, inputs
 
 # torch.func.jvp imports a part of torch that scripts decompositions
@@ -62,6 +62,11 @@ def _linear(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     return grouped_linear(x, w, torch.cat([h0, h0], -1)[:, 0], "silu")
 
 
+def _feed_forward(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    norm, bias1, bias2 = h0[0, 0, :, :D], h0[:, :1, 0, :D], h0[:, 1:, 0, 1:]
+    return feed_forward(x, x.sin(), 1 + norm[0], norm[0], w[..., :D], bias1, w[..., D : 2 * D], bias2)
+
+
 def _linear_scan(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     return linear_scan(x.tanh(), x, h0[..., :D])
 
@@ -70,7 +75,7 @@ def _log_scan(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     return log_scan(-x.abs(), x, h0[..., :D])
 
 
-FUNCTIONS = [_min_gru, _linear, _linear_scan, _log_scan]
+FUNCTIONS = [_min_gru, _linear, _feed_forward, _linear_scan, _log_scan]
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -137,7 +142,7 @@ def test_vmap_over_masks() -> None:
 def test_forward_mode_raises(backend: str) -> None:
     x, w, h0 = _tensors()
     # the scans of "torch" are the reference's, which has it
-    for function in FUNCTIONS if backend == "triton" else FUNCTIONS[:2]:
+    for function in FUNCTIONS if backend == "triton" else FUNCTIONS[:3]:
         with pytest.raises(NotImplementedError, match="forward-mode"):
             jvp(lambda x, f=function: f(x, w, h0), (x,), (x,))
 

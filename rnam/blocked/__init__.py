@@ -1,8 +1,19 @@
 """The backend "torch": the layers in plain PyTorch for a CPU, forward and backward, with the kernels' signatures."""
 
+from rnam.blocked.feed_forward import backward as feed_forward_backward
+from rnam.blocked.feed_forward import forward as feed_forward_forward
+from rnam.blocked.feed_forward import is_fused as feed_forward_is_fused
 from rnam.blocked.gru import backward as min_gru_backward
 from rnam.blocked.gru import forward as min_gru_forward
 from rnam.blocked.linear import backward as grouped_linear_backward
 from rnam.blocked.linear import forward as grouped_linear_forward
 
-__all__ = ["grouped_linear_backward", "grouped_linear_forward", "min_gru_backward", "min_gru_forward"]
+__all__ = [
+    "feed_forward_backward",
+    "feed_forward_forward",
+    "feed_forward_is_fused",
+    "grouped_linear_backward",
+    "grouped_linear_forward",
+    "min_gru_backward",
+    "min_gru_forward",
+]

@@ -41,7 +41,7 @@ def forward(x: Tensor, weight: Tensor, h0: Maybe, codes: Maybe) -> tuple[Tensor,
     h = new(torch.Size((*x.shape[:3], hidden)), x)
     h_last = _states(h0, h, weights[0])
     plan = Plan(x.shape, hidden, FORWARD)
-    space = Workspace(plan, weights[0])
+    space = Workspace(plan.rows, weights[0])
     for terms, rows in plan.groups():
         state = h_last[terms, rows].transpose(1, 2)
         for block in plan.blocks(terms, rows):
@@ -98,7 +98,7 @@ def backward(
     dx = new(x.shape, x) if need_x else None
     adjoint = _states(dh_last, h, weights[0])
     plan = Plan(x.shape, hidden, BACKWARD)
-    space = Workspace(plan, weights[0])
+    space = Workspace(plan.rows, weights[0])
     for terms, rows in plan.groups():
         carried = adjoint[terms, rows].transpose(1, 2)
         for block in reversed(plan.blocks(terms, rows)):

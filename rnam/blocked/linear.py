@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -31,10 +31,10 @@ def forward(x: Tensor, weight: Tensor, bias: Maybe, activation: str | None, out:
     """
     layer = _Layer(x, weight, bias)
     y = new(torch.Size((*x.shape[:2], weight.shape[2])), x) if out is None else out
-    for terms, rows in _blocks(x, weight):
+    for terms, rows in blocks(x, weight, ELEMENTS):
         part = y[terms, rows]
-        u = _buffer(part, layer.weight)
-        layer(_read(x[terms, rows], layer.weight), terms, u)
+        u = buffer(part, layer.weight)
+        layer(read(x[terms, rows], layer.weight), terms, u)
         _activate(u, activation)
         if u is not part:
             part.copy_(u)
@@ -57,9 +57,9 @@ def backward(
     back, into_weight = Product(layer.weight.mT), Sum(layer.weight)
     dx = new(x.shape, x) if need_x else None
     db = torch.zeros_like(bias, dtype=layer.weight.dtype) if need_bias and bias is not None else None
-    for terms, rows in _blocks(x, weight):
-        g = _read(dy[terms, rows], layer.weight)
-        xs = _read(x[terms, rows], layer.weight)
+    for terms, rows in blocks(x, weight, ELEMENTS):
+        g = read(dy[terms, rows], layer.weight)
+        xs = read(x[terms, rows], layer.weight)
         if activation is not None:
             u = torch.empty_like(g)
             layer(xs, terms, u)
@@ -70,9 +70,10 @@ def backward(
             db[terms] += g.sum(1, keepdim=True)
         if dx is not None:
             part = dx[terms, rows]
-            back(g, terms, buffer := _buffer(part, layer.weight))
-            if buffer is not part:
-                part.copy_(buffer)
+            into = buffer(part, layer.weight)
+            back(g, terms, into)
+            if into is not part:
+                part.copy_(into)
     dw = into_weight.total.to(weight.dtype) if need_weight else None
     return dx, dw, None if db is None or bias is None else db.to(bias.dtype)
 
@@ -104,22 +105,25 @@ def _activate(u: Tensor, activation: str | None) -> None:
         aten.silu_(u)
 
 
-def _blocks(x: Tensor, weight: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Several terms with all their rows, or some rows of one term: either is one piece of memory."""
+def blocks(x: Tensor, weight: Tensor, elements: int) -> list[tuple[slice, slice]]:
+    """Several terms with all their rows, or some rows of one term: either is one piece of memory. The first is the
+    largest."""
     terms, rows, _ = x.shape
-    most = max(16, ELEMENTS // max(weight.shape[1:]))
+    most = max(16, elements // max(weight.shape[1:]))
     together = max(1, most // max(1, rows))
-    for i in range(0, terms, together):
-        for j in range(0, rows, most):
-            yield slice(i, i + together), slice(j, j + most)
+    return [
+        (slice(i, min(terms, i + together)), slice(j, min(rows, j + most)))
+        for i in range(0, terms, together)
+        for j in range(0, rows, most)
+    ]
 
 
-def _read(part: Tensor, like: Tensor) -> Tensor:
+def read(part: Tensor, like: Tensor) -> Tensor:
     """`part` contiguous and in the dtype of the sums; a copy only where it is not."""
     return part.to(like.dtype).contiguous()
 
 
-def _buffer(part: Tensor, like: Tensor) -> Tensor:
+def buffer(part: Tensor, like: Tensor) -> Tensor:
     """Where to compute a part of the result: there, or in memory of its own."""
     if in_place(part, like):
         return part

@@ -80,14 +80,14 @@ class Plan:
 
 
 class Workspace:
-    """Buffers by name, made once a call and cut to the size of each block."""
+    """Buffers by name, made once a call, for `rows` rows, and cut to the size of each block."""
 
-    def __init__(self, plan: Plan, like: Tensor) -> None:
-        self.rows, self.like = plan.rows, like
+    def __init__(self, rows: int, like: Tensor) -> None:
+        self.rows, self.like = rows, like
         self.memory: dict[str, Tensor] = {}
 
     def __call__(self, name: str, block: Tensor, width: int) -> Tensor:
-        """The buffer `name` with the sizes of `block` (terms, steps, segments, batch, *) and this width."""
+        """The buffer `name` with the sizes of `block` (terms, ..., *) and this width."""
         if name not in self.memory:
             self.memory[name] = self.like.new_empty(self.rows * width)
         sizes = (*block.shape[:-1], width)

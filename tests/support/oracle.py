@@ -90,3 +90,20 @@ def log_scan_gradients(
 
 def _full(code: Tensor | None, shape: tuple[int, ...], default: bool) -> Tensor:
     return torch.full(shape, default) if code is None else code.expand(shape)
+
+
+def feed_forward(x: Tensor, update: Tensor, *parameters: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """x + relu(LayerNorm(x + update) @ weight1 + bias1) @ weight2 + bias2, term by term in `dtype`.
+
+    parameters: norm weight and bias (dim,), weight1 (terms, dim, dim), bias1 (terms, 1, dim), weight2, bias2.
+    """
+    x, update = x.to(dtype), update.to(dtype)
+    scale, shift, weight1, bias1, weight2, bias2 = (p.to(dtype) for p in parameters)
+    outputs = []
+    for f in range(x.shape[0]):
+        r = x[f] + update[f]
+        centred = r - r.mean(-1, keepdim=True)
+        n = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * scale + shift
+        a = torch.relu(n @ weight1[f] + bias1[f])
+        outputs.append(x[f] + a @ weight2[f] + bias2[f])
+    return torch.stack(outputs)

@@ -1,0 +1,144 @@
+"""`feed_forward` against its formula in float64, on the reference and on blocks small enough to be cut in every way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+import rnam
+from rnam.blocked import feed_forward as blocks
+from rnam.functional import feed_forward
+from tests.support import bounds, oracle
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+# terms, rows, width: several terms in a block; several blocks for a term, the last smaller; one number a row, whose
+# normalised value is 0; wider than blocks are made for
+SIZES = [(5, 3, 4), (2, 77, 8), (3, 5, 1), (2, 40, 16), (2, 9, 33)]
+
+
+@pytest.fixture(autouse=True, params=["reference", "torch"])
+def _backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(blocks, "ELEMENTS", 128)
+    with rnam.set_backend(request.param):
+        yield
+
+
+def _arguments(terms: int, rows: int, dim: int, dtype: torch.dtype) -> list[Tensor]:
+    """Random ones for which no number before the ReLU is near its kink; x and update are (terms, rows, 1, dim)."""
+    rng = torch.Generator().manual_seed(terms)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=rng, dtype=torch.float64).to(dtype)
+
+    x, update = normal(terms, rows, 1, dim), normal(terms, rows, 1, dim)
+    weights = [normal(terms, dim, dim) / dim**0.5 for _ in range(2)]
+    biases = [normal(terms, 1, dim) for _ in range(2)]
+    scale, shift = 1 + normal(dim) / 4, normal(dim)
+    for _ in range(100):
+        r = (x + update).double()
+        n = torch.nn.functional.layer_norm(r, (dim,), scale.double(), shift.double())
+        u = torch.einsum("frtd,fdh->frth", n, weights[0].double()) + biases[0].double()[:, None]
+        near = (u.abs() < 0.02).any(-1, keepdim=True)
+        if not near.any():
+            break
+        update = torch.where(near, normal(terms, rows, 1, dim), update)
+    return [x, update, scale, shift, weights[0], biases[0], weights[1], biases[1]]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_values_and_gradients(dtype: torch.dtype, size: tuple[int, int, int]) -> None:
+    given = _arguments(*size, dtype)
+    grad = torch.randn(given[0].shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+
+    def run(function: object, to: torch.dtype) -> tuple[Tensor, ...]:
+        leaves = [t.to(to).requires_grad_() for t in given]
+        y = function(*leaves)  # type: ignore[operator]
+        return y.detach(), *torch.autograd.grad(y, leaves, grad.to(y))
+
+    got = run(feed_forward, dtype)
+    exact = run(oracle.feed_forward, torch.float64)
+    if dtype == torch.float64:
+        return bounds.assert_same(got, exact)
+    inside = bounds.computed(dtype)
+    plain = run(lambda *t: oracle.feed_forward(*t, dtype=inside), inside)
+    assert all(g.dtype == dtype for g in got)
+    for g, e, p in zip(got, exact, plain, strict=True):
+        # a row wider than 16 is rounded to a half between the layers: the normalised row, after the ReLU, the product
+        stages = 1 if size[2] <= blocks.WIDEST else 4
+        assert float((g.double() - e).norm()) <= stages * bounds.gradient(e, p, dtype)
+
+
+def test_strided_arguments() -> None:
+    x, update, *others = _arguments(2, 12, 8, torch.float32)
+    wide = torch.cat([x, update], -1).transpose(0, 1).contiguous().transpose(0, 1)
+    expected = feed_forward(x, update, *others)
+    torch.testing.assert_close(feed_forward(wide[..., :8], wide[..., 8:], *others), expected, rtol=0, atol=0)
+
+
+def test_nothing_but_what_is_asked_for() -> None:
+    """Each argument's gradient alone is that of all together."""
+    given = _arguments(2, 12, 8, torch.float32)
+    leaves = [t.requires_grad_() for t in given]
+    together = torch.autograd.grad(feed_forward(*leaves).sum(), leaves)
+    for n, expected in enumerate(together):
+        alone = [t.detach().requires_grad_(m == n) for m, t in enumerate(given)]
+        (got,) = torch.autograd.grad(feed_forward(*alone).sum(), alone[n])
+        assert torch.equal(got, expected)
+
+
+def test_a_nan_stays_in_its_row() -> None:
+    given = _arguments(2, 30, 8, torch.float32)
+    given[0][1, 7] = torch.nan
+    given[1][0, 3] = torch.inf
+    y = feed_forward(*given)
+    bad = torch.zeros(2, 30, dtype=torch.bool)
+    bad[1, 7] = bad[0, 3] = True
+    assert torch.equal(y.isnan().any(-1)[..., 0], bad)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_no_rows_and_no_terms(rows: int) -> None:
+    leaves = [t.requires_grad_() for t in _arguments(2, 1, 4, torch.float32)]
+    x, update = (t[:, :rows] for t in leaves[:2])
+    y = feed_forward(x, update, *leaves[2:])
+    assert y.shape == (2, rows, 1, 4)
+    grads = torch.autograd.grad(y.sum(), leaves)
+    assert all(g.isfinite().all() for g in grads)
+    assert rows or not any(g.any() for g in grads)
+
+
+def test_autocast_rounds_the_input_and_keeps_the_weights_gradient() -> None:
+    leaves = [t.requires_grad_() for t in _arguments(2, 12, 8, torch.float32)]
+    with torch.autocast("cpu", torch.bfloat16):
+        y = feed_forward(*leaves)
+    assert y.dtype == torch.bfloat16
+    halves = [t.detach().to(torch.bfloat16) for t in leaves[:2]]
+    exact = oracle.feed_forward(*halves, *(t.detach() for t in leaves[2:]))
+    # the weights are rounded too: two products, each relative to 2^-9 of the norm of what it sums
+    assert (y.double() - exact).norm() <= 4 * bounds.unit(torch.bfloat16) * exact.norm()
+    assert all(g.dtype == torch.float32 for g in torch.autograd.grad(y.float().sum(), leaves))
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "error", "message"),
+    [
+        (0, torch.zeros(2, 4), ValueError, r"input must have shape \(terms, \*, dim\), got \(2, 4\)"),
+        (1, torch.zeros(2, 12, 1, 3), ValueError, "update must have shape"),
+        (1, torch.zeros(2, 12, 1, 4, dtype=torch.float64), TypeError, "update must"),
+        (2, torch.zeros(3), ValueError, r"norm_weight must have shape \(dim\)"),
+        (4, torch.zeros(2, 4, 5), ValueError, r"weight1 must have shape \(terms, dim, dim\)"),
+        (5, torch.zeros(2, 4), ValueError, "bias1 must have shape"),
+        (6, torch.zeros(2, 4, 4, dtype=torch.int64), TypeError, "weight2 must"),
+        (7, torch.zeros(2, 1, 4, dtype=torch.float64), TypeError, "bias2 must"),
+    ],
+)
+def test_errors(position: int, value: Tensor, error: type[Exception], message: str) -> None:
+    given = _arguments(2, 12, 4, torch.float32)
+    given[position] = value
+    with pytest.raises(error, match=message):
+        feed_forward(*given)
