@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from rnam import _checks
-from rnam.functional import autocast_enabled
+from rnam.functional import autocast_enabled, feed_forward
 from rnam.gru import minGRU
 from rnam.linear import Linear
 
@@ -128,9 +128,14 @@ class RNAM(nn.Module):
         observed = _observed(input, mask, lengths)
         x = input if observed is None else torch.where(observed[..., None], input, 0)
         x = self.emb(x)
-        for block in self.blocks:
+        *blocks, final = cast("list[_Block]", self.blocks)
+        for block in blocks:
             x = block(x, observed)
-        contributions = self._at_every_step(x, observed) if return_sequence else self._at_the_end(x, observed)
+        if return_sequence or x.shape[2] == 0:
+            contributions = self._at_every_step(final(x, observed), observed)
+            contributions = contributions if return_sequence else contributions.sum(2)  # no step at all: 0
+        else:
+            contributions = self._at_the_end(final, x, observed)
         return Additive(self.gam(contributions), contributions)
 
     def _at_every_step(self, x: Tensor, observed: Tensor | None) -> Tensor:
@@ -141,14 +146,14 @@ class RNAM(nn.Module):
         held = contributions.gather(2, last.clamp(min=0).expand_as(contributions))
         return torch.where(last >= 0, held, 0)
 
-    def _at_the_end(self, x: Tensor, observed: Tensor | None) -> Tensor:
-        if x.shape[2] == 0:
-            return self._at_every_step(x, None).sum(2)  # no step at all: 0
+    def _at_the_end(self, final: _Block, x: Tensor, observed: Tensor | None) -> Tensor:
         if observed is None:
-            return self._at_every_step(x[:, :, -1:], None).squeeze(2)
-        last = _steps(observed).amax(-1)[..., None, None]
-        index = last.clamp(min=0).expand(-1, -1, 1, x.shape[-1])
-        return torch.where(last >= 0, self.proj(x.gather(2, index)), 0).squeeze(2)
+            last: Tensor = self.proj(final.at_the_end(x, x[:, :, -1:], None))
+            return last.squeeze(2)
+        step = _steps(observed).amax(-1)[..., None, None]
+        index = step.clamp(min=0).expand(-1, -1, 1, x.shape[-1])
+        last = self.proj(final.at_the_end(x, x.gather(2, index), observed))
+        return torch.where(step >= 0, last, 0).squeeze(2)
 
 
 class _Block(nn.Module):
@@ -168,8 +173,18 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         h, _ = self.gru(x, mask=mask)
-        update: Tensor = self.ff(x + h)
-        return update.add_(x)  # no backward reads what a Linear gave; new memory would take longer than the sum
+        return self._feed_forward(x, h)
+
+    def at_the_end(self, x: Tensor, last: Tensor, mask: Tensor | None) -> Tensor:
+        """What `forward` gives at the last observed step, where x is `last` (terms, batch, 1, dim): only the recurrence
+        takes all steps, and what follows it takes one."""
+        _, h_last = self.gru(x, mask=mask)
+        return self._feed_forward(last, h_last.to(last.dtype))
+
+    def _feed_forward(self, x: Tensor, h: Tensor) -> Tensor:
+        norm, first, _, second = self.ff
+        given = [getattr(layer, name) for layer in (norm, first, second) for name in ("weight", "bias")]
+        return feed_forward(x, h, *given)
 
 
 class _Sum(nn.Module):
