@@ -5,6 +5,7 @@ from .grouped_linear import grouped_linear_backward, grouped_linear_forward
 from .grouped_linear import uses_kernel as linear_is_fused
 from .linear_scan import scan_backward, scan_forward
 from .min_gru import min_gru_backward, min_gru_forward
+from .min_lstm import min_lstm_backward, min_lstm_forward
 
 __all__ = [
     "feed_forward_is_fused",
@@ -14,6 +15,8 @@ __all__ = [
     "min_gru_backward",
     "min_gru_forward",
     "min_gru_is_fused",
+    "min_lstm_backward",
+    "min_lstm_forward",
     "scan_backward",
     "scan_forward",
 ]

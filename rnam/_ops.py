@@ -47,6 +47,9 @@ class _Layers:
         h, h_last = self._min_gru(input, weight, start, _encode(mask, reset), space)
         return h, h_last
 
+    def min_lstm(self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe) -> tuple[Tensor, Tensor]:
+        return self.min_gru(input, weight, h0, mask, reset, "lstm")
+
     def grouped_linear(
         self, input: Tensor, weight: Tensor, bias: _Maybe, activation: str | None, out: _Maybe = None
     ) -> Tensor:
@@ -124,6 +127,9 @@ def _decode(codes: _Maybe) -> tuple[_Maybe, _Maybe]:
 
 
 def _launch_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+    """A minLSTM is a minGRU with another gate: here it is the space "lstm"."""
+    if space == "lstm":
+        return _kernels().min_lstm_forward(x, weight, h0, codes)
     return _kernels().min_gru_forward(x, weight, h0, codes, space=space)
 
 
@@ -141,7 +147,9 @@ def _min_gru_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Mayb
     ) -> tuple[_Maybe, _Maybe, _Maybe]:
         assert h is not None
         grads: tuple[_Maybe, _Maybe, _Maybe]
-        grads = launchers().min_gru_backward(x, weight, h0, h, codes, dh, dh_last, needs=needs)
+        module = launchers()
+        launch = module.min_lstm_backward if space == "lstm" else module.min_gru_backward
+        grads = launch(x, weight, h0, h, codes, dh, dh_last, needs=needs)
         return grads
 
     return launch_backward
@@ -149,17 +157,19 @@ def _min_gru_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Mayb
 
 def _fake_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, space: str) -> tuple[Tensor, ...]:
     terms, batch, seq, _ = x.shape
-    hidden = weight.shape[2] // 2
+    hidden = weight.shape[2] // (3 if space == "lstm" else 2)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     return x.new_empty(terms, batch, seq, hidden), x.new_empty(terms, batch, 1, hidden, dtype=wide)
 
 
 def _twin_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+    if space == "lstm":
+        return reference.min_lstm(x, weight, h0, *_decode(codes))
     return reference.min_gru(x, weight, h0, *_decode(codes), "linear")
 
 
 def _blocked_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
-    return blocked.min_gru_forward(x, weight, h0, codes)
+    return (blocked.min_lstm_forward if space == "lstm" else blocked.min_gru_forward)(x, weight, h0, codes)
 
 
 def _launch_scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:

@@ -11,15 +11,13 @@ cast as torch.nn.functional.linear casts it, and a float32 weight is rounded to 
 
 from __future__ import annotations
 
-import contextlib
 from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
-from rnam import _checks, _dispatch, _ops, reference
+from rnam import _arguments, _checks, _dispatch, _ops, reference
 
-__all__ = ["feed_forward", "grouped_linear", "linear_scan", "log_scan", "min_gru"]
+__all__ = ["feed_forward", "grouped_linear", "linear_scan", "log_scan", "min_gru", "min_lstm"]
 
 Activation = Literal["relu", "gelu", "silu"]
 ACTIVATIONS = (None, "relu", "gelu", "silu")
@@ -61,21 +59,21 @@ def grouped_linear(
     _checks.floating("input", input)
     if input.dim() < 3:
         raise ValueError(f"input must have shape (terms, *, in_dim), got {tuple(input.shape)}")
-    _check_weight(weight, input, "terms, in_dim, out_dim")
+    _arguments.weights(weight, input, "terms, in_dim, out_dim")
     if bias is not None:
         _checks.floating("bias", bias)
         _checks.shape("bias", bias, "terms, 1, out_dim", (weight.shape[0], 1, weight.shape[2]))
         _checks.device("bias", bias, "input", input)
     _checks.one_of("activation", activation, ACTIVATIONS)
-    cast = autocast_enabled(input)
+    cast = _arguments.autocast_enabled(input)
     if cast:
-        input = _autocast(input)
-    _check_parameter_dtype("weight", weight, input, cast)
+        input = _arguments.autocast(input)
+    _arguments.parameter_dtype("weight", weight, input, cast)
     if bias is not None:
-        _check_parameter_dtype("bias", bias, input, cast)
+        _arguments.parameter_dtype("bias", bias, input, cast)
     if out is not None:
-        _check_out(out, input, weight, bias)
-    with _without_autocast(input, cast):
+        _arguments.output(out, input, weight, bias)
+    with _arguments.without_autocast(input, cast):
         return _implementation(input).grouped_linear(input, weight, bias, activation, out)
 
 
@@ -125,9 +123,9 @@ def feed_forward(
     _checks.shape("update", update, "terms, *, dim of input", input.shape)
     _checks.dtype("update", update, "input", input)
     _checks.device("update", update, "input", input)
-    cast = autocast_enabled(input)
+    cast = _arguments.autocast_enabled(input)
     if cast:
-        input, update = _autocast(input), _autocast(update)
+        input, update = _arguments.autocast(input), _arguments.autocast(update)
     for name, value, layout, shape in (
         ("norm_weight", norm_weight, "dim", (dim,)),
         ("norm_bias", norm_bias, "dim", (dim,)),
@@ -139,8 +137,8 @@ def feed_forward(
         _checks.floating(name, value)
         _checks.shape(name, value, layout, shape)
         _checks.device(name, value, "input", input)
-        _check_parameter_dtype(name, value, input, cast)
-    with _without_autocast(input, cast):
+        _arguments.parameter_dtype(name, value, input, cast)
+    with _arguments.without_autocast(input, cast):
         implementation = _implementation(input)
         return implementation.feed_forward(input, update, norm_weight, norm_bias, weight1, bias1, weight2, bias2)
 
@@ -195,27 +193,47 @@ def min_gru(
         >>> h.shape, h_last.shape
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
-    _checks.floating("input", input)
-    _checks.rank("input", input, "terms, batch, seq, dim")
-    _check_weight(weight, input, "terms, dim, 2 * hidden")
-    if weight.shape[2] % 2:
-        raise ValueError(f"weight must have an even last dimension 2 * hidden, got {tuple(weight.shape)}")
     _checks.one_of("space", space, ("linear", "log"))
-    terms, batch, seq, _ = input.shape
-    for name, code in (("mask", mask), ("reset", reset)):
-        if code is not None:
-            _checks.boolean(name, code)
-            _checks.broadcastable(name, code, "terms, batch, seq", (terms, batch, seq))
-            _checks.device(name, code, "input", input)
-    if h0 is not None:
-        expected = (terms, batch, 1, weight.shape[2] // 2)
-        _checks.state("h0", h0, "terms, batch, 1, hidden", expected, "input", input)
-    cast = autocast_enabled(input)
-    if cast:
-        input = _autocast(input)
-    _check_parameter_dtype("weight", weight, input, cast)
-    with _without_autocast(input, cast):
+    input, cast = _arguments.cell(input, weight, h0, mask, reset, 2)
+    with _arguments.without_autocast(input, cast):
         return _implementation(input).min_gru(input, weight, h0, mask, reset, space)
+
+
+def min_lstm(
+    input: Tensor,
+    weight: Tensor,
+    h0: Tensor | None = None,
+    *,
+    mask: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One minLSTM per term (arXiv 2410.01201, section 3.2): projection, normalised gates and scan.
+
+        u, k_f, k_i = input[f] @ weight[f], cut in three     f_t = sigmoid(k_f), i_t = sigmoid(k_i), v_t = g(u_t)
+        h_t = (f_t h_{t-1} + i_t v_t) / (f_t + i_t)          g(u) = u + 1/2 if u >= 0 else sigmoid(u)
+
+    It is the minGRU with the gate z = i / (f + i) = sigmoid(log i - log f), which stays exact where both gates
+    vanish. Where k_f = k_i = -inf the formula is 0 / 0, and h is NaN.
+
+    Args:
+        input: (terms, batch, seq, dim); batch and seq may be 0.
+        weight: (terms, dim, 3 * hidden), the hidden, the forget and the input third, the dtype of input.
+        h0, mask, reset: as in `min_gru`.
+
+    Returns:
+        h, h_last: as in `min_gru`.
+
+    Raises:
+        TypeError, ValueError: as `min_gru`.
+
+    Example:
+        >>> h, h_last = min_lstm(torch.randn(3, 8, 10, 4), torch.randn(3, 4, 15))
+        >>> h.shape, h_last.shape
+        (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
+    """
+    input, cast = _arguments.cell(input, weight, h0, mask, reset, 3)
+    with _arguments.without_autocast(input, cast):
+        return _implementation(input).min_lstm(input, weight, h0, mask, reset)
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Tensor:
@@ -240,8 +258,8 @@ def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Ten
         >>> linear_scan(torch.full((3, 1), 0.5), torch.ones(3, 1)).flatten()
         tensor([1.0000, 1.5000, 1.7500])
     """
-    _check_scan({"coeffs": coeffs, "values": values}, "h0", h0)
-    with _without_autocast(values, autocast_enabled(values)):
+    _arguments.scan({"coeffs": coeffs, "values": values}, "h0", h0)
+    with _arguments.without_autocast(values, _arguments.autocast_enabled(values)):
         return _implementation(values).linear_scan(coeffs, values, h0)
 
 
@@ -272,8 +290,8 @@ def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None = Non
         >>> log_scan(torch.full((3, 1), 0.5).log(), torch.zeros(3, 1)).exp().flatten()
         tensor([1.0000, 1.5000, 1.7500])
     """
-    _check_scan({"log_coeffs": log_coeffs, "log_values": log_values}, "log_h0", log_h0)
-    with _without_autocast(log_values, autocast_enabled(log_values)):
+    _arguments.scan({"log_coeffs": log_coeffs, "log_values": log_values}, "log_h0", log_h0)
+    with _arguments.without_autocast(log_values, _arguments.autocast_enabled(log_values)):
         return _implementation(log_values).log_scan(log_coeffs, log_values, log_h0)
 
 
@@ -300,6 +318,10 @@ class _Implementation(Protocol):
         self, input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, space: str
     ) -> tuple[Tensor, Tensor]: ...
 
+    def min_lstm(
+        self, input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None
+    ) -> tuple[Tensor, Tensor]: ...
+
     def linear_scan(self, coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor: ...
 
     def log_scan(self, log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None) -> Tensor: ...
@@ -316,64 +338,3 @@ def _implementation(x: Tensor) -> _Implementation:
     """Whose functions do the work; an empty tensor needs none, which the reference does."""
     path = _dispatch.path(x.device, x.dtype)
     return _IMPLEMENTATIONS[path if x.numel() else "reference"]
-
-
-def _check_weight(weight: Tensor, input: Tensor, layout: str) -> None:
-    _checks.floating("weight", weight)
-    _checks.rank("weight", weight, layout)
-    if 0 in weight.shape:
-        raise ValueError(f"weight must have no dimension of size 0, got {tuple(weight.shape)}")
-    if (input.shape[0], input.shape[-1]) != tuple(weight.shape[:2]):
-        raise ValueError(
-            f"input must have {weight.shape[0]} terms and width {weight.shape[1]} to go with weight "
-            f"({layout}) = {tuple(weight.shape)}, got {tuple(input.shape)}"
-        )
-    _checks.device("weight", weight, "input", input)
-
-
-def _check_out(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    _checks.floating("out", out)
-    _checks.shape("out", out, "terms, *, out_dim", (*input.shape[:-1], weight.shape[-1]))
-    _checks.dtype("out", out, "input", input)
-    _checks.device("out", out, "input", input)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias, out)):
-        raise RuntimeError("out must be None where a gradient is recorded; expected torch.no_grad() around the call")
-
-
-def _check_parameter_dtype(name: str, value: Tensor, input: Tensor, cast: bool) -> None:
-    # where autocast has just cast the input, parameters are rounded to it when they are read
-    halves = (torch.bfloat16, torch.float16)
-    others = (torch.float32, *halves) if cast and input.dtype in halves else ()
-    _checks.dtype(name, value, "input", input, *others)
-
-
-def _check_scan(pair: dict[str, Tensor], start_name: str, start: Tensor | None) -> None:
-    (coeffs_name, coeffs), (values_name, values) = pair.items()
-    _checks.floating(coeffs_name, coeffs)
-    _checks.floating(values_name, values)
-    if values.dim() < 2:
-        raise ValueError(f"{values_name} must have shape (..., seq, dim), got {tuple(values.shape)}")
-    _checks.shape(coeffs_name, coeffs, f"..., seq, dim of {values_name}", values.shape)
-    _checks.dtype(coeffs_name, coeffs, values_name, values)
-    _checks.device(coeffs_name, coeffs, values_name, values)
-    if start is not None:
-        expected = (*values.shape[:-2], 1, values.shape[-1])
-        _checks.state(start_name, start, "..., 1, dim", expected, values_name, values)
-
-
-def autocast_enabled(x: Tensor) -> bool:
-    """Whether torch.autocast is on for the device of `x`."""
-    # a meta tensor has no autocast to ask about; torch.amp.is_autocast_available can't be compiled in torch 2.11
-    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
-
-
-def _autocast(input: Tensor) -> Tensor:
-    """`input` as autocast hands it to a matrix product: float64 stays, as it does in PyTorch."""
-    if input.dtype == torch.float64:
-        return input
-    return input.to(torch.get_autocast_dtype(input.device.type))
-
-
-def _without_autocast(x: Tensor, enabled: bool) -> contextlib.AbstractContextManager[object]:
-    """Inside, the dtypes are those that the backend chose; autocast would round its float32 products."""
-    return torch.autocast(x.device.type, enabled=False) if enabled else contextlib.nullcontext()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from rnam import _checks
-from rnam.functional import autocast_enabled, feed_forward
+from rnam._arguments import autocast_enabled
+from rnam.functional import feed_forward
 from rnam.gru import minGRU
 from rnam.linear import Linear
 

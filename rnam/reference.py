@@ -6,6 +6,7 @@ Kernels and blocks are checked against this file. It is meant to be read:
     z_t = sigmoid(k_t),  v_t = g(u_t)                     g(u) = u + 1/2 if u >= 0 else sigmoid(u)
     h_t = (1 - z_t) h_{t-1} + z_t v_t                     minGRU, arXiv 2410.01201
     log h_t = logaddexp(log a_t + log h_{t-1}, log b_t)   the same in logs, arXiv 2311.06281
+    h_t = (f_t h_{t-1} + i_t v_t) / (f_t + i_t)           minLSTM, arXiv 2410.01201: z = i / (f + i)
 
 Arguments are valid when they come here (`rnam.functional` checks them). bfloat16 and float16 are
 computed in float32 and rounded once, at the end. A sequence of more than 16 steps is evaluated in pairs,
@@ -64,8 +65,29 @@ def min_gru(
     input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, space: str
 ) -> tuple[Tensor, Tensor]:
     """Projection, gates and scan of a minGRU. input (terms, batch, seq, dim) -> h, h_last."""
+    x, (u, k) = _gates(input, weight, mask, 2)
+    return _recur(x, u, k, h0, mask, reset, space)
+
+
+def min_lstm(
+    input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Projection, gates and scan of a minLSTM: a minGRU with k = log(sigmoid(i) / sigmoid(f))."""
+    x, (u, f, i) = _gates(input, weight, mask, 3)
+    # torch's softplus is the identity from 20 on, which costs float64 half of its digits; logsigmoid is exact
+    return _recur(x, u, F.logsigmoid(i) - F.logsigmoid(f), h0, mask, reset, "linear")
+
+
+def _gates(input: Tensor, weight: Tensor, mask: Tensor | None, count: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """input with 0 at masked steps, and its projection cut in `count`."""
     x = input if mask is None else torch.where(mask[..., None], input, 0)
-    u, k = _project(widen(x), weight.to(input.dtype), None).chunk(2, dim=-1)
+    return x, _project(widen(x), weight.to(input.dtype), None).chunk(count, dim=-1)
+
+
+def _recur(
+    x: Tensor, u: Tensor, k: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, space: str
+) -> tuple[Tensor, Tensor]:
+    """h_t = sigmoid(-k_t) h_{t-1} + sigmoid(k_t) g(u_t), and its last state."""
     h0 = u.new_zeros(*u.shape[:2], 1, u.shape[-1]) if h0 is None else h0.to(u.dtype)
     h0 = forget(h0, reset, x)
 
@@ -84,7 +106,7 @@ def min_gru(
     if mask is not None and x.shape[2]:
         h = _held(h, h0, mask if reset is None else mask | reset)
     h_last = h[:, :, -1:] if x.shape[2] else h0
-    return h.to(input.dtype), h_last.clone()
+    return h.to(x.dtype), h_last.clone()
 
 
 def forget(h0: Tensor, reset: Tensor | None, x: Tensor) -> Tensor:

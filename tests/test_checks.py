@@ -35,7 +35,7 @@ MASK = torch.ones(2, 3, 5, dtype=torch.bool)
         ({"input": X.to("meta")}, ValueError, "weight must be on meta as input is, got cpu"),
         ({"weight": None}, TypeError, "weight must be a tensor, got NoneType"),
         ({"weight": W[0]}, ValueError, r"weight must have shape \(terms, dim, 2 \* hidden\), got \(4, 12\)"),
-        ({"weight": W[..., :11]}, ValueError, r"weight must have an even last dimension .* got \(2, 4, 11\)"),
+        ({"weight": W[..., :11]}, ValueError, r"weight must have shape \(terms, dim, 2 \* hidden\), got \(2, 4, 11\)"),
         ({"weight": W[..., :0]}, ValueError, r"weight must have no dimension of size 0, got \(2, 4, 0\)"),
         ({"weight": W.half()}, TypeError, "weight must be float32 to go with input, got float16"),
         ({"h0": H0[..., :5]}, ValueError, r"h0 must have shape .* = \(2, 3, 1, 6\), got \(2, 3, 1, 5\)"),

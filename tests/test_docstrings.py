@@ -8,7 +8,10 @@ import torch
 import rnam
 
 
-@pytest.mark.parametrize("module", [rnam.functional, rnam.linear, rnam.gru, rnam.model], ids=lambda m: m.__name__)
+MODULES = [rnam.functional, rnam.linear, rnam.gru, rnam.lstm, rnam.model]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
 def test_examples(module: object) -> None:
     names = {"torch": torch, "rnam": rnam, **vars(rnam.functional)}
     result = doctest.testmod(module, extraglobs=names)  # type: ignore[arg-type]

@@ -38,6 +38,7 @@ def test_public_names() -> None:
         "RNAM",
         "Linear",
         "minGRU",
+        "minLSTM",
         "functional",
         "__version__",
         "set_backend",

@@ -1,4 +1,4 @@
-"""minGRU, forward and backward, in blocks that stay in cache.
+"""minGRU and minLSTM, forward and backward, in blocks that stay in cache.
 
 The formulas are those of `rnam.reference`, which evaluates each over the whole tensor in some 20 passes over memory
 forward and twice that backward. Here a block of (terms, steps, batch rows) is copied in with time outermost, projected,
@@ -11,12 +11,15 @@ Scan      h_t = a_t h_{t-1} + b_t, a = sigmoid(-k) and b = z v: one addcmul a st
 Codes     Masks and resets edit a, b and, in the backward, h_{t-1} and m.
 Backward  lambda_t = dh_t + a_{t+1} lambda_{t+1}, m = z lambda, du = m g'(u), dk = m a (v - h_{t-1}). Of halves, h_{t-1}
           is the rounded one, infinite where it exceeds 65504 in float16.
+minLSTM   A minGRU with k = log sigmoid(i) - log sigmoid(f), so that z = i / (f + i) of the gates: two projections in
+          place of one, and df = -sigmoid(-f) dk, di = sigmoid(-i) dk.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from rnam.blocked.plan import Block, Codes, Plan, Workspace, in_place, new, select, widened
 from rnam.blocked.products import Product, Sum
@@ -28,16 +31,16 @@ aten = torch.ops.aten
 FORWARD, BACKWARD = 1 << 18, 1 << 17
 
 
-def forward(x: Tensor, weight: Tensor, h0: Maybe, codes: Maybe) -> tuple[Tensor, Tensor]:
+def forward(x: Tensor, weight: Tensor, h0: Maybe, codes: Maybe, *, parts: int = 2) -> tuple[Tensor, Tensor]:
     """h (terms, batch, seq, hidden) in the dtype of x, and the last state in float32 or float64.
 
-    x (terms, batch, seq, dim), weight (terms, dim, 2 * hidden), h0 (terms, batch, 1, hidden) or None; codes one byte a
-    step with three dimensions of the full size or 1, or None.
+    x (terms, batch, seq, dim), weight (terms, dim, parts * hidden) with 2 parts for a minGRU and 3 for a minLSTM, h0
+    (terms, batch, 1, hidden) or None; codes one byte a step with three dimensions of the full size or 1, or None.
     """
-    weights, hidden = _halves(x, weight)
+    weights, hidden = _parts(x, weight, parts)
     if x.shape[2] == 1 and codes is None:
         return _step(x, weights, h0)
-    to_u, to_k = map(Product, weights)
+    products = [Product(w) for w in weights]
     h = new(torch.Size((*x.shape[:3], hidden)), x)
     h_last = _states(h0, h, weights[0])
     plan = Plan(x.shape, hidden, FORWARD)
@@ -47,11 +50,9 @@ def forward(x: Tensor, weight: Tensor, h0: Maybe, codes: Maybe) -> tuple[Tensor,
         for block in plan.blocks(terms, rows):
             xs, edit = _read(space, block, x, codes, plan)
             out = block.cut(h)
-            u, k = space("u", out, hidden), space("k", out, hidden)
+            u, *gates = _project(products, xs, terms, space, hidden)
             b = out if in_place(out, u) else space("b", out, hidden)
-            to_u(xs, terms, u)
-            to_k(xs, terms, k)
-            a, b = _coefficients(u, k, b)
+            a, b = _coefficients(u, _gate(gates), b)
             if edit:
                 select(a, edit.moves, edit.holds)
                 select(b, edit.observed)
@@ -62,11 +63,11 @@ def forward(x: Tensor, weight: Tensor, h0: Maybe, codes: Maybe) -> tuple[Tensor,
     return h, h_last
 
 
-def _step(x: Tensor, weights: tuple[Tensor, Tensor], h0: Maybe) -> tuple[Tensor, Tensor]:
+def _step(x: Tensor, weights: tuple[Tensor, ...], h0: Maybe) -> tuple[Tensor, Tensor]:
     """`forward` for one step: in blocks, half of its time would go into cutting them (37 terms, 64 rows, 16 wide)."""
     rows = widened(x[:, :, 0])
-    u, k = (torch.bmm(rows, w) for w in weights)
-    a, b = _coefficients(u, k, torch.empty_like(u))
+    u, *gates = (torch.bmm(rows, w) for w in weights)
+    a, b = _coefficients(u, _gate(gates), torch.empty_like(u))
     h = b if h0 is None else torch.addcmul(b, a, h0[:, :, 0], out=b)
     h = h[:, :, None]
     return h.to(x.dtype, copy=True), h
@@ -88,13 +89,15 @@ def backward(
     dh: Maybe,
     dh_last: Maybe,
     needs: tuple[bool, bool, bool],
+    *,
+    parts: int = 2,
 ) -> tuple[Maybe, Maybe, Maybe]:
     """The gradients of x, weight and h0 that are needed, from those of h and h_last (None where there is none)."""
     need_x, need_weight, need_h0 = needs
-    weights, hidden = _halves(x, weight)
-    to_u, to_k = map(Product, weights)
-    from_u, from_k = (Product(part.transpose(1, 2)) for part in weights)
-    sum_u, sum_k = map(Sum, weights)
+    weights, hidden = _parts(x, weight, parts)
+    products = [Product(w) for w in weights]
+    back = [Product(w.transpose(1, 2)) for w in weights]
+    sums = [Sum(w) for w in weights]
     dx = new(x.shape, x) if need_x else None
     adjoint = _states(dh_last, h, weights[0])
     plan = Plan(x.shape, hidden, BACKWARD)
@@ -103,9 +106,9 @@ def backward(
         carried = adjoint[terms, rows].transpose(1, 2)
         for block in reversed(plan.blocks(terms, rows)):
             xs, edit = _read(space, block, x, codes, plan)
-            u, k, s, v, a, lam = (space(name, xs, hidden) for name in ("u", "k", "s", "v", "a", "lambda"))
-            to_u(xs, terms, u)
-            to_k(xs, terms, k)
+            u, *gates = _project(products, xs, terms, space, hidden)
+            s, v, a, lam = (space(name, xs, hidden) for name in ("s", "v", "a", "lambda"))
+            k = _gate(gates)
             torch.sigmoid(u, out=s)
             torch.maximum(torch.add(u, 0.5, out=v), s, out=v)
             gate = torch.neg(k, out=a).sigmoid_()
@@ -127,25 +130,48 @@ def backward(
             # g' is 1 where u >= 0, else s (1 - s); torch.where takes 3.4 ns an element, a lerp by 0 or 1 takes 0.2
             slope_below = aten.sigmoid_backward.grad_input(m, s, grad_input=s)
             du = torch.lerp(slope_below, m, u.ge_(0), out=s)
+            gradients = [du, *_gate_backward(dk, gates)]
             if need_weight:
-                sum_u(xs, du, terms)
-                sum_k(xs, dk, terms)
+                for total, g in zip(sums, gradients, strict=True):
+                    total(xs, g, terms)
             if dx is not None:
-                out = block.cut(dx)
-                g = out if in_place(out, z) else space("dx", out, x.shape[3])
-                from_u(du, terms, g)
-                from_k(dk, terms, g, add=True)
-                if g is not out:
-                    out.copy_(g)
-    dw = torch.cat([sum_u.total, sum_k.total], dim=2).to(weight.dtype) if need_weight else None
+                part = block.cut(dx)
+                out = part if in_place(part, z) else space("dx", part, x.shape[3])
+                for n, (product, g) in enumerate(zip(back, gradients, strict=True)):
+                    product(g, terms, out, add=n > 0)
+                if out is not part:
+                    part.copy_(out)
+    dw = torch.cat([s.total for s in sums], dim=2).to(weight.dtype) if need_weight else None
     return dx, dw, adjoint.to(h0.dtype) if need_h0 and h0 is not None else None
 
 
-def _halves(x: Tensor, weight: Tensor) -> tuple[tuple[Tensor, Tensor], int]:
-    """W_u and W_k, rounded to the dtype of x and widened to that of the sums; hidden."""
-    hidden = weight.shape[2] // 2
-    wide = widened(weight.to(x.dtype))
-    return (wide[..., :hidden], wide[..., hidden:]), hidden
+def _parts(x: Tensor, weight: Tensor, count: int) -> tuple[tuple[Tensor, ...], int]:
+    """The parts of the weight, rounded to the dtype of x and widened to that of the sums; hidden."""
+    parts = widened(weight.to(x.dtype)).chunk(count, dim=2)
+    return parts, parts[0].shape[2]
+
+
+def _project(products: list[Product], xs: Tensor, terms: slice, space: Workspace, hidden: int) -> list[Tensor]:
+    outs = [space(f"part {n}", xs, hidden) for n in range(len(products))]
+    for product, out in zip(products, outs, strict=True):
+        product(xs, terms, out)
+    return outs
+
+
+def _gate(gates: list[Tensor]) -> Tensor:
+    """k, which may be overwritten: the one projection of a minGRU, or made of the two of a minLSTM."""
+    if len(gates) == 1:
+        return gates[0]
+    f, i = gates
+    return logsigmoid(i).sub_(logsigmoid(f))
+
+
+def _gate_backward(dk: Tensor, gates: list[Tensor]) -> list[Tensor]:
+    """The gradients of the gates' projections, in their memory."""
+    if len(gates) == 1:
+        return [dk]
+    f, i = (g.neg_().sigmoid_().mul_(dk) for g in gates)
+    return [f.neg_(), i]
 
 
 def _states(start: Maybe, h: Tensor, like: Tensor) -> Tensor:

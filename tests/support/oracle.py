@@ -52,6 +52,34 @@ def min_gru(
     return every[:, :, 1:], every[:, :, -1:]
 
 
+def min_lstm(
+    x: Tensor,
+    weight: Tensor,
+    h0: Tensor | None = None,
+    mask: Tensor | None = None,
+    reset: Tensor | None = None,
+    *,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Tensor]:
+    """x (terms, batch, seq, dim), weight (terms, dim, 3 * hidden) -> h, h_last: h = (f h + i g(u)) / (f + i)."""
+    terms, batch, seq, _ = x.shape
+    observed = _full(mask, (terms, batch, seq), True)
+    forgets = _full(reset, (terms, batch, seq), False)
+    x = torch.where(observed[..., None], x.to(dtype), 0.0)
+    u, kf, ki = torch.einsum("fbtd,fdh->fbth", x, weight.to(dtype)).chunk(3, dim=-1)
+    f, i = torch.sigmoid(kf), torch.sigmoid(ki)
+    v = torch.where(u >= 0, u + 0.5, torch.sigmoid(u))
+    h = u.new_zeros(terms, batch, u.shape[-1]) if h0 is None else h0.to(dtype)[:, :, 0]
+    states = [h]
+    for t in range(seq):
+        h = torch.where(forgets[:, :, t, None], 0.0, h)
+        moved = (f[:, :, t] * h + i[:, :, t] * v[:, :, t]) / (f[:, :, t] + i[:, :, t])
+        h = torch.where(observed[:, :, t, None], moved, h)
+        states.append(h)
+    every = torch.stack(states, dim=2)
+    return every[:, :, 1:], every[:, :, -1:]
+
+
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Tensor:
     h = torch.zeros_like(values[..., 0, :]).double() if h0 is None else h0.double()[..., 0, :]
     states = []

@@ -1,0 +1,148 @@
+"""minLSTM: its formula step by step in float64, on every backend; what it shares with minGRU is tested there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+import rnam
+from rnam import _dispatch
+from rnam.blocked import gru, plan
+from rnam.functional import min_lstm
+from tests.support import bounds, inputs, oracle
+
+F, B, D, H = 2, 3, 4, 5
+
+plain = pytest.mark.skipif(_dispatch.interpreted(), reason="runs in the other process")
+
+
+@pytest.fixture(
+    autouse=True,
+    params=[
+        pytest.param("reference", marks=plain),
+        pytest.param("torch", marks=plain),
+        pytest.param("triton", marks=pytest.mark.interpreter),
+    ],
+)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    # blocks so small that the shapes here are cut in terms, rows, stretches and segments of time
+    monkeypatch.setattr(plan, "WIDE", 64)
+    monkeypatch.setattr(plan, "NARROW", 40)
+    monkeypatch.setattr(gru, "FORWARD", 512)
+    monkeypatch.setattr(gru, "BACKWARD", 256)
+    with rnam.set_backend(request.param):
+        yield request.param
+
+
+def _arguments(seq: int, dtype: torch.dtype, rows: int = B) -> tuple[list[Tensor], Tensor, Tensor]:
+    """x, weight and h0; a mask and a reset. u keeps away from the kink of g."""
+    x, w, _ = inputs.layer_inputs(F, rows, seq, D, 2 * H, seed=seq)
+    x = inputs.away_from_the_kink(x, w[..., : 2 * H], 1e-3)
+    weight = torch.cat([w[..., :H], w[..., 2 * H :]], dim=-1)
+    _, _, h0 = inputs.layer_inputs(F, rows, seq, D, H, seed=seq)
+    mask, reset = inputs.codes(F, rows, seq)
+    return [x.to(dtype), weight.to(dtype), h0.to(bounds.computed(dtype))], mask, reset
+
+
+def _run(function: Any, tensors: list[Tensor], grads: tuple[Tensor, Tensor], **codes: Any) -> tuple[Tensor, ...]:
+    leaves = [t.detach().requires_grad_() for t in tensors]
+    out = function(*leaves, **codes)
+    used = [g.to(o) for g, o in zip(grads, out, strict=True)]
+    return (*(o.detach() for o in out), *torch.autograd.grad(out, leaves, used))
+
+
+@pytest.mark.parametrize("coded", [False, True])
+@pytest.mark.parametrize(("seq", "rows"), [(1, B), (2, B), (17, B), (75, 1)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_values_and_gradients(backend: str, dtype: torch.dtype, seq: int, rows: int, coded: bool) -> None:
+    if backend == "triton" and dtype == torch.float64:
+        pytest.skip("the kernels take no float64")
+    tensors, mask, reset = _arguments(seq, dtype, rows)
+    codes = dict(mask=mask, reset=reset[:1]) if coded else {}
+    generator = torch.Generator().manual_seed(1)
+    grads = tuple(torch.randn(F, rows, n, H, generator=generator, dtype=torch.float64) for n in (seq, 1))
+    grads = (grads[0].to(dtype).double(), grads[1].float().double())
+    got = _run(min_lstm, tensors, grads, **codes)
+    wide = [t.double() for t in tensors]
+    exact = _run(oracle.min_lstm, wide, grads, **codes)
+    if dtype == torch.float64:
+        return bounds.assert_same(got, exact)
+    inside = bounds.computed(dtype)
+    same = _run(lambda *t, **c: oracle.min_lstm(*t, dtype=inside, **c), [t.to(inside) for t in tensors], grads, **codes)
+    assert [t.dtype for t in got] == [dtype, inside, dtype, dtype, inside]
+    for n, (g, e, s) in enumerate(zip(got, exact, same, strict=True)):
+        # the kernels read a projection that was rounded to the half: one more rounding of u, k_f and k_i, which the sum
+        # of D products amplifies by its norm over that of its result, at most sqrt(D) here
+        roundings = 2 * D**0.5 if backend == "triton" and dtype != torch.float32 else 1
+        allowed = roundings * bounds.gradient(e, s, dtype)
+        assert float((g.double() - e).norm()) <= allowed, n
+
+
+def test_gates_far_from_zero(backend: str) -> None:
+    """Both gates vanish at -200, where f + i is 0 in float32 and the quotient still is 1/2; one wins at +-200."""
+    x = torch.ones(1, 1, 1, 1)
+    h0 = torch.full((1, 1, 1, 4), 2.0)
+    u, f, i = torch.full((4,), 3.5), torch.tensor([-200.0, -200, 200, 200]), torch.tensor([-200.0, 200, -200, 200])
+    h, _ = min_lstm(x, torch.cat([u, f, i])[None, None], h0)
+    torch.testing.assert_close(h.flatten(), torch.tensor([3.0, 4, 2, 3]), rtol=1e-6, atol=0)
+
+
+def test_steps_are_chunks_are_the_whole(backend: str) -> None:
+    (x, w, h0), mask, reset = _arguments(9, torch.float32)
+    whole, last = min_lstm(x, w, h0, mask=mask, reset=reset)
+    state, parts = h0, []
+    for a, b in ((0, 1), (1, 6), (6, 9)):
+        h, state = min_lstm(x[:, :, a:b], w, state, mask=mask[:, :, a:b], reset=reset[:, :, a:b])
+        parts.append(h)
+    bounds.assert_same([torch.cat(parts, 2), state], [whole, last])
+
+
+def test_second_derivatives(backend: str) -> None:
+    if backend == "triton":
+        pytest.skip("the kernels take no float64")
+    (x, w, h0), mask, reset = _arguments(3, torch.float64, rows=1)
+    leaves = [t.requires_grad_() for t in (x, w, h0)]
+    for function in (min_lstm, lambda *t: min_lstm(*t, mask=mask, reset=reset)):
+        assert gradcheck(function, leaves)
+        assert gradgradcheck(function, leaves)
+
+
+def test_the_operator(backend: str) -> None:
+    """Shapes without data, the compiler and vmap: the rules of minGRU's operator, with a weight of three parts."""
+    if backend == "reference":
+        pytest.skip("has no operator")
+    (x, w, h0), mask, _ = _arguments(5, torch.float32)
+    expected = min_lstm(x, w, h0, mask=mask)
+    compiled = torch.compile(lambda *t: min_lstm(*t, mask=mask), fullgraph=True, backend="aot_eager")
+    bounds.assert_same(compiled(x, w, h0), expected)
+    twice = torch.func.vmap(lambda x: min_lstm(x, w, h0, mask=mask)[0])(torch.stack([x, x]))
+    bounds.assert_same(twice[1], expected[0])
+
+
+def test_layer(backend: str) -> None:
+    layer = rnam.minLSTM(F, D, expansion_factor=1.5)
+    assert repr(layer).startswith(f"minLSTM(\n  terms={F}, dim={D}, hidden=6")
+    assert [(n, tuple(p.shape)) for n, p in layer.named_parameters()] == [
+        ("to_hidden_and_gate.weight", (F, D, 18)),
+        ("to_out.weight", (F, 6, D)),
+    ]
+    x = torch.randn(F, B, 7, D)
+    h, state = min_lstm(x, layer.to_hidden_and_gate.weight)
+    output, last = layer(x)
+    assert torch.equal(output, rnam.functional.grouped_linear(h, layer.to_out.weight))
+    assert torch.equal(last, state)
+    with pytest.raises(ValueError, match=r"prev_hidden must have shape \(terms, batch, 1, hidden\) = \(2, 3, 1, 6\)"):
+        layer(x, state[..., :5])
+
+
+def test_errors(backend: str) -> None:
+    (x, w, h0), _, _ = _arguments(3, torch.float32)
+    with pytest.raises(ValueError, match=r"weight must have shape \(terms, dim, 3 \* hidden\), got \(2, 4, 14\)"):
+        min_lstm(x, w[..., :14])
+    with pytest.raises(ValueError, match=r"h0 must have shape .* = \(2, 3, 1, 5\)"):
+        min_lstm(x, w, h0[..., :4])
