@@ -7,7 +7,6 @@ import torch
 
 import rnam
 
-
 MODULES = [rnam.functional, rnam.linear, rnam.gru, rnam.lstm, rnam.model]
 
 

@@ -1,0 +1,140 @@
+"""The models as scikit-learn estimators: skorch's nets, taught that a model gives a prediction and contributions.
+
+    pip install 'rnam[sklearn]'
+
+    net = AdditiveRegressor(rnam.RNAM, module__terms=3, ..., module__columns=[[0], [1], [2]], max_epochs=50, lr=1e-3)
+    sklearn.model_selection.cross_val_score(net, X, y, params={"sample_weight": w})
+
+Everything else is skorch's: callbacks, early stopping, checkpoints, devices, pickling, GridSearchCV over `module__*`.
+X is an array for the model's first argument, or skorch.helper.SliceDict(input=..., mask=..., lengths=...), whose first
+dimension is that of the samples; so a recurrent model takes `columns`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+try:
+    from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
+    from skorch.helper import SliceDict
+    from skorch.utils import to_tensor
+except ImportError as error:
+    raise ImportError("rnam.sklearn needs skorch, which is not installed: pip install 'rnam[sklearn]'") from error
+
+__all__ = ["AdditiveBinaryClassifier", "AdditiveClassifier", "AdditiveRegressor"]
+
+WEIGHT = "sample_weight"
+
+
+class _Additive:
+    """What the three estimators add to skorch's."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **fit_params: Any) -> Any:
+        """skorch's fit; `sample_weight` (samples,) weighs the loss of training and of validation."""
+        if sample_weight is not None:
+            given = X if isinstance(X, Mapping) else {"input": X}
+            X = SliceDict(**given, **{WEIGHT: np.asarray(sample_weight)})
+        return super().fit(X, y, **fit_params)  # type: ignore[misc]
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """(prediction, contributions); floating arrays come to the model in its dtype, since NumPy has float64."""
+        given = dict(x) if isinstance(x, Mapping) else {"input": x}
+        given.pop(WEIGHT, None)
+        own: Any = self
+        like = next(own.module_.parameters())
+        tensors = {name: to_tensor(value, device=own.device) for name, value in given.items()}
+        cast = {name: t.to(like.dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+        output = super().infer(cast if isinstance(x, Mapping) else cast["input"], **fit_params)  # type: ignore[misc]
+        return tuple(output)  # skorch rebuilds tuples from their items, which a named one does not take
+
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        """The weighted mean of the criterion, and what `regularizer` makes of the contributions in training."""
+        own: Any = self
+        prediction, contributions = y_pred
+        target = to_tensor(y_true, device=own.device)
+        if not isinstance(self, NeuralNetClassifier):
+            target = target.to(prediction.dtype).reshape(prediction.shape)
+        losses: Tensor = own.criterion_(prediction, target)
+        if losses.dim() == 0 or losses.shape[0] != prediction.shape[0]:
+            raise ValueError(f"criterion must give one loss a sample (reduction='none'), got {tuple(losses.shape)}")
+        losses = losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+        weight = X.get(WEIGHT) if isinstance(X, Mapping) else None
+        weight = torch.ones_like(losses) if weight is None else to_tensor(weight, device=own.device).to(losses.dtype)
+        loss = (losses * weight).sum() / weight.sum()
+        return loss + own.regularizer(contributions) if training and own.regularizer is not None else loss
+
+
+Regularizer = Callable[[Tensor], Tensor]
+
+
+class AdditiveRegressor(_Additive, NeuralNetRegressor):  # type: ignore[misc]
+    """skorch.NeuralNetRegressor for an additive model of one or several targets.
+
+    Args:
+        module: a model whose forward gives (prediction, contributions), such as `rnam.RNAM`, or one that is made.
+        criterion: a loss with one value a sample, made with reduction="none".
+        regularizer: a function of the contributions that is added to the loss in training, such as
+            functools.partial of `rnam.regularizers.concurvity` times a number; None adds nothing.
+        kwargs: skorch's.
+
+    y is (samples,) or (samples, targets); predict gives (samples, targets).
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *args: Any,
+        criterion: Any = nn.MSELoss,
+        regularizer: Regularizer | None = None,
+        criterion__reduction: str = "none",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(module, *args, criterion=criterion, criterion__reduction=criterion__reduction, **kwargs)
+        self.regularizer = regularizer
+
+
+class AdditiveClassifier(_Additive, NeuralNetClassifier):  # type: ignore[misc]
+    """skorch.NeuralNetClassifier for an additive model with one output (logit) for each class.
+
+    Args:
+        module, regularizer, kwargs: as for `AdditiveRegressor`.
+        criterion: a loss of logits with one value a sample.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *args: Any,
+        criterion: Any = nn.CrossEntropyLoss,
+        regularizer: Regularizer | None = None,
+        criterion__reduction: str = "none",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(module, *args, criterion=criterion, criterion__reduction=criterion__reduction, **kwargs)
+        self.regularizer = regularizer
+
+
+class AdditiveBinaryClassifier(_Additive, NeuralNetBinaryClassifier):  # type: ignore[misc]
+    """skorch.NeuralNetBinaryClassifier for an additive model with one output, the log-odds of class 1.
+
+    Args:
+        module, regularizer, kwargs: as for `AdditiveRegressor`.
+        criterion: a loss of log-odds with one value a sample.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *args: Any,
+        criterion: Any = nn.BCEWithLogitsLoss,
+        regularizer: Regularizer | None = None,
+        criterion__reduction: str = "none",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(module, *args, criterion=criterion, criterion__reduction=criterion__reduction, **kwargs)
+        self.regularizer = regularizer

@@ -1,0 +1,140 @@
+"""The models as scikit-learn estimators."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.helper import SliceDict
+from torch import Tensor, nn
+
+import rnam
+from rnam.sklearn import AdditiveBinaryClassifier, AdditiveClassifier, AdditiveRegressor
+
+TERMS = 2
+
+
+class Tabular(nn.Module):
+    """An RNAM that takes (batch, terms), one step each."""
+
+    def __init__(self, hidden_dim: int = 4, out_dim: int = 1) -> None:
+        super().__init__()
+        self.model = rnam.RNAM(TERMS, hidden_dim, out_dim, blocks=1)
+
+    def forward(self, input: Tensor) -> Any:
+        return self.model(input.T[:, :, None, None])
+
+
+class Sequences(nn.Module):
+    """An RNAM that takes (batch, seq, terms)."""
+
+    def __init__(self, hidden_dim: int = 4, out_dim: int = 1) -> None:
+        super().__init__()
+        self.model = rnam.RNAM(TERMS, hidden_dim, out_dim, blocks=1)
+
+    def forward(self, input: Tensor, lengths: Tensor) -> Any:
+        return self.model(input.permute(2, 0, 1)[..., None], lengths=lengths)
+
+
+OPTIONS: dict[str, Any] = dict(max_epochs=30, lr=0.02, optimizer=torch.optim.Adam, batch_size=32, verbose=0)
+
+
+@pytest.fixture
+def data() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, TERMS))
+    return x, np.tanh(x[:, 0]) + np.abs(x[:, 1])
+
+
+def test_pipeline_cross_validation_and_clone(data: tuple[np.ndarray, np.ndarray]) -> None:
+    """float64 in and targets (samples,), as scikit-learn has them; the model learns what a constant can't."""
+    x, y = data
+    estimator = make_pipeline(StandardScaler(), AdditiveRegressor(Tabular, **OPTIONS))
+    scores = cross_val_score(clone(estimator), 5 * x + 3, y, cv=3)
+    assert scores.mean() > 0.5
+
+
+def test_grid_search_over_the_models_arguments(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    search = GridSearchCV(AdditiveRegressor(Tabular, **OPTIONS), {"module__hidden_dim": [1, 4]}, cv=2)
+    search.fit(x, y)
+    assert {c["module__hidden_dim"] for c in search.cv_results_["params"]} == {1, 4}
+
+
+def test_pickle(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    net = AdditiveRegressor(Tabular, **{**OPTIONS, "max_epochs": 2}).fit(x, y)
+    assert np.array_equal(pickle.loads(pickle.dumps(net)).predict(x), net.predict(x))
+
+
+def test_weights_of_0_leave_a_sample_out(data: tuple[np.ndarray, np.ndarray]) -> None:
+    """Training on all samples with some weights 0 is training on the others: full batches, no validation."""
+    x, y = data
+    kept = np.arange(len(y)) % 3 > 0
+    options = {**OPTIONS, "max_epochs": 3, "batch_size": -1, "train_split": None}
+
+    def fitted(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> Any:
+        torch.manual_seed(0)
+        return AdditiveRegressor(Tabular, **options).fit(x, y, sample_weight=weight)
+
+    wrong = np.where(kept, y, 100.0)
+    weighted, without = fitted(x, wrong, kept.astype(float)), fitted(x[kept], y[kept], None)
+    np.testing.assert_allclose(weighted.predict(x), without.predict(x), rtol=1e-4, atol=1e-5)
+    assert np.abs(fitted(x, wrong, None).predict(x) - without.predict(x)).max() > 0.1
+
+
+def test_weights_go_through_cross_validation(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    net = AdditiveRegressor(Tabular, **OPTIONS)
+    scores = cross_val_score(net, x, y, cv=3, params={"sample_weight": np.ones(len(y))})
+    assert scores.mean() > 0.5
+
+
+def test_sequences_in_a_dict() -> None:
+    """Padding, by its lengths, is not read: NaN there does no harm."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(90, 6, TERMS)).astype(np.float32)
+    lengths = rng.integers(1, 7, 90)
+    inside = np.arange(6) < lengths[:, None]
+    y = np.where(inside, x[..., 0], 0).sum(1) / lengths
+    x[~inside] = np.nan
+    given = SliceDict(input=x, lengths=lengths)
+    net = AdditiveRegressor(Sequences, **OPTIONS).fit(given, y)
+    losses = net.history[:, "train_loss"]
+    assert losses[-1] < losses[0] / 2
+    with torch.no_grad():
+        expected = net.module_(torch.tensor(x), torch.tensor(lengths)).prediction
+    np.testing.assert_allclose(net.predict(given), expected, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(cross_val_score(net, given, y, cv=3)).all()
+
+
+def test_classifiers(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    binary = AdditiveBinaryClassifier(Tabular, **OPTIONS).fit(x, (y > 1).astype(np.int64))
+    assert binary.score(x, (y > 1).astype(np.int64)) > 0.8
+    assert binary.predict_proba(x).shape == (len(y), 2)
+    classes = np.digitize(y, [0.5, 1.0])
+    several = AdditiveClassifier(Tabular, module__out_dim=3, **OPTIONS).fit(x, classes)
+    assert several.score(x, classes) > 0.6
+    np.testing.assert_allclose(several.predict_proba(x).sum(1), 1, rtol=1e-5)
+
+
+def test_the_regularizer_is_part_of_the_loss(data: tuple[np.ndarray, np.ndarray]) -> None:
+    """A large penalty on contributions holds them at 0, and the bias alone is left."""
+    x, y = data
+    net = AdditiveRegressor(Tabular, regularizer=lambda c: 1e3 * c.square().mean(), **OPTIONS).fit(x, y)
+    assert np.ptp(net.predict(x)) < 0.1
+
+
+def test_a_criterion_without_single_losses_is_an_error(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    net = AdditiveRegressor(Tabular, criterion__reduction="mean", **OPTIONS)
+    with pytest.raises(ValueError, match="criterion must give one loss a sample"):
+        net.fit(x, y)
