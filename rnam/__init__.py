@@ -5,8 +5,12 @@
     prediction, contributions = model(input, mask=mask)  # input (terms, batch, seq, 1)
 
 The layers are in `rnam.linear` and `rnam.gru`, the model in `rnam.model`, the functions they call in
-`rnam.functional`, and what those functions compute, written plainly, in `rnam.reference`.
+`rnam.functional`, and what those functions compute, written plainly, in `rnam.reference`. What a model says is
+read off by `rnam.explain`.
 """
+
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from rnam import functional
 from rnam._dispatch import get_backend, set_backend
@@ -15,4 +19,17 @@ from rnam.gru import minGRU
 from rnam.linear import Linear
 from rnam.model import RNAM
 
-__all__ = ["RNAM", "Linear", "__version__", "functional", "get_backend", "minGRU", "set_backend"]
+if TYPE_CHECKING:
+    from rnam import explain
+
+__all__ = ["RNAM", "Linear", "__version__", "explain", "functional", "get_backend", "minGRU", "set_backend"]
+
+_ON_USE = ("explain",)  # they import more than torch does
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ON_USE:
+        import importlib
+
+        return importlib.import_module(f"rnam.{name}")
+    raise AttributeError(f"module 'rnam' has no attribute {name!r}")

@@ -38,6 +38,7 @@ def test_public_names() -> None:
         "RNAM",
         "Linear",
         "minGRU",
+        "explain",
         "functional",
         "__version__",
         "set_backend",
