@@ -14,6 +14,8 @@ MODULES = [
     rnam.model,
     rnam.explain.names,
     rnam.explain.evaluation,
+    rnam.explain.centring,
+    rnam.explain.calibration,
 ]
 
 

@@ -1,13 +1,43 @@
 """What an additive model says, in a form that can be checked and shown.
 
 Contributions are arrays (batch, terms, out), over time (batch, terms, seq, out), with a leading dimension of members
-where `members=True` says so. Arguments may be numpy arrays, lists or tensors; what is computed is float64.
+where `members=True` says so. Arguments may be numpy arrays, lists or tensors; what is computed from contributions is
+float64.
 
-    names        `describe`: names and units of the terms, stored with the model
-    values       `contributions`, `intercept`, `observed`
+    `rnam.explain.names`        `describe`: names and units of the terms, stored with the model
+    `rnam.explain.evaluation`   `contributions`, `intercept`, `observed`
+    `rnam.explain.centring`     `Centering`, `importance`, `spread`
+    `rnam.explain.calibration`  `recalibrate`, `calibration_slope`, `observed_expected`, `brier_skill`,
+                                `calibration_curve`
 """
 
+from rnam.explain.calibration import (
+    CalibrationCurve,
+    Recalibration,
+    brier_skill,
+    calibration_curve,
+    calibration_slope,
+    observed_expected,
+    recalibrate,
+)
+from rnam.explain.centring import Centering, Spread, importance, spread
 from rnam.explain.evaluation import contributions, intercept, observed
 from rnam.explain.names import describe
 
-__all__ = ["contributions", "describe", "intercept", "observed"]
+__all__ = [
+    "CalibrationCurve",
+    "Centering",
+    "Recalibration",
+    "Spread",
+    "brier_skill",
+    "calibration_curve",
+    "calibration_slope",
+    "contributions",
+    "describe",
+    "importance",
+    "intercept",
+    "observed",
+    "observed_expected",
+    "recalibrate",
+    "spread",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from rnam.model import Additive
@@ -30,6 +29,7 @@ def places(members: bool, time: bool, rng: np.random.Generator, out: int = 2) ->
     values = rng.normal(size=(*((2,) if members else ()), 6, 3, *seq, out))
     weight = rng.uniform(0.5, 2, size=(6, *seq))
     observed = rng.random((6, 3, *seq)) < np.array([0.9, 0.3, 0.6]).reshape(1, 3, *[1] * len(seq))
+    observed[:3] = True
     return values, weight, observed
 
 
@@ -45,8 +45,3 @@ def each(values: np.ndarray, weight: np.ndarray, observed: np.ndarray, members: 
             if observed[b, f, t] and weight[b, t] > 0
         ]
         yield (m, f, k), pairs
-
-
-def as_given(values: np.ndarray, members: bool) -> Tensor:
-    """As a model gives it: the terms before the batch."""
-    return torch.tensor(values.swapaxes(members, members + 1).copy())
