@@ -20,11 +20,21 @@ from rnam.linear import Linear
 from rnam.model import RNAM
 
 if TYPE_CHECKING:
-    from rnam import explain
+    from rnam import explain, regularizers
 
-__all__ = ["RNAM", "Linear", "__version__", "explain", "functional", "get_backend", "minGRU", "set_backend"]
+__all__ = [
+    "RNAM",
+    "Linear",
+    "__version__",
+    "explain",
+    "functional",
+    "get_backend",
+    "minGRU",
+    "regularizers",
+    "set_backend",
+]
 
-_ON_USE = ("explain",)  # they import more than torch does
+_ON_USE = ("explain", "regularizers")  # they import more than torch does
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -12,6 +12,7 @@ MODULES = [
     rnam.linear,
     rnam.gru,
     rnam.model,
+    rnam.regularizers,
     rnam.explain.names,
     rnam.explain.evaluation,
     rnam.explain.centring,
@@ -21,7 +22,7 @@ MODULES = [
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
 def test_examples(module: object) -> None:
-    names = {"torch": torch, "rnam": rnam, **vars(rnam.functional)}
+    names = {"torch": torch, "rnam": rnam, **vars(rnam.functional), **vars(module)}
     result = doctest.testmod(module, extraglobs=names)  # type: ignore[arg-type]
     assert result.attempted > 0
     assert result.failed == 0
