@@ -17,6 +17,8 @@ MODULES = [
     rnam.explain.evaluation,
     rnam.explain.centring,
     rnam.explain.calibration,
+    rnam.explain.responses,
+    rnam.explain.tables,
 ]
 
 

@@ -9,6 +9,8 @@ float64.
     `rnam.explain.centring`     `Centering`, `importance`, `spread`
     `rnam.explain.calibration`  `recalibrate`, `calibration_slope`, `observed_expected`, `brier_skill`,
                                 `calibration_curve`
+    `rnam.explain.responses`    `response`: a term's answer to a step or an impulse
+    `rnam.explain.tables`       `table`: shape functions, as CSV and JSON too
 """
 
 from rnam.explain.calibration import (
@@ -23,12 +25,16 @@ from rnam.explain.calibration import (
 from rnam.explain.centring import Centering, Spread, importance, spread
 from rnam.explain.evaluation import contributions, intercept, observed
 from rnam.explain.names import describe
+from rnam.explain.responses import Response, response
+from rnam.explain.tables import Table, table
 
 __all__ = [
     "CalibrationCurve",
     "Centering",
     "Recalibration",
+    "Response",
     "Spread",
+    "Table",
     "brier_skill",
     "calibration_curve",
     "calibration_slope",
@@ -39,5 +45,7 @@ __all__ = [
     "observed",
     "observed_expected",
     "recalibrate",
+    "response",
     "spread",
+    "table",
 ]
