@@ -20,7 +20,7 @@ from rnam.linear import Linear
 from rnam.model import RNAM
 
 if TYPE_CHECKING:
-    from rnam import explain, regularizers
+    from rnam import explain, plot, regularizers
 
 __all__ = [
     "RNAM",
@@ -30,11 +30,12 @@ __all__ = [
     "functional",
     "get_backend",
     "minGRU",
+    "plot",
     "regularizers",
     "set_backend",
 ]
 
-_ON_USE = ("explain", "regularizers")  # they import more than torch does
+_ON_USE = ("explain", "plot", "regularizers")  # they import more than torch does
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -43,6 +43,7 @@ def test_public_names() -> None:
         "__version__",
         "set_backend",
         "get_backend",
+        "plot",
         "regularizers",
     }
     assert rnam.linear.Linear is rnam.Linear
