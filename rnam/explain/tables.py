@@ -146,7 +146,8 @@ def table(
         model: an additive model; it is given sequences of one step. One with members gives their mean and spread.
         data: (samples, terms) in units, NaN where there is no value.
         sample_weight: (samples,), at least 0; ones by default. `n` counts samples whatever their weight.
-        points: how many x at most: where a term has more different values, its quantiles.
+        points: how many x at most: where a term has more different values, half are its quantiles and half lie
+            evenly over its range.
         scale: (mean, standard deviation), each a number or (terms,), where the model sees (value - mean) / sd, or a
             function from (rows, terms) in units to what the model sees. None where it sees the units.
         encode: for models whose input is not (terms, batch, seq, 1): a function of values (rows, terms) in units, NaN
@@ -227,13 +228,14 @@ def _plain_encoder(
 
 
 def _grid(column: Floats, points: int) -> Floats:
-    """The different values, or as many of their quantiles as there may be."""
+    """The different values; of many, quantiles and as many places evenly apart, so that thin ends are drawn too."""
     if column.size == 0:
         raise ValueError("data must hold at least one value of each term, got a term without")
     unique = np.unique(column)
     if len(unique) <= points:
         return unique
-    return np.unique(np.quantile(column, np.linspace(0, 1, points)))
+    even = np.linspace(unique[0], unique[-1], points // 2)
+    return np.unique(np.concatenate([np.quantile(column, np.linspace(0, 1, points - points // 2)), even]))
 
 
 def _counts(column: Floats, grid: Floats) -> list[int]:

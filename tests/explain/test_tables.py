@@ -109,7 +109,10 @@ def test_the_grid_is_of_values_or_quantiles() -> None:
     data = _data()
     got = explain.table(_model(), data, points=9, scale=SCALE)
     np.testing.assert_array_equal(got.rows('say "x"').x, np.unique(data[:, 2]))
-    np.testing.assert_array_equal(got.rows("age").x, np.quantile(data[:, 0], np.linspace(0, 1, 9)))
+    age = data[:, 0]
+    quantiles, even = np.quantile(age, np.linspace(0, 1, 5)), np.linspace(age.min(), age.max(), 4)
+    # the ends are in both
+    np.testing.assert_allclose(got.rows("age").x, sorted([*quantiles, *even[1:-1]]), rtol=4 * U)
 
 
 def test_members_give_mean_and_spread() -> None:
