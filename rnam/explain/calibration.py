@@ -1,19 +1,15 @@
 """Are the probabilities right on the whole, and how to put them right without losing the sum."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rnam.explain import _arrays
 from rnam.explain._arrays import Floats
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 __all__ = [
     "CalibrationCurve",

@@ -1,19 +1,14 @@
 """One constant per term, so that contributions of different terms and models can be compared."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rnam.explain import _arrays
 from rnam.explain._arrays import Floats
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 __all__ = ["Centering", "Spread", "importance", "spread"]
 
@@ -62,7 +57,7 @@ class Centering:
         *,
         members: bool = False,
         classes: bool = False,
-    ) -> Centering:
+    ) -> "Centering":
         """The constants that center the contributions of a reference set, such as the training data.
 
         Args:
