@@ -39,7 +39,7 @@ def _table(members: bool = True, missing: bool = True) -> Table:
         y,
         y - sd,
         y + sd,
-        np.array([60, 10, 20, 10, 20]),
+        np.array([80, 10, 20, 30, 20]),
     )
     return Table(*(column[:last] for column in columns))
 
@@ -53,7 +53,7 @@ def test_shape_draws_line_band_density_and_the_missing() -> None:
     (band,) = ax.collections
     np.testing.assert_allclose(band.get_datalim(ax.transData).intervaly, (-1.2, 2.2))
     heights = [bar.get_height() for bar in ax.patches]
-    assert heights == pytest.approx(np.array([0.5, 1, 0.5]) * heights[1])
+    assert heights == pytest.approx(np.array([1, 2, 3]) * heights[0])
     # bars lie below the lines: their axes fraction is below that of the lowest value
     lowest = ax.transAxes.inverted().transform(ax.transData.transform((1, -1.2)))[1]
     assert max(heights) < lowest
@@ -90,15 +90,15 @@ def test_an_ebm_is_drawn_as_steps_centred_on_the_same_data() -> None:
     ebm = Ebm(b={}, a={"names": [0, 1.5, 3, 5], "scores": np.array([10.0, 12, 14]), "type": "univariate"})
     ax = plot.shape(_table(), "a", ebm=ebm)
     steps = next(line for line in ax.lines if line.get_label() == "EBM")
-    # at x = 1, 2, 4 with n = 10, 20, 10 its mean is 12
-    np.testing.assert_allclose(steps.get_xydata(), [[0, -2], [1.5, 0], [3, 2], [5, 2]])
+    # at x = 1, 2, 4 with n = 10, 20, 30 its mean is 38 / 3
+    np.testing.assert_allclose(steps.get_xydata(), [[0, -8 / 3], [1.5, -2 / 3], [3, 4 / 3], [5, 4 / 3]])
     assert steps.get_drawstyle() == "steps-post" and "EBM" in _legend(ax)
 
 
 def test_plain_arrays_stand_for_an_ebm() -> None:
     ax = plot.shape(_table(), "a", ebm=(np.array([4, 1, 2]), np.array([14, 10, 12])))
     steps = next(line for line in ax.lines if line.get_label() == "EBM")
-    np.testing.assert_allclose(steps.get_xydata(), [[1, -2], [1.5, 0], [3, 2], [4, 2]])
+    np.testing.assert_allclose(steps.get_xydata(), [[1, -8 / 3], [1.5, -2 / 3], [3, 4 / 3], [4, 4 / 3]])
 
 
 @pytest.mark.parametrize(
