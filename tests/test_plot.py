@@ -182,6 +182,8 @@ def test_timeline_shows_every_measured_value_and_no_other() -> None:
     starts = {(row, line.get_xdata()[0]) for line in ax.lines for row in [line.get_ydata()[0]]}
     assert starts == {(0, 0), (0, 0.5), (0, 2), (1, 0.5), (1, 2)}, "a row begins at its first value"
     assert max(line.get_xdata()[1] for line in ax.lines) == 3
+    whole = plot.timeline(time, parts, values, ["a", "b"], unobserved=True, colorbar=False)
+    assert {line.get_xdata()[0] for line in whole.lines if line.get_ydata()[0] == 1} == {0, 0.5, 2}
     assert ax.get_xlabel() == "years"
     assert ax.figure.axes[1].get_ylabel() == "log-odds"
 

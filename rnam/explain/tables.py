@@ -188,7 +188,10 @@ def table(
 
     reference = contributions(values)
     members = reference.ndim == 4
-    known = labels(model, values.shape[1], reference.shape[-1], names, units)
+    terms = reference.shape[-2]
+    if values.shape[1] != terms:
+        raise ValueError(f"data must have a column for each of the model's {terms} terms, got {values.shape[1]}")
+    known = labels(model, terms, reference.shape[-1], names, units)
     chosen = only_output(output, known.outputs)
     centring = Centering.fit(reference, weight, observed, members=members, classes=classes)
     bias = centring.intercept(intercept(model))

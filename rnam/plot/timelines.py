@@ -31,6 +31,7 @@ def timeline(
     limit: float | None = None,
     tile: float | None = None,
     order: Sequence[int] | None = None,
+    unobserved: bool = False,
     number: Callable[[int, float], str] | None = None,
     label: str = "contribution",
     time_label: str = "time",
@@ -40,7 +41,8 @@ def timeline(
     """Draw the features of one person over time.
 
     A tile holds the value where one was measured, coloured by the term's contribution there (violet lowers, orange
-    raises); in between, a line carries the contribution on. A row begins at the first measured value.
+    raises); in between, a line carries the contribution on. A row begins at the first measured value, or with
+    `unobserved` at the first visit.
 
     Args:
         time: (visits,), rising.
@@ -51,6 +53,7 @@ def timeline(
         limit: the contribution of the darkest colours; the largest that is there by default.
         tile: the width of a tile at most, in the unit of time; 0.45 inches by default.
         order: the terms to draw, from the top; by default all, by how far their contribution moved.
+        unobserved: draw the line from the first visit on, for models in which what was never measured contributes.
         number: what to write for (term, value); three digits by default.
         label: of the colour bar, with the unit of the prediction.
         time_label: of the time axis, with its unit.
@@ -78,7 +81,8 @@ def timeline(
         order = np.argsort(-np.ptp(parts, axis=1), kind="stable").tolist()
     last = float(times[-1] if end is None else max(end, times[-1]))
     ax_given = ax is not None
-    ax = _style.axes(ax, (9.0, 1.2 + 0.42 * len(order)))
+    height = max(3.2, 1.2 + 0.42 * len(order))  # the label of the colour bar takes 3 inches
+    ax = _style.axes(ax, (9.0, height))
     if not ax_given:
         span = last - float(times[0]) or 1.0
         ax.set_xlim(float(times[0]) - 0.04 * span, last + 0.04 * span)
@@ -88,7 +92,8 @@ def timeline(
     for row, index in enumerate(order):
         shade = color.to_rgba(parts[index])
         measured = np.flatnonzero(np.isfinite(shown[index]))
-        for visit in range(int(measured[0]) if len(measured) else len(times), len(times)):
+        first = 0 if unobserved else int(measured[0]) if len(measured) else len(times)
+        for visit in range(first, len(times)):
             stretch = [times[visit], until[visit]], [row, row]
             ax.plot(*stretch, color=_style.EDGE, linewidth=5, solid_capstyle="butt", zorder=1)
             ax.plot(*stretch, color=shade[visit], linewidth=4, solid_capstyle="butt", zorder=1)

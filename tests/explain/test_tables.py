@@ -141,6 +141,8 @@ def test_encode_gives_input_and_mask() -> None:
         return torch.stack([one, one**2], -1), there
 
     assert explain.table(model, _data(), encode=encode).term[0] == "(intercept)"
+    with pytest.raises(ValueError, match="data must have a column for each of the model's 3 terms, got 2"):
+        explain.table(model, _data()[:, :2], encode=lambda values: encode(values[:, [0, 1, 1]]))
     with pytest.raises(ValueError, match="encode must be given"):
         explain.table(model, _data())
 
