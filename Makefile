@@ -1,6 +1,7 @@
 # make demo   train on real clinic visits and draw one patient
 # make test   run every test: once as usual, once more on the kernels in Triton's interpreter
 # make lint   ruff and mypy
+# make docs   the API reference, from the docstrings, in build/docs
 # make gpu    prove on an NVIDIA GPU, in ten minutes, what takes one; OUT is the folder of the report
 # Each but gpu makes the virtual environment .venv when there is none, and installs what it needs into it.
 
@@ -11,7 +12,7 @@ OUT ?= results/gpu
 # pictures go to files; no window is opened
 export MPLBACKEND = Agg
 
-.PHONY: demo test lint gpu
+.PHONY: demo test lint docs gpu
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -33,6 +34,9 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/.docs
+	$(VENV)/bin/python -W error -m pdoc --docformat google -o build/docs rnam
+
 # with the Python it is started with and what that has: torch, triton, numpy, pytest; nothing is fetched
 gpu:
 	$(PYTHON) -m pip install --no-deps --no-build-isolation -e .
@@ -49,6 +53,10 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml setup.py constraints.txt
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml setup.py constraints.txt
 	$(INSTALL) '.[test]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml setup.py constraints.txt
+	$(INSTALL) '.[docs]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml setup.py constraints.txt

@@ -3,7 +3,7 @@
 from setuptools import setup
 
 setup(
-    packages=["rnam", "rnam.blocked", "rnam.kernels"],
+    packages=["rnam", "rnam.blocked", "rnam.explain", "rnam.kernels", "rnam.plot"],
     package_dir={"rnam": "rnam", "rnam.kernels": "kernels"},
     package_data={"rnam": ["py.typed"]},
 )

@@ -5,8 +5,12 @@
     prediction, contributions = model(input, mask=mask)  # input (terms, batch, seq, 1)
 
 The layers are in `rnam.linear`, `rnam.gru` and `rnam.lstm`, the model in `rnam.model`, the functions they call in
-`rnam.functional`, and what those functions compute, written plainly, in `rnam.reference`.
+`rnam.functional`, and what those functions compute, written plainly, in `rnam.reference`. What a model says is
+read off by `rnam.explain`.
 """
+
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from rnam import functional
 from rnam._dispatch import get_backend, set_backend
@@ -16,4 +20,29 @@ from rnam.linear import Linear
 from rnam.lstm import minLSTM
 from rnam.model import RNAM
 
-__all__ = ["RNAM", "Linear", "__version__", "functional", "get_backend", "minGRU", "minLSTM", "set_backend"]
+if TYPE_CHECKING:
+    from rnam import explain, plot, regularizers
+
+__all__ = [
+    "RNAM",
+    "Linear",
+    "__version__",
+    "explain",
+    "functional",
+    "get_backend",
+    "minGRU",
+    "minLSTM",
+    "plot",
+    "regularizers",
+    "set_backend",
+]
+
+_ON_USE = ("explain", "plot", "regularizers")  # they import more than torch does
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ON_USE:
+        import importlib
+
+        return importlib.import_module(f"rnam.{name}")
+    raise AttributeError(f"module 'rnam' has no attribute {name!r}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rnam import _checks
 from rnam._arguments import autocast_enabled
+from rnam._description import Described
 from rnam.functional import feed_forward
 from rnam.gru import minGRU
 from rnam.linear import Linear
@@ -23,7 +24,7 @@ class Additive(NamedTuple):
     contributions: Tensor
 
 
-class RNAM(nn.Module):
+class RNAM(Described):
     """A prediction that is a sum of per-term networks, each of which sees one term's history only.
 
     Each term is embedded, goes through `blocks` of x + ff(x + minGRU(x)) with ff = LayerNorm, Linear, ReLU,
@@ -40,7 +41,7 @@ class RNAM(nn.Module):
 
     State dict:
         emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
-        blocks.N.ff.3, proj.0, proj.2, gam.bias.
+        blocks.N.ff.3, proj.0, proj.2, gam.bias; with names (`rnam.explain.describe`) description._extra_state.
 
     Raises:
         TypeError: a size is no int, dtype none that the layers compute in.

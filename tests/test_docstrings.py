@@ -1,18 +1,46 @@
-"""The examples in the docstrings run."""
+"""The examples in the docstrings run, and the API reference is built from them."""
 
 import doctest
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import rnam
 
-MODULES = [rnam.functional, rnam.linear, rnam.gru, rnam.lstm, rnam.model]
+MODULES = [
+    rnam.functional,
+    rnam.linear,
+    rnam.gru,
+    rnam.lstm,
+    rnam.model,
+    rnam.regularizers,
+    rnam.explain.names,
+    rnam.explain.evaluation,
+    rnam.explain.centring,
+    rnam.explain.calibration,
+    rnam.explain.responses,
+    rnam.explain.tables,
+]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
 def test_examples(module: object) -> None:
-    names = {"torch": torch, "rnam": rnam, **vars(rnam.functional)}
+    names = {"torch": torch, "rnam": rnam, **vars(rnam.functional), **vars(module)}
     result = doctest.testmod(module, extraglobs=names)  # type: ignore[arg-type]
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_the_reference_is_built_without_a_warning(tmp_path: Path) -> None:
+    """As `make docs` does. Every public function and class is in it."""
+    pytest.importorskip("pdoc")
+    command = [sys.executable, "-W", "error", "-m", "pdoc", "--docformat", "google", "-o", str(tmp_path), "rnam"]
+    out = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (out.returncode, out.stdout + out.stderr) == (0, "")
+    for module in (rnam, rnam.functional, rnam.explain, rnam.plot, rnam.regularizers):
+        page = (tmp_path / f"{module.__name__.replace('.', '/')}.html").read_text()
+        members = [name for name in module.__all__ if callable(getattr(module, name))]
+        assert not [name for name in members if f'id="{name}"' not in page]

@@ -39,10 +39,13 @@ def test_public_names() -> None:
         "Linear",
         "minGRU",
         "minLSTM",
+        "explain",
         "functional",
         "__version__",
         "set_backend",
         "get_backend",
+        "plot",
+        "regularizers",
     }
     assert rnam.linear.Linear is rnam.Linear
     assert rnam.gru.minGRU is rnam.minGRU

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from examples.pbcseq.data import Bools, Cohort, Floats, carried_forward
 from examples.pbcseq.training import Fold, Progress, Settings, log_odds
+from rnam import explain
 
 
 @dataclass(frozen=True)
@@ -75,29 +76,12 @@ class Scores(NamedTuple):
 
 def scores(probability: Floats, positive: Bools, weight: Floats) -> Scores:
     """The scores of visits of weight > 0, of both outcomes; each argument is (visits,)."""
-    rate = np.average(positive, weights=weight)
-    error = np.average((probability - positive) ** 2, weights=weight)
+    p = np.clip(probability, 1e-7, 1 - 1e-7)
     return Scores(
         auc=float(roc_auc_score(positive, probability, sample_weight=weight)),
-        brier_skill=float(1 - error / (rate * (1 - rate))),
-        calibration_slope=_slope(probability, positive, weight),
+        brier_skill=explain.brier_skill(probability, positive, weight),
+        calibration_slope=explain.calibration_slope(np.log(p / (1 - p)), positive, weight),
     )
-
-
-def _slope(probability: Floats, positive: Bools, weight: Floats) -> float:
-    """The slope of a logistic regression of the outcome on the predicted log-odds, by Newton's method."""
-    p = np.clip(probability, 1e-7, 1 - 1e-7)
-    x = np.stack([np.ones_like(p), np.log(p / (1 - p))], axis=1)
-    beta = np.array([0.0, 1.0])
-    for _ in range(50):
-        fitted = _sigmoid(x @ beta)
-        gradient = x.T @ (weight * (positive - fitted))
-        hessian = (x.T * (weight * fitted * (1 - fitted))) @ x
-        step = np.linalg.solve(hessian, gradient)
-        beta += step
-        if np.abs(step).max() < 1e-10:
-            break
-    return float(beta[1])
 
 
 def logistic_regression(people: Cohort, fold: Fold) -> Floats:

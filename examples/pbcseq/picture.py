@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
 from examples.pbcseq.data import HORIZON, TERMS, YEAR, Bools, Cohort, Floats, Term
 from examples.pbcseq.evaluation import OutOfFold
+from rnam.plot import GREY, diverging, timeline
 
-COLORS = "PuOr_r"  # violet lowers, orange raises; told apart with every common colour blindness
-GREY, EDGE = "#555555", "#d0d0d0"  # text; the edge of tiles and lines, or those near 0 would vanish
+TILE = 0.42  # years, the width of a visit's tile
 LEAST_VISITS, LEAST_GAP = 7, 120  # days
 FIGURE = 13, 9.5  # inches
 
@@ -43,7 +39,6 @@ def draw(people: Cohort, result: OutOfFold, person: int) -> Figure:
     contributions = result.contributions[:, person, :visits]
     order = _order(contributions)
     largest = max(float(np.abs(contributions).max()), 1e-6)
-    color = ScalarMappable(Normalize(-largest, largest), COLORS)
 
     figure = Figure(figsize=FIGURE, dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
@@ -59,9 +54,14 @@ def draw(people: Cohort, result: OutOfFold, person: int) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     _draw_risk(risk, day / YEAR, end, result.probability[person, :visits], result.baseline[person])
     _draw_end(risk, rows, end, bool(people.event[person]))
-    _draw_rows(rows, order, day / YEAR, end, people.values[:, person, :visits], contributions, color)
+    timeline(
+        day / YEAR, contributions, people.values[:, person, :visits],
+        [term.name for term in TERMS], [term.unit for term in TERMS],
+        end=end, limit=largest, tile=TILE, order=order, number=lambda i, value: _number(TERMS[i], value),
+        time_label="years since entry into the trial", colorbar=False, ax=rows,
+    )  # fmt: skip
 
-    bar = figure.colorbar(color, cax=figure.add_subplot(grid[1, 1]))
+    bar = figure.colorbar(diverging(largest), cax=figure.add_subplot(grid[1, 1]))
     bar.set_label("contribution to the log-odds,\nfrom the average visit's", fontsize=11)
     bar.outline.set_visible(False)
     figure.text(
@@ -127,55 +127,12 @@ def _draw_end(risk: Axes, rows: Axes, end: float, event: bool) -> None:
     )  # fmt: skip
 
 
-def _draw_rows(
-    axes: Axes,
-    order: list[int],
-    year: Floats,
-    end: float,
-    values: Floats,
-    contributions: Floats,
-    color: ScalarMappable,
-) -> None:
-    """A row per term: a tile with the value at each visit where it was measured, a line in between."""
-    gaps = np.diff(year)
-    width = min(0.42, 0.92 * float(gaps.min())) if len(gaps) else 0.42
-    inches = width / np.ptp(axes.get_xlim()) * axes.get_position().width * FIGURE[0]
-    font = min(9.5, max(6.5, 24 * inches))  # points; four digits are 1/28 inch wide for each
-    until = np.append(year[1:], max(end, year[-1]))
-    for row, index in enumerate(order):
-        shade = color.to_rgba(contributions[index])
-        measured = np.flatnonzero(np.isfinite(values[index]))
-        for visit in range(int(measured[0]) if len(measured) else len(year), len(year)):
-            stretch = [year[visit], until[visit]], [row, row]
-            axes.plot(*stretch, color=EDGE, linewidth=5, solid_capstyle="butt", zorder=1)
-            axes.plot(*stretch, color=shade[visit], linewidth=4, solid_capstyle="butt", zorder=1)
-        for visit in measured.tolist():
-            axes.add_patch(
-                Rectangle((year[visit] - width / 2, row - 0.4), width, 0.8, facecolor=shade[visit],
-                          edgecolor=EDGE, linewidth=0.6, zorder=2)
-            )  # fmt: skip
-            axes.text(year[visit], row, _number(TERMS[index], values[index, visit]), ha="center", va="center",
-                      fontsize=font, color=_ink(shade[visit]), zorder=3)  # fmt: skip
-    axes.set_ylim(len(order) - 0.4, -0.6)
-    labels = [f"{TERMS[index].name}  ({TERMS[index].unit})" for index in order]
-    axes.set_yticks(range(len(order)), labels, fontsize=10.5)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=10.5)
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel("years since entry into the trial", fontsize=12)
-
-
 def _number(term: Term, value: float) -> str:
     if term.column == "edema" and value == 0.5:
         return "½"
     if term.column == "albumin":
         return f"{value:.2f}"
     return f"{value:.1f}" if term.column in ("bili", "protime") else f"{value:.0f}"
-
-
-def _ink(shade: NDArray[np.float64]) -> str:
-    """Black or white, whichever is read better on the colour."""
-    return "white" if shade[:3] @ np.array([0.299, 0.587, 0.114]) < 0.5 else "black"
 
 
 def _portrait(first: Floats) -> str:

@@ -1,0 +1,51 @@
+"""What an additive model says, in a form that can be checked and shown.
+
+Contributions are arrays (batch, terms, out), over time (batch, terms, seq, out), with a leading dimension of members
+where `members=True` says so. Arguments may be numpy arrays, lists or tensors; what is computed from contributions is
+float64.
+
+    `rnam.explain.names`        `describe`: names and units of the terms, stored with the model
+    `rnam.explain.evaluation`   `contributions`, `intercept`, `observed`
+    `rnam.explain.centring`     `Centering`, `importance`, `spread`
+    `rnam.explain.calibration`  `recalibrate`, `calibration_slope`, `observed_expected`, `brier_skill`,
+                                `calibration_curve`
+    `rnam.explain.responses`    `response`: a term's answer to a step or an impulse
+    `rnam.explain.tables`       `table`: shape functions, as CSV and JSON too
+"""
+
+from rnam.explain.calibration import (
+    CalibrationCurve,
+    Recalibration,
+    brier_skill,
+    calibration_curve,
+    calibration_slope,
+    observed_expected,
+    recalibrate,
+)
+from rnam.explain.centring import Centering, Spread, importance, spread
+from rnam.explain.evaluation import contributions, intercept, observed
+from rnam.explain.names import describe
+from rnam.explain.responses import Response, response
+from rnam.explain.tables import Table, table
+
+__all__ = [
+    "CalibrationCurve",
+    "Centering",
+    "Recalibration",
+    "Response",
+    "Spread",
+    "Table",
+    "brier_skill",
+    "calibration_curve",
+    "calibration_slope",
+    "contributions",
+    "describe",
+    "importance",
+    "intercept",
+    "observed",
+    "observed_expected",
+    "recalibrate",
+    "response",
+    "spread",
+    "table",
+]

@@ -1,0 +1,131 @@
+"""What the terms and outputs of a model are called, and the units of the terms' inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+from torch import nn
+
+from rnam._description import Description
+
+__all__ = ["Labels", "describe", "labels"]
+
+Model = TypeVar("Model", bound=nn.Module)
+INTERCEPT = "(intercept)"  # the name of the row of a table that is no term
+
+
+class Labels(NamedTuple):
+    """names and units: one for each term, units of the inputs, "" where there is none. outputs: one for each output."""
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def describe(
+    model: Model, names: Sequence[str], units: Sequence[str] | None = None, outputs: Sequence[str] | None = None
+) -> Model:
+    """Store the names of the terms, the units of their inputs and the names of the outputs with the model.
+
+    They are kept by copies, pickles and state dicts (one entry more, `description._extra_state`, a tensor of bytes);
+    a model without names has no such entry. `rnam.RNAM` takes them up when it loads a state dict that has them; any
+    other model is described first.
+
+    Args:
+        model: any additive model. Described before, its description is replaced.
+        names: one for each term that the model reports, different from each other.
+        units: one for each name, "" for none; none at all by default.
+        outputs: the outputs (classes, targets), different from each other; numbered by default.
+
+    Returns:
+        The model.
+
+    Raises:
+        TypeError: a name or unit is no str.
+        ValueError: a name is empty, is "(intercept)" or is there twice; units are not as many as names.
+
+    Example:
+        >>> model = rnam.RNAM(terms=2, hidden_dim=4, out_dim=1, blocks=1)
+        >>> rnam.explain.describe(model, ["bilirubin", "albumin"], ["mg/dl", "g/dl"]).description
+        Description(bilirubin (mg/dl), albumin (g/dl))
+    """
+    checked = _names("names", names)
+    described = tuple("" for _ in checked) if units is None else _units(units, checked)
+    model.description = Description(checked, described, () if outputs is None else _names("outputs", outputs))
+    return model
+
+
+def labels(
+    model: nn.Module | None,
+    terms: int,
+    outs: int,
+    names: Sequence[str] | None = None,
+    units: Sequence[str] | None = None,
+) -> Labels:
+    """What to call `terms` terms and `outs` outputs: as given, else as stored with the model, else by number.
+
+    Raises:
+        TypeError, ValueError: as in `describe`; the names, units or outputs are not as many as the model has.
+    """
+    stored = getattr(model, "description", None) or Description()
+    plain = tuple(f"term {i}" for i in range(terms))
+    chosen = _names("names", names) if names is not None else stored.names or plain
+    if len(chosen) != terms:
+        raise ValueError(f"names must be {terms}, one for each term, got {len(chosen)}")
+    if units is None:
+        told = stored.units if names is None else ()
+        units = told or ("",) * terms
+    outputs = stored.outputs or tuple(f"output {i}" for i in range(outs))
+    if len(outputs) != outs:
+        raise ValueError(f"the model's description must have {outs} outputs, got {len(outputs)}")
+    return Labels(chosen, _units(units, chosen), outputs)
+
+
+def position(argument: str, value: str | int, known: Sequence[str]) -> int:
+    """The number of a term or an output, given by its name or its number."""
+    if isinstance(value, str):
+        if value not in known:
+            raise ValueError(f"{argument} must be one of {', '.join(known)}, got {value!r}")
+        return known.index(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{argument} must be a name or an int, got {type(value).__name__}")
+    if not 0 <= value < len(known):
+        raise ValueError(f"{argument} must be from 0 to {len(known) - 1}, got {value}")
+    return value
+
+
+def only_output(output: str | int | None, outputs: Sequence[str]) -> int:
+    """The output that is asked for; it may be left out where there is one."""
+    if output is None:
+        if len(outputs) != 1:
+            raise ValueError(f"output must be one of {', '.join(outputs)}, got None")
+        return 0
+    return position("output", output, outputs)
+
+
+def _strings(argument: str, values: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError(f"{argument} must be a sequence of str, got one str")
+    for value in values:
+        if not isinstance(value, str):
+            raise TypeError(f"{argument} must be str, got {type(value).__name__}")
+    return tuple(values)
+
+
+def _names(argument: str, values: Sequence[str]) -> tuple[str, ...]:
+    checked = _strings(argument, values)
+    for value in checked:
+        if not value or value == INTERCEPT:
+            raise ValueError(f"{argument} must be neither empty nor {INTERCEPT!r}, got {value!r}")
+    if len(set(checked)) != len(checked):
+        twice = next(value for value in checked if checked.count(value) > 1)
+        raise ValueError(f"{argument} must differ from each other, got {twice!r} twice")
+    return checked
+
+
+def _units(values: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    checked = _strings("units", values)
+    if len(checked) != len(names):
+        raise ValueError(f"units must be {len(names)}, one for each name, got {len(checked)}")
+    return checked

@@ -1,0 +1,160 @@
+"""What is added to the loss, or done to contributions in training, so that terms say what they should.
+
+    prediction, contributions = model(input, mask)
+    prediction = term_dropout(contributions, 0.1, training=model.training).sum(0) + model.gam.bias
+    loss = criterion(prediction, target) + 0.01 * output_penalty(contributions) + 0.1 * concurvity(contributions)
+
+Contributions are those of the model: (terms, batch, out) or (terms, batch, seq, out), with a leading dimension of
+members where `members=True` says so. All are differentiable and take every floating dtype; halves are computed with in
+float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rnam import _checks
+
+__all__ = ["concurvity", "output_penalty", "term_dropout"]
+
+
+def term_dropout(
+    contributions: Tensor,
+    p: float,
+    *,
+    training: bool = True,
+    members: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Leave out whole terms at random, for each sample anew, so that no term can lean on another.
+
+    A term is left out with probability p at all steps and outputs of a sample; what stays is divided by 1 - p, so
+    that the expected contribution is that given. On squared errors of linear terms this is a ridge penalty,
+    p / (1 - p) times the sum of squared contributions: of two terms that tell the same, each comes to tell half.
+
+    Args:
+        contributions: ([members,] terms, batch, [seq,] out).
+        p: from 0 to below 1.
+        training: False gives the contributions back.
+        members: there is a leading dimension of members; each drops its own.
+        generator: of the device of the contributions; torch's by default.
+
+    Returns:
+        A tensor of the shape and dtype given.
+
+    Raises:
+        TypeError: contributions are no floating tensor.
+        ValueError: p is out of its range; the contributions have another number of dimensions.
+
+    Source: "feature dropout" of Agarwal and others, Neural additive models, arXiv 2004.13912, section 3.
+
+    Example:
+        >>> term_dropout(torch.ones(3, 4, 1), 0.0).shape
+        torch.Size([3, 4, 1])
+    """
+    _check(contributions, members)
+    if not 0 <= p < 1:
+        raise ValueError(f"p must be from 0 to below 1, got {p}")
+    if not training or p == 0:
+        return contributions
+    drawn = contributions.shape[: members + 2]
+    kept = torch.rand(drawn, device=contributions.device, generator=generator) >= p
+    return contributions * (kept / (1 - p)).to(contributions.dtype).reshape(
+        *drawn, *[1] * (contributions.dim() - len(drawn))
+    )
+
+
+def output_penalty(contributions: Tensor, weight: Tensor | None = None, *, members: bool = False) -> Tensor:
+    """The mean square of the contributions, over terms and places: a term that tells nothing goes to 0.
+
+    Args:
+        contributions: ([members,] terms, batch, [seq,] out).
+        weight: (batch,), or (batch, seq) over time, of samples or visits; 0 for padding. Ones by default.
+        members: there is a leading dimension of members.
+
+    Returns:
+        A scalar, or (members,): the sum over outputs of the mean over terms of the weighted mean over places.
+
+    Raises:
+        TypeError: an argument is no floating tensor.
+        ValueError: shapes do not fit.
+
+    Source: the output penalty of arXiv 2004.13912, section 3.
+
+    Example:
+        >>> output_penalty(torch.tensor([[[1.0], [3.0]], [[0.0], [0.0]]]))  # 2 terms, 2 samples: (5 + 0) / 2
+        tensor(2.5000)
+    """
+    values, shares = _places(contributions, weight, members)
+    return torch.einsum("...fnk,n->...", values.square(), shares) / values.shape[-3]
+
+
+def concurvity(contributions: Tensor, weight: Tensor | None = None, *, members: bool = False) -> Tensor:
+    """The mean absolute correlation of pairs of terms' contributions: 0 where each tells its own, 1 where all tell one.
+
+    Correlated terms can trade parts of the prediction, so neither's shape is to be trusted. Correlations are those
+    of the batch: it should be of some hundred places. Memory and time grow with the square of the terms.
+
+    Args:
+        contributions: ([members,] terms, batch, [seq,] out), of at least 2 terms.
+        weight: (batch,), or (batch, seq) over time, of samples or visits; 0 for padding. Ones by default.
+        members: there is a leading dimension of members.
+
+    Returns:
+        A scalar, or (members,): the mean over the outputs. A term that does not vary correlates with none, and its
+        gradient is 0.
+
+    Raises:
+        TypeError: an argument is no floating tensor.
+        ValueError: shapes do not fit; there is one term.
+
+    Source: the regulariser of Siems and others, Curve your enthusiasm: concurvity regularization in differentiable
+    generalized additive models, arXiv 2305.11475, section 3.
+
+    Example:
+        >>> told = torch.randn(100)
+        >>> round(float(concurvity(torch.stack([told, -2 * told])[..., None])), 4)
+        1.0
+    """
+    values, shares = _places(contributions, weight, members)
+    terms = values.shape[-3]
+    if terms < 2:
+        raise ValueError(f"contributions must be of at least 2 terms, got {terms}")
+    centred = values - torch.einsum("...fnk,n->...fk", values, shares).unsqueeze(-2)
+    scaled = centred * shares.sqrt()[:, None]
+    square = scaled.square().sum(-2, keepdim=True)
+    # a constant's deviations are the rounding of its mean: below this they are none
+    floor = (16 * torch.finfo(values.dtype).eps * values.detach().abs().amax(-2, keepdim=True)).square()
+    varies = square > floor
+    unit = torch.where(varies, scaled / torch.where(varies, square, 1).sqrt(), 0)
+    correlation = torch.einsum("...fnk,...gnk->...kfg", unit, unit)
+    pairs = torch.ones(terms, terms, dtype=torch.bool, device=values.device).triu(1)
+    return correlation.abs()[..., pairs].mean((-1, -2))
+
+
+def _check(contributions: Tensor, members: bool) -> None:
+    _checks.floating("contributions", contributions)
+    if contributions.dim() - members not in (3, 4):
+        lead = "members, " if members else ""
+        layout = f"({lead}terms, batch, out) or ({lead}terms, batch, seq, out)"
+        raise ValueError(f"contributions must have shape {layout}, got {tuple(contributions.shape)}")
+
+
+def _places(contributions: Tensor, weight: Tensor | None, members: bool) -> tuple[Tensor, Tensor]:
+    """The contributions ([members,] terms, places, out) and the share of the weight that each place has."""
+    _check(contributions, members)
+    batch = contributions.shape[members + 1 : -1]
+    if contributions.dtype in (torch.bfloat16, torch.float16):
+        contributions = contributions.float()
+    values = contributions.flatten(members + 1, -2)
+    if weight is None:
+        weight = torch.ones(batch, dtype=values.dtype, device=values.device)
+    _checks.floating("weight", weight)
+    _checks.device("weight", weight, "contributions", contributions)
+    if len(batch) == 2 and weight.dim() == 1:
+        _checks.shape("weight", weight, "batch", batch[:1])
+        weight = weight[:, None].expand(batch)
+    _checks.shape("weight", weight, "batch, seq" if len(batch) == 2 else "batch", batch)
+    flat = weight.to(values.dtype).flatten()
+    return values, flat / flat.sum()

@@ -1,0 +1,122 @@
+"""Contributions as arrays and frames are those of the model."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import rnam
+from rnam import explain
+from tests.explain.support import Given
+from tests.support import bounds
+
+
+def _model(dtype: torch.dtype = torch.float32) -> rnam.RNAM:
+    model = rnam.RNAM(terms=3, hidden_dim=4, out_dim=2, blocks=1, dtype=dtype)
+    torch.nn.init.normal_(model.gam.bias)
+    return model
+
+
+@pytest.mark.parametrize("over_time", [False, True])
+def test_are_the_models_and_add_up(over_time: bool) -> None:
+    model, input, mask = _model(), torch.randn(3, 5, 7, 1), torch.rand(3, 5, 7) > 0.3
+    lengths = torch.tensor([7, 6, 5, 1, 0])
+    prediction, parts = model(input, mask, lengths=lengths, return_sequence=over_time)
+    got = explain.contributions(model, input, mask, lengths=lengths, over_time=over_time)
+    assert got.dtype == np.float32
+    for b, f in np.ndindex(5, 3):
+        np.testing.assert_array_equal(got[b, f], parts[f, b].detach())
+    total = got.astype(np.float64).sum(1) + explain.intercept(model)
+    # each of the two additions of terms and that of the bias rounds once, of numbers below the sum of absolutes
+    size = np.abs(got).astype(np.float64).sum(1) + np.abs(explain.intercept(model))
+    assert (np.abs(total - prediction.detach().double().numpy()) <= 3 * bounds.unit(torch.float32) * size).all()
+
+
+def test_halves_come_as_float32() -> None:
+    model, input = _model(torch.bfloat16), torch.randn(3, 5, 7, 1).bfloat16()
+    got = explain.contributions(model, input)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, model(input).contributions.detach().float().transpose(0, 1))
+
+
+@pytest.mark.parametrize("over_time", [False, True])
+def test_members_lead(over_time: bool) -> None:
+    parts = torch.randn(2, 3, 5, 7, 1) if over_time else torch.randn(2, 3, 5, 1)
+    got = explain.contributions(Given(parts, torch.zeros(2, 1)), torch.zeros(1), over_time=over_time)
+    np.testing.assert_array_equal(got, parts.transpose(1, 2))
+
+
+def test_runs_in_evaluation_mode_without_a_graph_and_puts_modes_back() -> None:
+    seen = []
+
+    class Watched(rnam.RNAM):
+        def forward(self, *args, **options):
+            seen.append((torch.is_grad_enabled(), [m.training for m in self.modules()]))
+            if len(seen) == 2:
+                raise RuntimeError("in the middle")
+            return super().forward(*args, **options)
+
+    model = Watched(terms=3, hidden_dim=4, out_dim=2, blocks=1)
+    model.proj.eval()
+    before = [m.training for m in model.modules()]
+    explain.contributions(model, torch.randn(3, 5, 7, 1))
+    with pytest.raises(RuntimeError, match="in the middle"):
+        explain.contributions(model, torch.randn(3, 5, 7, 1))
+    assert all(not grad and not any(training) for grad, training in seen)
+    assert [m.training for m in model.modules()] == before
+    assert torch.is_grad_enabled()
+
+
+def test_intercept_is_a_copy() -> None:
+    model = _model()
+    explain.intercept(model)[:] = 99
+    assert (model.gam.bias != 99).all()
+
+
+@pytest.mark.parametrize("over_time", [False, True])
+@pytest.mark.parametrize("members", [False, True])
+@pytest.mark.parametrize("outs", [1, 2])
+def test_frames_hold_the_same_numbers(over_time: bool, members: bool, outs: int) -> None:
+    pytest.importorskip("pandas")
+    shape = (*((2,) if members else ()), 3, 5, *((7,) if over_time else ()), outs)
+    model = Given(torch.randn(shape), torch.zeros(outs))
+    explain.describe(model, ["a", "b", "c"], ["mg", "", "y"], [f"k{i}" for i in range(outs)])
+    frame = explain.contributions(model, torch.zeros(1), over_time=over_time, as_frame=True)
+    array = explain.contributions(model, torch.zeros(1), over_time=over_time)
+    levels = ["member"] * members + ["sample"] + ["step"] * over_time
+    assert list(frame.index.names) == levels
+    assert frame.attrs["units"] == {"a": "mg", "b": "", "c": "y"}
+    for f, k in np.ndindex(3, outs):
+        column = frame[("abc"[f], f"k{k}")] if outs > 1 else frame["abc"[f]]
+        for row, value in column.items():
+            m, b, t = _place(row, members, over_time)
+            lead = (m,) if members else ()
+            rest = (t,) if over_time else ()
+            assert value == array[(*lead, b, f, *rest, k)]
+
+
+def _place(row: object, members: bool, over_time: bool) -> tuple:
+    parts = list(row) if isinstance(row, tuple) else [row]
+    member = parts.pop(0) if members else None
+    return member, parts[0], parts[1] if over_time else None
+
+
+def test_a_frame_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="a frame needs pandas"):
+        explain.contributions(_model(), torch.randn(3, 5, 7, 1), as_frame=True)
+
+
+def test_names_must_fit() -> None:
+    with pytest.raises(ValueError, match="names must be 3, one for each term, got 2"):
+        explain.contributions(_model(), torch.randn(3, 5, 7, 1), names=["a", "b"])
+
+
+def test_observed_by_hand() -> None:
+    input, mask = torch.zeros(2, 2, 3, 1), torch.tensor([[[1, 0, 1], [0, 0, 1]], [[0, 1, 0], [1, 1, 1]]]).bool()
+    lengths = torch.tensor([2, 1])
+    steps = [[[1, 0, 0], [0, 1, 0]], [[0, 0, 0], [1, 0, 0]]]  # (batch, terms, seq)
+    np.testing.assert_array_equal(explain.observed(input, mask, lengths=lengths, over_time=True), np.bool_(steps))
+    np.testing.assert_array_equal(explain.observed(input, mask, lengths=lengths), [[True, True], [False, True]])
+    assert explain.observed(input).all()
