@@ -10,6 +10,7 @@ from .operands import common, gradient_strides, rows
 from .primitives import (
     chain_rows,
     coded_multiplier,
+    in_elements,
     is_masked,
     is_reset,
     join_tile,
@@ -87,8 +88,8 @@ def _min_gru_bwd_kernel(
     f = pid // parts
     w = load_weight(w_ptr, f, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
     dw = zero_weight_gradient(D, ROWS, BLOCK_D, BLOCK_H)
-    step_x = D if PACKED else stride_x_t * UNIT
-    step_g = H if PACKED else stride_g_t * UNIT
+    step_x = D if PACKED else in_elements(stride_x_t, UNIT)
+    step_g = H if PACKED else in_elements(stride_g_t, UNIT)
 
     first_item = pid % parts * items
     last_item = tl.minimum(first_item + items, tl.cdiv(B, ROWS) if SEQ else B * count)
@@ -139,7 +140,8 @@ def _min_gru_bwd_kernel(
         # of every row took 56 registers at H = 32.
         first = (f * B + b_base) * T
         x_base = x_ptr + (f * stride_x_f + b_base * stride_x_b) * UNIT
-        x_offsets = input_pointers(point_offsets(b_point, stride_x_b * UNIT, t_point, step_x, SEQ), D, BLOCK_D)
+        x_offsets = point_offsets(b_point, in_elements(stride_x_b, UNIT), t_point, step_x, SEQ)
+        x_offsets = input_pointers(x_offsets, D, BLOCK_D)
         dx_base = dx_ptr
         if NEED_DX:
             dx_base = dx_ptr + first * D
@@ -149,7 +151,7 @@ def _min_gru_bwd_kernel(
         g_base = dh_ptr
         if HAS_DH:
             g_base = dh_ptr + (f * stride_g_f + b_base * stride_g_b) * UNIT
-        g_offsets = point_offsets(b_point, stride_g_b * UNIT, t_point, step_g, SEQ)[:, None] + n
+        g_offsets = point_offsets(b_point, in_elements(stride_g_b, UNIT), t_point, step_g, SEQ)[:, None] + n
         c_base = code_ptr
         if HAS_CODES:
             c_base = code_ptr + f * stride_c_f + b_base * stride_c_b

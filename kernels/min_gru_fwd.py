@@ -12,6 +12,7 @@ from .primitives import (
     chain_rows,
     coded_input,
     coded_multiplier,
+    in_elements,
     is_masked,
     is_reset,
     load_codes,
@@ -107,7 +108,7 @@ def _min_gru_fwd_kernel(
     if LOG:
         carry = log2(carry)
 
-    step_x = D if PACKED else stride_x_t * UNIT
+    step_x = D if PACKED else in_elements(stride_x_t, UNIT)
     x_ptrs = input_pointers(x_ptr + (f * stride_x_f + b * stride_x_b) * UNIT + t_row.to(tl.int64) * step_x, D, BLOCK_D)
     h_ptrs = (h_ptr + (row * T + t_row) * H)[:, None] + tl.arange(0, BLOCK_H)[None, :]
     code_ptrs = code_ptr
