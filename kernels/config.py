@@ -6,6 +6,11 @@ import torch
 
 PRECISIONS = ("tf32", "tf32x3", "ieee")
 
+# Widest D and H of the fused kernels with "ieee" products of float32. They take no tensor cores and keep both operands
+# in registers: a forward of width 16 spills up to 17 instructions and one of 32 thousands; the loop of a backward of 16
+# 336, of 8 fewer than SPILLS allows.
+IEEE_WIDTH = {"forward": 16, "log": 16, "backward": 8}
+
 # Widest D and H of the fused kernels, by (backward, bytes per element); beyond, products and gates + scan are separate.
 # The backward of float32 at 64 in tf32x3 has a bound of 257 cycles per element (budget 128), 900 spills, and 152 KB of
 # shared memory where sm_86, sm_89 and sm_120 have 99.
@@ -21,6 +26,7 @@ class LaunchConfig:
     STEPS: int
     num_warps: int
     STAGES: int = 2
+    least_input: int = 16  # to which D is padded at least
 
     @property
     def tile(self) -> int:
@@ -45,14 +51,13 @@ class LaunchConfig:
 
     def tiles(self, D: int, H: int) -> dict[str, int]:
         """The constants of a kernel that follow from this and the widths, padded to powers of two."""
-        return dict(
-            ROWS=self.ROWS, STEPS=self.STEPS, BLOCK_D=padded_input(D), BLOCK_H=padded_state(H), STAGES=self.STAGES
-        )
+        block_d, block_h = padded_input(D, self.least_input), padded_state(H)
+        return dict(ROWS=self.ROWS, STEPS=self.STEPS, BLOCK_D=block_d, BLOCK_H=block_h, STAGES=self.STAGES)
 
 
-def padded_input(D: int) -> int:
+def padded_input(D: int, least: int = 16) -> int:
     """D <= 2 is a broadcast multiply; tl.dot wants at least 16."""
-    return D if D <= 2 else max(16, 1 << (D - 1).bit_length())
+    return D if D <= 2 else max(least, 1 << (D - 1).bit_length())
 
 
 def padded_state(H: int) -> int:
@@ -71,6 +76,17 @@ def resolve_precision(precision: str | None, x: torch.Tensor) -> str:
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {PRECISIONS}, got {precision!r}")
     return precision if x.dtype == torch.float32 else "ieee"
+
+
+def fused_precision(precision: str | None, x: torch.Tensor, H: int, what: str) -> str:
+    """`resolve_precision` for a fused kernel of x [..., D] to H columns; "ieee" beyond IEEE_WIDTH is refused."""
+    resolved, D = resolve_precision(precision, x), x.shape[-1]
+    if resolved == "ieee" and x.dtype == torch.float32 and D > 2 and max(D, H) > IEEE_WIDTH[what]:
+        raise ValueError(
+            f"precision: expected 'tf32' or 'tf32x3' for a {what} with D = {D} and H = {H}, got 'ieee', which takes at "
+            f"most {IEEE_WIDTH[what]} in float32"
+        )
+    return resolved
 
 
 # Rows per tile. 16 is the least tl.dot takes; with more, a warp holds more steps than its 255 registers (backward at D
@@ -92,7 +108,7 @@ TABLE: dict[tuple[str, bool, int, int], tuple[int, int, int]] = {
     ("forward", False, 16, 4): (4, 1, 2),  # 34, 38, 168 registers; 2 steps 44, 1 step 65; as a chain of rows 36
     ("forward", False, 16, 2): (4, 1, 2),  # 32, 168 registers, the MUFU bound
     # one warp 34 with 6 spills with codes; as a scan 42, spills in the tail
-    ("forward", False, 32, 4): (4, 2, 2),  # 45 at tf32, 155 registers
+    ("forward", False, 32, 4): (2, 2, 2),  # 59, 67; 4 steps 45, 47, one warp 44, 52, both with 4 to 19 spills in a tail
     ("forward", False, 32, 2): (4, 2, 2),  # 32, 168 registers
     ("forward", False, 64, 4): (1, 4, 2),  # 2 steps 75, 91, up to 52 spills with codes at tf32x3; as a scan 79, 95
     ("forward", False, 64, 2): (4, 4, 2),  # 33, 139 registers
@@ -106,7 +122,7 @@ TABLE: dict[tuple[str, bool, int, int], tuple[int, int, int]] = {
     ("log", False, 16, 2): (4, 1, 2),  # 84, 128 registers
     ("log", False, 32, 4): (2, 2, 2),  # 88; one warp 80, 2 spills at tf32x3; 4 steps 84; as a scan 108
     ("log", False, 32, 2): (2, 1, 2),  # 80, 168 registers
-    ("log", False, 64, 4): (2, 4, 2),  # at tf32x3 119 with codes and a tail, 255 registers
+    ("log", False, 64, 4): (1, 4, 2),  # 114, 147; 2 steps 88, 108, up to 52 spills with codes and a tail at tf32x3
     ("log", False, 64, 2): (2, 4, 2),  # 88 with codes and a tail, 128 registers
     ("log", True, 16, 4): (4, 1, 2),  # 64, 64, 90 registers, the MUFU bound
     ("log", True, 16, 2): (4, 1, 2),  # 64, 64 registers
@@ -115,12 +131,12 @@ TABLE: dict[tuple[str, bool, int, int], tuple[int, int, int]] = {
     ("log", True, 64, 4): (2, 4, 2),  # not counted, as the forward, where 4 steps spill
     ("log", True, 64, 2): (4, 4, 2),  # two warps spill 3 registers with 128, on one architecture
     ("backward", False, 16, 4): (4, 1, 2),  # 64, 98; as a scan of separate steps 71, 110
-    ("backward", False, 16, 2): (4, 1, 2),  # 49; as a scan of separate steps 62
+    ("backward", False, 16, 2): (4, 1, 2),  # 55; with loads of 8 bytes 49, and more spills
     ("backward", False, 32, 4): (1, 1, 2),  # 121, 161; 2 steps 86 with 130 spills
     ("backward", False, 32, 2): (1, 1, 2),  # 85, 255 registers; 2 steps 62 with 90 spills
     ("backward", False, 64, 2): (2, 4, 2),  # 92, 244 registers; 4 steps 72 with 271 spills
     ("backward", True, 16, 4): (4, 1, 2),  # 55, 94, 249 registers
-    ("backward", True, 16, 2): (4, 1, 2),  # 41, 185 registers
+    ("backward", True, 16, 2): (4, 1, 2),  # 47, 253 registers; with loads of 8 bytes 42
     ("backward", True, 32, 4): (1, 1, 2),  # 97, 137; 2 steps 74 with 87 spills
     ("backward", True, 32, 2): (1, 1, 2),  # 61, 248 registers; 2 steps 49 with 18 spills
     ("backward", True, 64, 2): (2, 4, 2),  # 70, 205 registers; 4 steps 49 with 189 spills
@@ -129,8 +145,9 @@ TABLE: dict[tuple[str, bool, int, int], tuple[int, int, int]] = {
 # Instructions that touch local memory (spills) in the loop over full tiles of a backward kernel, at most, by (seq,
 # padded width, bytes per element), on every architecture, with codes and a tail, in any precision. A forward kernel
 # has none. A spill of 16 rows is 128 B of L1 per warp and instruction. Without codes and with tf32 or half-precision
-# products there are at most 12 on sm_90 (33 on sm_100, at width 16 with a tail): what is beyond belongs to tf32x3, and
-# 36 and 18 to codes at width 16.
+# products there are at most 12 on sm_90 (36 on sm_100, at width 16 with a tail): what is beyond belongs to tf32x3, and
+# 36 and 26 to codes at width 16. Rows that are no whole 16-byte pieces may add some: with codes and a tail (True, 64,
+# 2) has 14 at D = 33.
 SPILLS = {
     (False, 16, 4): 180,
     (False, 16, 2): 50,
@@ -166,7 +183,11 @@ def table_config(what: str, seq: bool, D: int, H: int, dtype: torch.dtype) -> La
     warps = min(most, padded_state(H) // 8)
     if steps == 1 and D <= 2 and what != "backward":
         steps = 2  # four warps repeat the gates of 16 rows of one step behind a broadcast product (MUFU times 2)
-    return LaunchConfig(seq, ROWS, steps if 2 * warps >= most else max(1, steps // 2), warps, stages)
+    steps = steps if 2 * warps >= most else max(1, steps // 2)
+    # A product dx narrower than its four warps is computed twice: D = 8, H = 64 in bfloat16 has a bound of 159 with 126
+    # spills in the loop where D is padded to 16, and 92 with none at 64.
+    least = 64 if what == "backward" and padded_state(H) == 64 else 16
+    return LaunchConfig(seq, ROWS, steps, warps, stages, least)
 
 
 def select_config(D: int, H: int, dtype: torch.dtype, F: int, B: int, T: int, what: str) -> LaunchConfig:

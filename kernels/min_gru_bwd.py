@@ -4,12 +4,13 @@ import torch
 import triton
 import triton.language as tl
 
-from .config import LaunchConfig, select_config
+from .config import LaunchConfig, fused_precision, select_config
 from .launch import Launch, check_dtypes
 from .operands import common, gradient_strides, rows
 from .primitives import (
     chain_rows,
     coded_multiplier,
+    in_elements,
     is_masked,
     is_reset,
     join_tile,
@@ -23,8 +24,8 @@ from .tiles import (
     add_weight_gradient,
     input_pointers,
     load_input,
-    load_rows,
     load_weight,
+    load_wide_rows,
     pack_gradient,
     project,
     state_mask,
@@ -79,6 +80,10 @@ def _min_gru_bwd_kernel(
     """
     TILE: tl.constexpr = STEPS if SEQ else ROWS * STEPS
     POINTS: tl.constexpr = STEPS * ROWS
+    # Halves at width 16. At D <= 2, where no product follows, SEG goes from 52 to 63 cycles and SEQ from 64 to 60 with
+    # 15 to 26 spills fewer; at 32 SEG goes from 85 to 101 and SEQ from 67 to 77, of a budget of 64.
+    HALVES: tl.constexpr = x_ptr.dtype.element_ty.primitive_bitwidth < 32
+    WIDE: tl.constexpr = HALVES and BLOCK_H == 16 and BLOCK_D <= 16 and (D > 2 or SEQ)
     r = tl.arange(0, ROWS)
     p = tl.arange(0, POINTS)
     inside = p < POINTS
@@ -87,8 +92,8 @@ def _min_gru_bwd_kernel(
     f = pid // parts
     w = load_weight(w_ptr, f, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
     dw = zero_weight_gradient(D, ROWS, BLOCK_D, BLOCK_H)
-    step_x = D if PACKED else stride_x_t * UNIT
-    step_g = H if PACKED else stride_g_t * UNIT
+    step_x = D if PACKED else in_elements(stride_x_t, UNIT)
+    step_g = H if PACKED else in_elements(stride_g_t, UNIT)
 
     first_item = pid % parts * items
     last_item = tl.minimum(first_item + items, tl.cdiv(B, ROWS) if SEQ else B * count)
@@ -139,7 +144,8 @@ def _min_gru_bwd_kernel(
         # of every row took 56 registers at H = 32.
         first = (f * B + b_base) * T
         x_base = x_ptr + (f * stride_x_f + b_base * stride_x_b) * UNIT
-        x_offsets = input_pointers(point_offsets(b_point, stride_x_b * UNIT, t_point, step_x, SEQ), D, BLOCK_D)
+        x_offsets = point_offsets(b_point, in_elements(stride_x_b, UNIT), t_point, step_x, SEQ)
+        x_offsets = input_pointers(x_offsets, D, BLOCK_D)
         dx_base = dx_ptr
         if NEED_DX:
             dx_base = dx_ptr + first * D
@@ -149,7 +155,7 @@ def _min_gru_bwd_kernel(
         g_base = dh_ptr
         if HAS_DH:
             g_base = dh_ptr + (f * stride_g_f + b_base * stride_g_b) * UNIT
-        g_offsets = point_offsets(b_point, stride_g_b * UNIT, t_point, step_g, SEQ)[:, None] + n
+        g_offsets = point_offsets(b_point, in_elements(stride_g_b, UNIT), t_point, step_g, SEQ)[:, None] + n
         c_base = code_ptr
         if HAS_CODES:
             c_base = code_ptr + f * stride_c_f + b_base * stride_c_b
@@ -172,11 +178,11 @@ def _min_gru_bwd_kernel(
                 if HAS_CODES:
                     code = load_codes(c_base + t * stride_c_t + c_offsets, exists)
                     read = exists & ~is_masked(code)
-                h_prev = load_rows(h_base + t * H + h_offsets, follows, H, BLOCK_H, True)
+                h_prev = load_wide_rows(h_base + t * H + h_offsets, follows, H, BLOCK_H, True, WIDE).to(tl.float32)
                 h_prev = tl.where((t_row + t0 == 0)[:, None], h0, h_prev)
                 x = load_input(x_base + t * step_x + x_offsets, read, D, BLOCK_D, HAS_CODES or MASKED)
                 if HAS_DH:
-                    dh = load_rows(g_base + t * step_g + g_offsets, exists, H, BLOCK_H, MASKED)
+                    dh = load_wide_rows(g_base + t * step_g + g_offsets, exists, H, BLOCK_H, MASKED, WIDE)
                     dhs = split_tile(dh, STEPS, ROWS, BLOCK_H)
 
                 u, k = project(x, w, D, POINTS, BLOCK_H, PRECISION)
@@ -208,7 +214,7 @@ def _min_gru_bwd_kernel(
                     row_b = tl.zeros((ROWS, BLOCK_H), tl.float32)
                     for s in tl.static_range(STEPS - 1, -1, -1):
                         if HAS_DH:
-                            row_b += dhs[s]
+                            row_b += dhs[s].to(tl.float32)
                         row_b = multipliers[s] * row_b
                         row_a = multipliers[s] * row_a
                     back, carry = chain_rows(row_a, row_b, carry, ROWS, BLOCK_H, False)
@@ -217,7 +223,7 @@ def _min_gru_bwd_kernel(
                 for s in tl.static_range(STEPS - 1, -1, -1):
                     gradient = back
                     if HAS_DH:
-                        gradient = dhs[s] + back
+                        gradient = dhs[s].to(tl.float32) + back
                     back = multipliers[s] * gradient
                     gradients = (gradient,) + gradients  # noqa: RUF005 - triton has no starred tuples
                 if SEQ:
@@ -281,6 +287,7 @@ def backward_launches(
     """The launches that fill dx, dh0 and the partials [F, parts, D, 2H] of dW, and those partials."""
     F, B, T, D = x.shape
     H = weight.shape[2] // 2
+    precision = fused_precision(precision, x, H, "backward")
     config = config or select_config(D, H, x.dtype, F, B, T, "backward")
     x, weight, h = rows(x), weight.contiguous(), h.contiguous()
     dh = None if dh is None else rows(dh)

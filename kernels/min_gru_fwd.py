@@ -4,7 +4,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .config import LaunchConfig, select_config
+from .config import LaunchConfig, fused_precision, select_config
 from .launch import Launch, check_dtypes
 from .operands import common, rows
 from .primitives import (
@@ -12,6 +12,7 @@ from .primitives import (
     chain_rows,
     coded_input,
     coded_multiplier,
+    in_elements,
     is_masked,
     is_reset,
     load_codes,
@@ -107,7 +108,7 @@ def _min_gru_fwd_kernel(
     if LOG:
         carry = log2(carry)
 
-    step_x = D if PACKED else stride_x_t * UNIT
+    step_x = D if PACKED else in_elements(stride_x_t, UNIT)
     x_ptrs = input_pointers(x_ptr + (f * stride_x_f + b * stride_x_b) * UNIT + t_row.to(tl.int64) * step_x, D, BLOCK_D)
     h_ptrs = (h_ptr + (row * T + t_row) * H)[:, None] + tl.arange(0, BLOCK_H)[None, :]
     code_ptrs = code_ptr
@@ -187,7 +188,9 @@ def forward_launches(
     if space not in ("linear", "log"):
         raise ValueError(f"space: expected 'linear' or 'log', got {space!r}")
     log = space == "log"
-    config = config or select_config(D, H, x.dtype, F, B, T, "log" if log else "forward")
+    what = "log" if log else "forward"
+    precision = fused_precision(precision, x, H, what)
+    config = config or select_config(D, H, x.dtype, F, B, T, what)
     x, weight = rows(x), weight.contiguous()
     h0 = None if h0 is None else h0.contiguous()
     length, count = plan_chunks(F, B, T, config)
@@ -219,7 +222,7 @@ def min_gru_forward(
     codes      uint8, broadcasts to [F, B, T]: bit 0 keeps the state (the row of x is not read), bit 1 zeroes the state
                before the step and acts first, so that both give h = 0.
     space      "linear", or "log" for the log-space scan; the same function with different rounding.
-    precision  of float32 products, as `resolve_precision` in config.py takes it.
+    precision  of float32 products, as `fused_precision` in config.py takes it.
     h          [F, B, T, H] in the dtype of x; h_last [F, B, 1, H] float32, the state before it is rounded.
     """
     check_dtypes(x=x, weight=weight, h0=h0)

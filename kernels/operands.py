@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from .config import LaunchConfig, resolve_precision
+from .config import LaunchConfig
 
 MAX_VECTOR_BYTES = 16
 
@@ -51,7 +51,7 @@ def code_strides(codes: torch.Tensor | None, F: int, B: int, T: int) -> tuple[in
 
 def common(
     x: torch.Tensor, weight: torch.Tensor, codes: torch.Tensor | None, dh: torch.Tensor | None, length: int, count: int,
-    precision: str | None, config: LaunchConfig,
+    precision: str, config: LaunchConfig,
 ) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     """(arguments, constants) that the fused kernels share. x and dh have innermost stride 1, the weight is
     contiguous."""
@@ -63,7 +63,7 @@ def common(
     arguments |= zip(("stride_c_f", "stride_c_b", "stride_c_t"), code_strides(codes, F, B, T), strict=True)
     constants = dict(
         D=D, H=H, HAS_CODES=codes is not None, EVEN=config.divides(B, T), PACKED=packed(x) and packed(dh), UNIT=n,
-        PRECISION=resolve_precision(precision, x), **config.tiles(D, H),
+        PRECISION=precision, **config.tiles(D, H),
     )  # fmt: skip
     return arguments, constants
 

@@ -8,7 +8,7 @@ from .config import LaunchConfig
 from .launch import Launch
 from .linear_scan import forward_launches as scan_launches
 from .operands import gradient_strides
-from .primitives import coded_input, coded_multiplier, is_masked, is_reset, load_codes, min_gru_gates
+from .primitives import coded_input, coded_multiplier, in_elements, is_masked, is_reset, load_codes, min_gru_gates
 from .scan_tiles import tile_map
 from .tiles import input_pointers, load_input, load_rows, load_weight, project
 
@@ -49,9 +49,9 @@ def _min_gru_totals_kernel(
     end = tl.minimum(begin + length, T)
     t_row = (ROWS - 1 - r) * STEPS if ADJOINT else r * STEPS
 
-    step_x = D if PACKED else stride_x_t * UNIT
+    step_x = D if PACKED else in_elements(stride_x_t, UNIT)
     x_ptrs = input_pointers(x_ptr + (f * stride_x_f + b * stride_x_b) * UNIT + t_row.to(tl.int64) * step_x, D, BLOCK_D)
-    step_g = H if PACKED else stride_g_t * UNIT
+    step_g = H if PACKED else in_elements(stride_g_t, UNIT)
     dh_ptrs = dh_ptr
     if HAS_DH:
         dh_ptrs = dh_ptr + (f * stride_g_f + b * stride_g_b) * UNIT + t_row.to(tl.int64) * step_g

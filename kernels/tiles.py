@@ -78,6 +78,19 @@ def load_rows(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.con
 
 
 @triton.jit
+def load_wide_rows(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr, WIDE: tl.constexpr):
+    """`load_tile`, with WIDE in accesses of 16 bytes although what becomes of the tile enters a product.
+
+    The compiler gives such a load the layout of the operand behind it: 4 halves, 8 bytes, per thread. Its search stops
+    at a reduction, and a sum over an axis of one is none at run time, but the tile passes through shared memory.
+    """
+    x = load_tile(ptrs, read, N, BLOCK_N, MASKED)
+    if WIDE:
+        x = tl.sum(x[:, :, None], 2)
+    return x
+
+
+@triton.jit
 def load_tile(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr):
     """What exists of a tile [ROWS, BLOCK_N] of rows of length N, with MASKED only the rows to `read`, else zero."""
     n = tl.arange(0, BLOCK_N)[None, :]

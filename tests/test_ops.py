@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import grad, jacrev, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import rnam
 from rnam import _dispatch, _ops
@@ -109,6 +110,35 @@ def test_first_and_second_derivatives(function: Function) -> None:
         return [out, *first, *second]
 
     _close(run(_tensors()), _exactly(run))
+
+
+class _Calls(TorchDispatchMode):
+    """How many operations run while it is open."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _masked_min_gru(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    return torch.cat(min_gru(x, w, h0, mask=x[..., 0] > 0), dim=2)
+
+
+@pytest.mark.parametrize("function", [_masked_min_gru, _linear, _linear_scan, _log_scan])
+def test_a_second_derivative_has_no_loop_over_the_steps(function: Function) -> None:
+    """Four times the steps are two more levels of a scan each time, and nothing else."""
+
+    def calls(steps: int) -> int:
+        tensors = [t.requires_grad_() for t in inputs.layer_inputs(1, 1, steps, 2, 2, dtype=torch.float32)]
+        first = torch.autograd.grad(function(*tensors).sum(), tensors, create_graph=True, materialize_grads=True)
+        with _Calls() as counted:
+            torch.autograd.grad(sum(g.square().sum() for g in first), tensors, materialize_grads=True)
+        return counted.count
+
+    short, middle, long = map(calls, (32, 128, 512))
+    assert 0 <= long - middle == middle - short < 512 - 128
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

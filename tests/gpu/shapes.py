@@ -84,8 +84,8 @@ _LAYERS = [
     LayerCase(F=2, B=4, T=512, D=8, H=8, config=SEG, x_layout="transposed", dh_layout="broadcast", h0=False),
     LayerCase(F=2, B=4, T=512, D=16, H=16, config=SEG, x_layout="broadcast", space="log", dtype=HALF, codes="shared"),
     # precisions of float32 products
-    LayerCase(F=2, B=4, T=1000, config=SEG, precision="ieee"),
-    LayerCase(F=2, B=16, T=1000, config=SEQ, precision="ieee", space="log", codes="own"),
+    LayerCase(F=2, B=4, T=1000, D=8, H=8, config=SEG, precision="ieee"),
+    LayerCase(F=2, B=16, T=1000, D=8, H=8, config=SEQ, precision="ieee", space="log", codes="own"),
     LayerCase(F=2, B=4, T=1000, config=SEG, precision="tf32", codes="own"),
     LayerCase(F=2, B=16, T=1000, D=32, H=32, config=SEQ, precision="tf32"),
     LayerCase(F=2, B=4, T=1000, config=SEG, precision="tf32", generic=True),

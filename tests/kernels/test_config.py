@@ -5,7 +5,17 @@ import itertools
 import pytest
 import torch
 
-from rnam.kernels.config import MAX_WIDTH, SPILLS, TABLE, is_fused, resolve_precision, select_config, table_config
+from rnam.kernels.config import (
+    IEEE_WIDTH,
+    MAX_WIDTH,
+    SPILLS,
+    TABLE,
+    fused_precision,
+    is_fused,
+    resolve_precision,
+    select_config,
+    table_config,
+)
 from rnam.kernels.split_t import SATURATING_WARPS, SPLIT_BELOW, plan_chunks
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -60,6 +70,26 @@ def test_precision_follows_torch():
         for setting, wanted in (("tf32", "tf32"), ("ieee", "tf32x3")):
             matmul.fp32_precision = setting
             assert resolve_precision(None, x) == wanted
+            assert fused_precision(None, torch.zeros(1, 64), 64, "forward") == wanted
     finally:
         matmul.fp32_precision = before
     assert resolve_precision("ieee", x) == "ieee" and resolve_precision("tf32", x.half()) == "ieee"
+
+
+@pytest.mark.parametrize("what", ["forward", "log", "backward"])
+def test_wide_ieee_products_are_refused(what):
+    widest = IEEE_WIDTH[what]
+    wide, narrow, two = torch.zeros(1, widest + 1), torch.zeros(1, widest), torch.zeros(1, 2)
+    assert fused_precision("ieee", narrow, widest, what) == "ieee"
+    assert fused_precision("ieee", two, 64, what) == "ieee"  # a broadcast multiply, no product
+    assert fused_precision("ieee", wide.half(), 64, what) == "ieee"  # halves have one precision
+    assert fused_precision("tf32x3", wide, widest, what) == "tf32x3"
+    for x, H in ((wide, widest), (narrow, widest + 1)):
+        with pytest.raises(ValueError, match=rf"precision: expected 'tf32' or 'tf32x3' for a {what} .* got 'ieee'"):
+            fused_precision("ieee", x, H, what)
+
+
+def test_a_narrow_input_of_a_wide_backward_is_padded_to_its_four_warps():
+    block = lambda what, D, H: table_config(what, False, D, H, torch.bfloat16).tiles(D, H)["BLOCK_D"]
+    assert block("backward", 8, 64) == block("backward", 3, 33) == 64
+    assert block("backward", 2, 64) == 2 and block("backward", 8, 32) == block("forward", 8, 64) == 16

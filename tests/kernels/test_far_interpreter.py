@@ -143,7 +143,7 @@ def test_grouped_linear_writes_far(D):
 # ---- the fused layer ----
 
 
-@pytest.mark.parametrize("dim", [0, 1], ids=("terms", "batch rows"))
+@pytest.mark.parametrize("dim", [0, 1, 2], ids=("terms", "batch rows", "steps"))
 def test_min_gru_reads_far(dim):
     given = min_gru_inputs(Case(F=2, B=2, T=2, D=H, H=H, dtype=BF16, config=CONFIG, codes="own"))
 

@@ -10,7 +10,7 @@ from rnam.kernels.config import LaunchConfig
 from rnam.kernels.min_gru_bwd import min_gru_backward, min_steps, plan_parts
 from rnam.kernels.min_gru_fwd import min_gru_forward
 from tests.support.coded_oracle import MASKED, RESET, min_gru
-from tests.support.min_gru_cases import SEG, SEQ, Case, assert_state, check, inputs, reference
+from tests.support.min_gru_cases import REL, SEG, SEQ, Case, assert_state, check, inputs, reference
 
 pytestmark = [
     pytest.mark.interpreter,
@@ -55,7 +55,7 @@ CASES = [
     Case(T=5, F=1, B=1, D=2, H=64, config=SHORT, x_layout="sliced"),
     Case(T=5, F=1, B=1, D=64, H=1, config=SHORT, h0=False),
     # weights in a narrower dtype than x, tf32-exact inputs
-    Case(T=5, D=16, H=16, config=SHORT, weight_dtype=BF16, precision="ieee"),
+    Case(T=5, D=8, H=8, config=SHORT, weight_dtype=BF16, precision="ieee"),
     Case(T=5, D=16, H=16, config=SEQ, precision="tf32"),
 ]  # fmt: skip
 
@@ -157,6 +157,49 @@ def test_a_long_sequence_is_cut(codes, monkeypatch):
     check(case)
 
 
+def recurrence(given):
+    """(h, h_last, dx, dw, dh0) of one channel with D = H = 1 in float64, step by step and by hand: autograd would keep
+    a graph of all steps. dw comes with the sum of the sizes of its terms."""
+    x, dh = given.x.double().flatten(), given.dh.double().flatten()
+    u, k = (x * w for w in given.weight.double().flatten())
+    z, a = k.sigmoid(), (-k).sigmoid()
+    v = torch.where(u >= 0, u + 0.5, u.sigmoid())
+    states = [given.h0.double().item()]
+    for a_t, b_t in zip(a.tolist(), (z * v).tolist(), strict=True):
+        states.append(a_t * states[-1] + b_t)
+    s, lambdas = given.dh_last.double().item(), []
+    for a_t, g_t in zip(reversed(a.tolist()), reversed(dh.tolist()), strict=True):
+        lambdas.append(g_t + s)
+        s = a_t * lambdas[-1]
+    lambda_ = torch.tensor(lambdas[::-1], dtype=torch.float64)
+    h = torch.tensor(states, dtype=torch.float64)
+    du = lambda_ * z * torch.where(u >= 0, 1.0, v * (1 - v))
+    dk = lambda_ * z * a * (v - h[:-1])
+    dp = torch.stack([du, dk], 1)
+    terms = x[:, None] * dp
+    dx = dp @ given.weight.double().flatten()
+    return h[1:], h[-1], dx, terms.sum(0), terms.abs().sum(0), s
+
+
+@pytest.mark.slow
+def test_one_channel_of_a_million_steps():
+    """F = B = 1: chunks, their totals and the scan of those, each way."""
+    given = inputs(Case(F=1, B=1, T=1_000_000, D=1, H=1))
+    launches, partials = min_gru_bwd.backward_launches(
+        given.x, given.weight, given.h0, given.dh, None, given.dh, None, None, None, True
+    )
+    assert launches[0].kernel is split_t._min_gru_totals_kernel and launches[0].arguments["count"] > 100
+    wanted_h, wanted_last, *wanted, sizes, wanted_dh0 = recurrence(given)
+    h, h_last = min_gru_forward(given.x, given.weight, given.h0)
+    assert_state(h, wanted_h.view(1, 1, -1, 1))
+    assert_state(h_last, wanted_last.view(1, 1, 1, 1))
+    dx, dw, dh0 = min_gru_backward(given.x, given.weight, given.h0, h, None, given.dh, given.dh_last)
+    assert (dx.flatten().double() - wanted[0]).norm() <= 2 * REL * wanted[0].norm()
+    # each term is as exact as dx, and a program, then the sum over programs, adds some 1000 of them
+    assert ((dw.flatten().double() - wanted[1]).abs() <= 2 * REL * sizes).all() and partials.shape[1] < 2000
+    assert abs(dh0.item() - wanted_dh0) <= 2 * REL * abs(wanted_dh0)
+
+
 def test_partials_of_dw_stay_small(monkeypatch):
     for F, B, T, D, H, size in itertools.product(
         (1, 7), (1, 3, 64, 1000), (1, 50, 1000, 100_000), (1, 16, 64), (1, 16, 64), (2, 4)
@@ -199,13 +242,16 @@ def test_bad_arguments():
     x, weight = torch.zeros(1, 1, 2, 3), torch.zeros(1, 3, 8)
     for wrong, kind in (
         (dict(space="cubic"), ValueError), (dict(precision="fp8"), ValueError),
+        (dict(weight=torch.zeros(1, 3, 34), precision="ieee"), ValueError),
         (dict(codes=torch.zeros(1, 1, 3, dtype=torch.uint8)), ValueError),
         (dict(codes=torch.zeros(1, 1, 2)), TypeError),
     ):  # fmt: skip
         with pytest.raises(kind):
-            min_gru_forward(x, weight, **wrong)
+            min_gru_forward(x, **dict(weight=weight) | wrong)
     with pytest.raises(TypeError):
         min_gru_forward(x.double(), weight)
+    with pytest.raises(ValueError, match="precision: expected 'tf32' or 'tf32x3'"):
+        min_gru_backward(x, torch.zeros(1, 3, 18), None, torch.zeros(1, 1, 2, 9), None, None, None, precision="ieee")
 
 
 def test_the_oracle_is_the_gradient_of_itself():
