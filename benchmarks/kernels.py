@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 import torch
 
-from rnam.kernels import gates_scan, grouped_linear, linear_scan, min_gru_bwd, min_gru_fwd
+from rnam.kernels import (
+    feed_forward,
+    feed_forward_bwd,
+    gates_scan,
+    grouped_linear,
+    linear_scan,
+    min_gru_bwd,
+    min_gru_fwd,
+)
 from rnam.kernels.config import TABLE, is_fused, table_config
+from rnam.kernels.config_feed_forward import parameters
 from rnam.kernels.launch import Launch
 
 FLOAT32, BF16 = torch.float32, torch.bfloat16
@@ -136,12 +145,30 @@ def _linear_entry(dim: int, hidden: int, backward: bool, dtype: torch.dtype, pre
     return Entry(name, build, lanes, bytes_, bytes_, None, dim * dtype.itemsize % 16 == 0 and dim >= 8)
 
 
+def _feed_forward_entry(dim: int, backward: bool, dtype: torch.dtype, precision: str) -> Entry:
+    x = torch.empty(2, 4096, dim, dtype=dtype)
+    params = torch.empty(2, parameters(dim), dtype=dtype)
+
+    def build() -> Launch:
+        if not backward:
+            return feed_forward.forward_launch(x, params, x, x, precision=precision)
+        return feed_forward_bwd.backward_launch(x, params, x, x, needs=(True, True, True), precision=precision)
+
+    constants = build().constants
+    bytes_ = dtype.itemsize * (5 if backward else 3)  # x, h and y; or x, h, dy, dx and dh
+    lanes = constants["BLOCK_N"] * (constants["BLOCK_D"] // constants["WIDTH"]) * dim / 32
+    kind = "bfloat16" if dtype == BF16 else precision
+    name = f"feed_forward {'backward' if backward else 'forward'} D={dim} {kind}"
+    return Entry(name, build, lanes, bytes_, bytes_, None, True)
+
+
 def _kind(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
 def entries() -> Iterator[Entry]:
-    """Every form of the table at its width (and 8, which it pads to 16), the scans, the gates and the linear layer."""
+    """Every form of the table at its width (and 8, which it pads to 16), the scans, the gates, the linear layer and the
+    feed-forward."""
     for what, seq, width, size in TABLE:
         dtype = DTYPES[size]
         for each in (8, 16) if width == 16 else (width,):
@@ -159,3 +186,7 @@ def entries() -> Iterator[Entry]:
             for backward in (False, True):
                 for precision in PRECISIONS[dtype] if dim > 2 else PRECISIONS[dtype][:1]:
                     yield _linear_entry(dim, hidden, backward, dtype, precision)
+        for dim in (8, 16, 32):
+            for backward in (False, True):
+                for precision in PRECISIONS[dtype]:
+                    yield _feed_forward_entry(dim, backward, dtype, precision)

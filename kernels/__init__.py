@@ -1,6 +1,9 @@
 """The fused Triton kernels and their launchers: tensors in, tensors out, no autograd. See README.md."""
 
 from .config import is_fused as min_gru_is_fused
+from .config_feed_forward import uses_kernel as feed_forward_is_fused
+from .feed_forward import feed_forward_forward
+from .feed_forward_bwd import feed_forward_backward
 from .grouped_linear import grouped_linear_backward, grouped_linear_forward
 from .grouped_linear import uses_kernel as linear_is_fused
 from .linear_scan import scan_backward, scan_forward
@@ -8,6 +11,8 @@ from .min_gru import min_gru_backward, min_gru_forward
 from .min_lstm import min_lstm_backward, min_lstm_forward
 
 __all__ = [
+    "feed_forward_backward",
+    "feed_forward_forward",
     "feed_forward_is_fused",
     "grouped_linear_backward",
     "grouped_linear_forward",
@@ -20,8 +25,3 @@ __all__ = [
     "scan_backward",
     "scan_forward",
 ]
-
-
-def feed_forward_is_fused(dim: int) -> bool:
-    """Whether a kernel computes the rest of a residual block of this width: there is none yet."""
-    return False

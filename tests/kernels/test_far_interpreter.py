@@ -7,7 +7,15 @@ because the launch says so of T, and `length` (or `span`) that only the first st
 import pytest
 import torch
 
-from rnam.kernels import gates_scan, grouped_linear, linear_scan, min_gru_bwd, min_gru_fwd
+from rnam.kernels import (
+    feed_forward,
+    feed_forward_bwd,
+    gates_scan,
+    grouped_linear,
+    linear_scan,
+    min_gru_bwd,
+    min_gru_fwd,
+)
 from rnam.kernels.config import LaunchConfig
 from tests.support.far import APART, reserve, run_into, spread
 from tests.support.min_gru_cases import Case
@@ -138,6 +146,36 @@ def test_grouped_linear_writes_far(D):
     run_into(forward, N=FAR_STEPS, span=rows, y_ptr=far_y)
     run_into(backward, N=many, span=rows, dx_ptr=far_dx)
     assert_equal([far_y[:, :rows], far_dx[:, :rows]], [y, backward.arguments["dx_ptr"]])
+
+
+# ---- feed-forward ----
+
+
+@pytest.mark.parametrize("D", [1, H])
+@pytest.mark.parametrize("dim", [0, 1], ids=("terms", "rows"))
+def test_feed_forward_reads_far(D, dim):
+    x, h, dy, params = normal(2, 2, D), normal(2, 2, D), normal(2, 2, D), normal(2, 2 * D * D + 4 * D)
+
+    def run(x, h, dy):
+        y = feed_forward.feed_forward_forward(x, params, h)
+        return y, *feed_forward_bwd.feed_forward_backward(x, params, h, dy)
+
+    assert_equal(run(*(spread(t, dim) for t in (x, h, dy))), run(x, h, dy))
+
+
+@pytest.mark.parametrize("D", [1, H])
+def test_feed_forward_writes_far(D):
+    rows, many = 3, APART // D
+    x, h, dy, params = normal(2, rows, D), normal(2, rows, D), normal(2, rows, D), normal(2, 2 * D * D + 4 * D)
+    y = torch.empty_like(x)
+    forward = feed_forward.forward_launch(x, params, h, y)
+    backward = feed_forward_bwd.backward_launch(x, params, h, dy, needs=(True, False, True))
+    forward.run(), backward.run()
+    far_y, far_dx, far_dh = (reserve(2, many, D, dtype=BF16) for _ in range(3))
+    run_into(forward, N=many, span=rows, y_ptr=far_y)
+    run_into(backward, N=many, span=rows, dx_ptr=far_dx, dh_ptr=far_dh)
+    near = y, backward.arguments["dx_ptr"], backward.arguments["dh_ptr"]
+    assert_equal([far[:, :rows] for far in (far_y, far_dx, far_dh)], near)
 
 
 # ---- the fused layer ----

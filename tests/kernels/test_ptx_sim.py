@@ -40,6 +40,8 @@ def run(body, x, threads=32, shared=0):
 
 X = np.random.default_rng(0).normal(size=32).astype(np.float32)
 N = np.random.default_rng(0).integers(-(2**31), 2**31, 32).astype(np.int32)
+BF16 = torch.tensor(X).bfloat16()
+HALVES = N.view(np.float16).reshape(-1, 2)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,16 @@ N = np.random.default_rng(0).integers(-(2**31), 2**31, 32).astype(np.int32)
         ("mov.b32 %r3, 0;\nsetp.gt.f32 %p1, %r2, 0f00000000;\n@%p1 mov.b32 %r3, %r2;", X, np.where(X > 0, X, 0)),
         ("cvt.rna.tf32.f32 %r3, %r2;", X, ((X.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)),
         ("cvt.rn.bf16.f32 %rs1, %r2;\nmov.b32 %r3, {0, %rs1};", X, torch.tensor(X).bfloat16().float().numpy()),
+        (
+            "cvt.rn.bf16.f32 %rs1, %r2;\nfma.rn.bf16 %rs2, %rs1, %rs1, %rs1;\nmov.b32 %r3, {0, %rs2};",
+            X,
+            (BF16.double() ** 2 + BF16.double()).bfloat16().float().numpy(),
+        ),
+        (
+            "setp.lt.f16x2 %p1|%p2, %r2, 0;\nselp.b32 %r4, 1, 0, %p1;\nselp.b32 %r3, 2, %r4, %p2;",
+            N,
+            np.where(HALVES[:, 1] < 0, 2, HALVES[:, 0] < 0),
+        ),
         ("shfl.sync.bfly.b32 %r3, %r2, 1, 31, -1;", X, X.reshape(-1, 2)[:, ::-1].reshape(-1)),
         ("shfl.sync.up.b32 %r3, %r2, 1, 0, -1;", X, np.concatenate([X[:1], X[:-1]])),
         ("div.s32 %r3, %r2, 7;", N, np.trunc(N / 7).astype(np.int32)),

@@ -72,7 +72,14 @@ def operation(parts: list[str], statement: str) -> tuple[Callable[..., Array], l
         and "x2" not in type_
     ):
         return binary(name, "NaN" in parts, "ftz" in parts), [type_] * (3 if name in ("fma", "mad") else 2)
+    if name in ("add", "sub", "mul", "fma") and type_ == "bf16":
+        return bfloat16(binary(name, False, False)), [type_] * (3 if name == "fma" else 2)
     raise NotImplementedError(statement)
+
+
+def bfloat16(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A function of float32 on the bits of bfloat16; rounded twice, which is once where float32 holds the result."""
+    return lambda *args: to_bfloat16(function(*(from_bfloat16(x) for x in args)))
 
 
 def flush(x: Array, ftz: bool) -> Array:
@@ -206,8 +213,18 @@ def convert_pair(to: str) -> Callable[[Array, Array], Array]:
     return lambda high, low: (half(high).astype(np.uint32) << np.uint32(16)) | half(low)
 
 
+def compare_parts(name: str, type_: str, a: Array, b: Array) -> list[Array]:
+    """setp of a type, with a packed one for the low and the high half."""
+    if type_ in ("f16x2", "bf16x2"):
+        pairs = zip(_unpack(a, type_[:-2]), _unpack(b, type_[:-2]), strict=True)
+        return [compare(name, x, y) for x, y in pairs]
+    if type_ == "bf16":
+        a, b = from_bfloat16(a), from_bfloat16(b)
+    return [compare(name, a, b)]
+
+
 def compare(name: str, a: Array, b: Array) -> Array:
-    """setp: an ordered comparison is false if either side is NaN, one that ends in u is true."""
+    """An ordered comparison is false if either side is NaN, one that ends in u is true."""
     if a.dtype.kind != "f":
         return COMPARE[name](a, b)
     unordered = np.isnan(a) | np.isnan(b)

@@ -377,20 +377,17 @@ class Machine:
     # ---- everything else maps values to one value ----
 
     def _op_setp(self, parts: list[str], operands: list[str]) -> Callable:
-        write, a, b = (
-            self.sink(operands[0].split("|")[0]),
-            self.source(operands[1], parts[-1]),
-            self.source(operands[2], parts[-1]),
-        )
+        targets = [self.sink(t) for t in operands[0].split("|")]
+        a, b = (self.source(x, parts[-1]) for x in operands[1:3])
         combine = next((p for p in parts[2:-1] if p in ("and", "or", "xor")), None)
         negated = combine is not None and operands[3].startswith("!")
         other = self.source(operands[3].lstrip("!"), "pred") if combine else None
 
         def action(mask: Mask) -> None:
-            result = ptx_ops.compare(parts[1], a(), b())
-            if other is not None:
-                result = ptx_ops.PREDICATE[combine](result, ~other() if negated else other())
-            write(result, mask)
+            for write, result in zip(targets, ptx_ops.compare_parts(parts[1], parts[-1], a(), b()), strict=False):
+                if other is not None:
+                    result = ptx_ops.PREDICATE[combine](result, ~other() if negated else other())
+                write(result, mask)
 
         return action
 
