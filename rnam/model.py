@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from rnam import _checks
+from rnam.additive import Additive, Sum
 from rnam.functional import autocast_enabled
 from rnam.gru import minGRU
+from rnam.inputs import Columns, Embedding, observed_columns, observed_terms
 from rnam.linear import Linear
 
 __all__ = ["RNAM", "Additive"]
-
-
-class Additive(NamedTuple):
-    """What an additive model returns. contributions.sum(0) + bias is prediction."""
-
-    prediction: Tensor
-    contributions: Tensor
 
 
 class RNAM(nn.Module):
@@ -36,20 +31,35 @@ class RNAM(nn.Module):
         blocks: the number of recurrent blocks.
         in_dim: the number of inputs of each term at each step.
         device, dtype: where and as what the parameters are made.
+        columns: the gather map: for each term, the columns of the input that it reads, counted from 0; the
+            input then is (batch, seq, columns), laid out as for torch.nn.GRU(batch_first=True), and in_dim is
+            not used. Terms may read different numbers of columns, and the same ones: (0,) is a single
+            feature, (1, 2, 3) the columns of a one-hot group, or a value, its mask and the time since it was
+            last seen, and (0, 4) a pair (a second-order term). Where all terms read equally many, consecutive
+            columns at one spacing (((0,), (1,), (2,)), or ((0, 1), (2, 3))), they read the input where it
+            lies; other maps copy it to (terms, batch, seq, widest) with one index_select.
 
     State dict:
         emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
-        blocks.N.ff.3, proj.0, proj.2, gam.bias.
+        blocks.N.ff.3, proj.0, proj.2, gam.bias. emb.weight is (terms, widest, hidden_dim); rows past the
+        width of a term are 0 and stay so, since no gradient reaches them, and each term's start within
+        +-1/sqrt(its own width).
 
     Raises:
-        TypeError: a size is no int, dtype none that the layers compute in.
-        ValueError: a size is less than 1.
+        TypeError: a size or a column is no int, dtype none that the layers compute in.
+        ValueError: a size is less than 1, columns has not one entry of one or more columns for each term.
 
     Example:
         >>> model = rnam.RNAM(terms=3, hidden_dim=8, out_dim=1, blocks=2)
         >>> prediction, contributions = model(torch.randn(3, 16, 10, 1))
         >>> prediction.shape, contributions.shape
         (torch.Size([16, 1]), torch.Size([3, 16, 1]))
+
+        A number, a one-hot group of three, and the pair of the number with a second one:
+
+        >>> model = rnam.RNAM(3, hidden_dim=8, out_dim=1, blocks=2, columns=[[0], [1, 2, 3], [0, 4]])
+        >>> model(torch.randn(16, 10, 5)).contributions.shape
+        torch.Size([3, 16, 1])
     """
 
     def __init__(
@@ -61,6 +71,8 @@ class RNAM(nn.Module):
         in_dim: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        columns: Sequence[Sequence[int]] | None = None,
     ) -> None:
         terms = _checks.positive_int("terms", terms)
         hidden_dim = _checks.positive_int("hidden_dim", hidden_dim)
@@ -69,19 +81,21 @@ class RNAM(nn.Module):
         in_dim = _checks.positive_int("in_dim", in_dim)
         _checks.parameter_dtype("dtype", dtype)
         super().__init__()
-        self.emb = Linear(terms, in_dim, hidden_dim, device=device, dtype=dtype)
+        self.columns = None if columns is None else _gather_map(columns, terms, in_dim, device)
+        widths = (in_dim,) * terms if self.columns is None else self.columns.widths
+        self.emb = Embedding(widths, hidden_dim, device=device, dtype=dtype)
         self.blocks = nn.ModuleList(_Block(terms, hidden_dim, device=device, dtype=dtype) for _ in range(blocks))
         self.proj = nn.Sequential(
             Linear(terms, hidden_dim, hidden_dim, device=device, dtype=dtype, activation="relu"),
             nn.Identity(),  # in the place of the ReLU, which is in the layer: names in checkpoints count it
             Linear(terms, hidden_dim, out_dim, device=device, dtype=dtype),
         )
-        self.gam = _Sum(out_dim, device=device, dtype=dtype)
+        self.gam = Sum(out_dim, device=device, dtype=dtype)
 
     def reset_parameters(self) -> None:
         """Draw the parameters again, in the order of construction."""
         for module in self.modules():
-            if isinstance(module, Linear | nn.LayerNorm | _Sum):
+            if isinstance(module, Columns | Linear | nn.LayerNorm | Sum):
                 module.reset_parameters()
 
     def forward(
@@ -95,8 +109,13 @@ class RNAM(nn.Module):
         """Predict from the whole sequence, or at every step from the steps up to it.
 
         Args:
-            input: (terms, batch, seq, in_dim). What it holds at masked steps has no effect, NaN included.
-            mask: bool, broadcastable to (terms, batch, seq), True = observed.
+            input: (terms, batch, seq, in_dim); with `columns` (batch, seq, columns), which may have more columns
+                than are read. What it holds at masked places has no effect, NaN included.
+            mask: bool, True = observed: broadcastable to (terms, batch, seq); with `columns` laid out as the
+                input is, (batch, seq, columns), where each size may be 1. A term that reads several columns
+                is observed at a step where all of them are, so that no network reads a value that was made
+                up. (To have a term read its own mask, give that as a column, fill the value in, and leave
+                both out of `mask`.)
             lengths: integers (batch,): steps at and after a row's length are masked (right padding). Less
                 than 0 acts as 0 and more than seq as seq, since looking would wait for a device. Both may
                 be given; a step is observed when both say so.
@@ -114,24 +133,34 @@ class RNAM(nn.Module):
             TypeError: input is not of the model's dtype, mask is not bool, lengths no integers.
             ValueError: a shape or a device does not fit.
         """
-        _checks.floating("input", input)
-        _checks.rank("input", input, "terms, batch, seq, in_dim")
-        _checks.device("input", input, "the model", self.emb.weight)
-        if not autocast_enabled(input):
-            _checks.dtype("input", input, "the model", self.emb.weight)
-        terms, in_dim, _ = self.emb.weight.shape
-        if input.shape[0] != terms or input.shape[3] != in_dim:
-            raise ValueError(
-                f"input must have {terms} terms and in_dim {in_dim} in (terms, batch, seq, in_dim), "
-                f"got {tuple(input.shape)}"
-            )
-        observed = _observed(input, mask, lengths)
-        x = input if observed is None else torch.where(observed[..., None], input, 0)
+        x, observed = self._read(input, mask, lengths)
         x = self.emb(x)
         for block in self.blocks:
             x = block(x, observed)
         contributions = self._at_every_step(x, observed) if return_sequence else self._at_the_end(x, observed)
         return Additive(self.gam(contributions), contributions)
+
+    def _read(self, input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the terms read (terms, batch, seq, widest), 0 where masked, and where they are observed."""
+        _checks.floating("input", input)
+        layout = "terms, batch, seq, in_dim" if self.columns is None else "batch, seq, columns"
+        _checks.rank("input", input, layout)
+        _checks.device("input", input, "the model", self.emb.weight)
+        if not autocast_enabled(input):
+            _checks.dtype("input", input, "the model", self.emb.weight)
+        if self.columns is not None:
+            self.columns.check("input", input, layout)
+            seen = observed_columns(input, mask, lengths)
+            if seen is None:
+                return self.columns(input), None
+            return self.columns(torch.where(seen, input, 0)), self.columns.observed(seen)
+        terms, in_dim, _ = self.emb.weight.shape
+        if input.shape[0] != terms or input.shape[3] != in_dim:
+            raise ValueError(
+                f"input must have {terms} terms and in_dim {in_dim} in ({layout}), got {tuple(input.shape)}"
+            )
+        observed = observed_terms(input, mask, lengths)
+        return (input if observed is None else torch.where(observed[..., None], input, 0)), observed
 
     def _at_every_step(self, x: Tensor, observed: Tensor | None) -> Tensor:
         contributions: Tensor = self.proj(x)
@@ -172,39 +201,15 @@ class _Block(nn.Module):
         return update.add_(x)  # no backward reads what a Linear gave; new memory would take longer than the sum
 
 
-class _Sum(nn.Module):
-    """The sum over terms, plus one bias (out_dim,) that starts at 0."""
-
-    def __init__(
-        self, out_dim: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.empty(out_dim, device=device, dtype=dtype))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        nn.init.zeros_(self.bias)
-
-    def forward(self, contributions: Tensor) -> Tensor:
-        return contributions.sum(0) + self.bias
-
-
-def _observed(input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
-    """One mask (terms, batch, seq) out of `mask` and `lengths`, or None where neither is given."""
-    full = input.shape[:3]
-    observed = None
-    if mask is not None:
-        _checks.boolean("mask", mask)
-        _checks.broadcastable("mask", mask, "terms, batch, seq", full)
-        _checks.device("mask", mask, "input", input)
-        observed = mask
-    if lengths is not None:
-        _checks.integer("lengths", lengths)
-        _checks.shape("lengths", lengths, "batch", full[1:2])
-        _checks.device("lengths", lengths, "input", input)
-        inside = torch.arange(full[2], device=input.device) < lengths[:, None]
-        observed = inside if observed is None else observed & inside
-    return None if observed is None else observed.expand(full)
+def _gather_map(
+    columns: Sequence[Sequence[int]], terms: int, in_dim: int, device: torch.device | str | None
+) -> Columns:
+    gather_map = Columns("columns", columns, device=device)
+    if len(gather_map.columns) != terms:
+        raise ValueError(f"columns must have one entry for each of {terms} terms, got {len(gather_map.columns)}")
+    if in_dim != 1:
+        raise ValueError(f"in_dim must be left at 1 where columns gives the inputs of each term, got {in_dim}")
+    return gather_map
 
 
 def _steps(observed: Tensor) -> Tensor:
