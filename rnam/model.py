@@ -38,12 +38,15 @@ class RNAM(nn.Module):
             last seen, and (0, 4) a pair (a second-order term). Where all terms read equally many, consecutive
             columns at one spacing (((0,), (1,), (2,)), or ((0, 1), (2, 3))), they read the input where it
             lies; other maps copy it to (terms, batch, seq, widest) with one index_select.
+        missing: learn what it means that a term was never observed: a parameter `missing` (terms, out_dim), which
+            starts at 0, is the contribution of a term before its first observed step, so also of one that has
+            none. `observed` tells where that is. Without it such a contribution is 0.
 
     State dict:
         emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
-        blocks.N.ff.3, proj.0, proj.2, gam.bias. emb.weight is (terms, widest, hidden_dim); rows past the
-        width of a term are 0 and stay so, since no gradient reaches them, and each term's start within
-        +-1/sqrt(its own width).
+        blocks.N.ff.3, proj.0, proj.2, gam.bias, and missing where that is asked for. emb.weight is
+        (terms, widest, hidden_dim); rows past the width of a term are 0 and stay so, since no gradient
+        reaches them, and each term's start within +-1/sqrt(its own width).
 
     Raises:
         TypeError: a size or a column is no int, dtype none that the layers compute in.
@@ -73,6 +76,7 @@ class RNAM(nn.Module):
         dtype: torch.dtype | None = None,
         *,
         columns: Sequence[Sequence[int]] | None = None,
+        missing: bool = False,
     ) -> None:
         terms = _checks.positive_int("terms", terms)
         hidden_dim = _checks.positive_int("hidden_dim", hidden_dim)
@@ -80,6 +84,7 @@ class RNAM(nn.Module):
         blocks = _checks.positive_int("blocks", blocks)
         in_dim = _checks.positive_int("in_dim", in_dim)
         _checks.parameter_dtype("dtype", dtype)
+        _checks.boolean_flag("missing", missing)
         super().__init__()
         self.columns = None if columns is None else _gather_map(columns, terms, in_dim, device)
         widths = (in_dim,) * terms if self.columns is None else self.columns.widths
@@ -91,12 +96,17 @@ class RNAM(nn.Module):
             Linear(terms, hidden_dim, out_dim, device=device, dtype=dtype),
         )
         self.gam = Sum(out_dim, device=device, dtype=dtype)
+        self.register_parameter("missing", None)
+        if missing:
+            self.missing = nn.Parameter(torch.zeros(terms, out_dim, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
         """Draw the parameters again, in the order of construction."""
         for module in self.modules():
             if isinstance(module, Columns | Linear | nn.LayerNorm | Sum):
                 module.reset_parameters()
+        if self.missing is not None:
+            nn.init.zeros_(self.missing)
 
     def forward(
         self,
@@ -124,10 +134,10 @@ class RNAM(nn.Module):
         Returns:
             prediction: (batch, out_dim), or (batch, seq, out_dim).
             contributions: (terms, batch, out_dim), or (terms, batch, seq, out_dim): at a masked step a
-                term's contribution is that of its last observed step, before its first exactly 0, as is
-                that of a term with no observed step. contributions.sum(0) + model.gam.bias is the
-                prediction. They keep their graph. Under autocast they are halves and the prediction is
-                float32, as a sum is there.
+                term's contribution is that of its last observed step, before its first exactly 0, or
+                `missing` of that term, as is that of a term with no observed step.
+                contributions.sum(0) + model.gam.bias is the prediction. They keep their graph. Under autocast
+                they are halves and the prediction is float32, as a sum is there.
 
         Raises:
             TypeError: input is not of the model's dtype, mask is not bool, lengths no integers.
@@ -139,6 +149,41 @@ class RNAM(nn.Module):
             x = block(x, observed)
         contributions = self._at_every_step(x, observed) if return_sequence else self._at_the_end(x, observed)
         return Additive(self.gam(contributions), contributions)
+
+    def observed(
+        self,
+        input: Tensor,
+        mask: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
+        return_sequence: bool = False,
+    ) -> Tensor:
+        """Which contributions come from observed steps; the others are those of a term that was never observed.
+
+        With out = model(input, mask), torch.where(model.observed(input, mask)[..., None], 0, out.contributions) is
+        the effect of missingness, and the rest is that of values.
+
+        Args:
+            As `forward`.
+
+        Returns:
+            bool, (terms, batch), or (terms, batch, seq): True where the term has an observed step (so far).
+
+        Raises:
+            As `forward`.
+
+        Example:
+            >>> model = rnam.RNAM(2, hidden_dim=4, out_dim=1, blocks=1, missing=True)
+            >>> input, mask = torch.randn(2, 1, 3, 1), torch.tensor([[[False, True, False]], [[False] * 3]])
+            >>> model.observed(input, mask, return_sequence=True)
+            tensor([[[False,  True,  True]],
+            <BLANKLINE>
+                    [[False, False, False]]])
+        """
+        x, observed = self._read(input, mask, lengths)
+        if observed is None:
+            observed = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device)
+        return observed.cumsum(-1) > 0 if return_sequence else observed.any(-1)
 
     def _read(self, input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What the terms read (terms, batch, seq, widest), 0 where masked, and where they are observed."""
@@ -168,16 +213,24 @@ class RNAM(nn.Module):
             return contributions
         last = _steps(observed).cummax(-1).values[..., None]
         held = contributions.gather(2, last.clamp(min=0).expand_as(contributions))
-        return torch.where(last >= 0, held, 0)
+        return torch.where(last >= 0, held, self._before(held))
 
     def _at_the_end(self, x: Tensor, observed: Tensor | None) -> Tensor:
         if x.shape[2] == 0:
-            return self._at_every_step(x, None).sum(2)  # no step at all: 0
+            none: Tensor = self.proj(x).sum(2)  # no step at all: 0
+            return none + self._before(none)
         if observed is None:
             return self._at_every_step(x[:, :, -1:], None).squeeze(2)
         last = _steps(observed).amax(-1)[..., None, None]
         index = last.clamp(min=0).expand(-1, -1, 1, x.shape[-1])
-        return torch.where(last >= 0, self.proj(x.gather(2, index)), 0).squeeze(2)
+        contributions: Tensor = self.proj(x.gather(2, index))
+        return torch.where(last >= 0, contributions, self._before(contributions)).squeeze(2)
+
+    def _before(self, like: Tensor) -> Tensor | int:
+        """What terms contribute before their first observed step, broadcastable to `like` (terms, *, out_dim)."""
+        if self.missing is None:
+            return 0
+        return self.missing.to(like.dtype).view(like.shape[0], *(1,) * (like.dim() - 2), like.shape[-1])
 
 
 class _Block(nn.Module):
