@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rnam import _checks
 from rnam.linear import Linear
 
-__all__ = ["Columns", "Embedding", "observed_columns", "observed_terms"]
+__all__ = ["Columns", "Embedding", "observed_columns", "observed_terms", "step_numbers"]
 
 
 class Columns(nn.Module):
@@ -142,6 +142,12 @@ def observed_columns(input: Tensor, mask: Tensor | None, lengths: Tensor | None)
     if within is None:
         return None if mask is None else mask.expand(full)
     return (within[..., None] if mask is None else mask & within[..., None]).expand(full)
+
+
+def step_numbers(observed: Tensor) -> Tensor:
+    """The number of each observed step of (*, seq), -1 at the others."""
+    steps = torch.arange(observed.shape[-1], device=observed.device)
+    return torch.where(observed, steps, -1)
 
 
 def _inside(input: Tensor, lengths: Tensor | None, batch: int, seq: int) -> Tensor | None:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rnam import _checks
+from rnam import _checks, streaming
 from rnam.additive import Additive, Sum
 from rnam.functional import autocast_enabled
 from rnam.gru import minGRU
-from rnam.inputs import Columns, Embedding, observed_columns, observed_terms
+from rnam.inputs import Columns, Embedding, observed_columns, observed_terms, step_numbers
 from rnam.linear import Linear
+from rnam.visits import WIDTH, Visits, read_visits, with_timing
 
 __all__ = ["RNAM", "Additive"]
 
@@ -41,6 +42,10 @@ class RNAM(nn.Module):
         missing: learn what it means that a term was never observed: a parameter `missing` (terms, out_dim), which
             starts at 0, is the contribution of a term before its first observed step, so also of one that has
             none. `observed` tells where that is. Without it such a contribution is 0.
+        timing: add one term, after the others, on the pattern of the visits, so that the others see values only: a
+            visit is a step at which any term is observed, and the timing term reads log1p of the time since the
+            previous visit (0 at the first) and the share of the terms that are observed, at visits only. Give times
+            in a unit in which the usual gap is of size 1.
 
     State dict:
         emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
@@ -77,6 +82,7 @@ class RNAM(nn.Module):
         *,
         columns: Sequence[Sequence[int]] | None = None,
         missing: bool = False,
+        timing: bool = False,
     ) -> None:
         terms = _checks.positive_int("terms", terms)
         hidden_dim = _checks.positive_int("hidden_dim", hidden_dim)
@@ -85,9 +91,13 @@ class RNAM(nn.Module):
         in_dim = _checks.positive_int("in_dim", in_dim)
         _checks.parameter_dtype("dtype", dtype)
         _checks.boolean_flag("missing", missing)
+        _checks.boolean_flag("timing", timing)
         super().__init__()
         self.columns = None if columns is None else _gather_map(columns, terms, in_dim, device)
+        self.terms, self.in_dim, self.timing = terms, in_dim, timing
         widths = (in_dim,) * terms if self.columns is None else self.columns.widths
+        if timing:
+            widths, terms = (*widths, WIDTH), terms + 1
         self.emb = Embedding(widths, hidden_dim, device=device, dtype=dtype)
         self.blocks = nn.ModuleList(_Block(terms, hidden_dim, device=device, dtype=dtype) for _ in range(blocks))
         self.proj = nn.Sequential(
@@ -114,6 +124,7 @@ class RNAM(nn.Module):
         mask: Tensor | None = None,
         *,
         lengths: Tensor | None = None,
+        times: Tensor | None = None,
         return_sequence: bool = False,
     ) -> Additive:
         """Predict from the whole sequence, or at every step from the steps up to it.
@@ -129,6 +140,9 @@ class RNAM(nn.Module):
             lengths: integers (batch,): steps at and after a row's length are masked (right padding). Less
                 than 0 acts as 0 and more than seq as seq, since looking would wait for a device. Both may
                 be given; a step is observed when both say so.
+            times: (batch, seq), floating or integers, when each step was; with `timing`, and only then. What it
+                holds at steps without an observed term has no effect. They should not decrease along a row: a
+                negative time since the previous visit acts as 0.
             return_sequence: give the prediction and the contributions at every step.
 
         Returns:
@@ -143,7 +157,7 @@ class RNAM(nn.Module):
             TypeError: input is not of the model's dtype, mask is not bool, lengths no integers.
             ValueError: a shape or a device does not fit.
         """
-        x, observed = self._read(input, mask, lengths)
+        x, observed, _ = self._read(input, mask, lengths, times)
         x = self.emb(x)
         for block in self.blocks:
             x = block(x, observed)
@@ -156,6 +170,7 @@ class RNAM(nn.Module):
         mask: Tensor | None = None,
         *,
         lengths: Tensor | None = None,
+        times: Tensor | None = None,
         return_sequence: bool = False,
     ) -> Tensor:
         """Which contributions come from observed steps; the others are those of a term that was never observed.
@@ -180,13 +195,67 @@ class RNAM(nn.Module):
             <BLANKLINE>
                     [[False, False, False]]])
         """
-        x, observed = self._read(input, mask, lengths)
+        x, observed, _ = self._read(input, mask, lengths, times)
         if observed is None:
             observed = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device)
         return observed.cumsum(-1) > 0 if return_sequence else observed.any(-1)
 
-    def _read(self, input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the terms read (terms, batch, seq, widest), 0 where masked, and where they are observed."""
+    def step(
+        self,
+        input: Tensor,
+        state: streaming.State | None = None,
+        *,
+        mask: Tensor | None = None,
+        times: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, streaming.State]:
+        """Predict at one step, from the state after the steps before it; the numbers are those of the whole sequence
+        with `return_sequence`, to rounding.
+
+        Args:
+            input: (terms, batch, in_dim); with `columns` (batch, columns).
+            state: what the last call returned, None at the first step. It is not changed.
+            mask: bool, broadcastable to (terms, batch); with `columns` (batch, columns), where a size may be 1.
+            times: (batch,), with `timing`.
+
+        Returns:
+            prediction: (batch, out_dim).
+            contributions: (terms, batch, out_dim).
+            state: a dict of tensors and a list of tensors, so torch.save, torch.load(weights_only=True) and a copy to
+                another process take it: hidden, for each block (terms, batch, 1, hidden_dim), float32 for halves;
+                contributions; observed, bool (terms, batch), the terms that were so far; with `timing` last_visit and
+                visited, (batch,). It keeps its graph unless the call is under torch.no_grad().
+
+        Raises:
+            As `forward`; and TypeError, ValueError: the state is not one of this model and batch.
+
+        Example:
+            >>> model, state = rnam.RNAM(3, hidden_dim=8, out_dim=1, blocks=2), None
+            >>> with torch.no_grad():
+            ...     for x in torch.randn(10, 3, 16, 1):
+            ...         prediction, contributions, state = model.step(x, state)
+            >>> prediction.shape, contributions.shape
+            (torch.Size([16, 1]), torch.Size([3, 16, 1]))
+        """
+        return streaming.step(self, input, state, mask, times)
+
+    def _read(
+        self,
+        input: Tensor,
+        mask: Tensor | None,
+        lengths: Tensor | None,
+        times: Tensor | None,
+        before: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor | None, Visits | None]:
+        """What the networks read (terms, batch, seq, widest), 0 where masked; where they are observed; the visits."""
+        x, observed = self._read_values(input, mask, lengths)
+        if self.timing != (times is not None):
+            raise ValueError(f"times must be given with timing=True, and only then; the model has timing={self.timing}")
+        if times is None:
+            return x, observed, None
+        visits = read_visits(times, observed, x, before)
+        return *with_timing(x, observed, visits), visits
+
+    def _read_values(self, input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         _checks.floating("input", input)
         layout = "terms, batch, seq, in_dim" if self.columns is None else "batch, seq, columns"
         _checks.rank("input", input, layout)
@@ -199,10 +268,9 @@ class RNAM(nn.Module):
             if seen is None:
                 return self.columns(input), None
             return self.columns(torch.where(seen, input, 0)), self.columns.observed(seen)
-        terms, in_dim, _ = self.emb.weight.shape
-        if input.shape[0] != terms or input.shape[3] != in_dim:
+        if input.shape[0] != self.terms or input.shape[3] != self.in_dim:
             raise ValueError(
-                f"input must have {terms} terms and in_dim {in_dim} in ({layout}), got {tuple(input.shape)}"
+                f"input must have {self.terms} terms and in_dim {self.in_dim} in ({layout}), got {tuple(input.shape)}"
             )
         observed = observed_terms(input, mask, lengths)
         return (input if observed is None else torch.where(observed[..., None], input, 0)), observed
@@ -211,7 +279,7 @@ class RNAM(nn.Module):
         contributions: Tensor = self.proj(x)
         if observed is None or 0 in observed.shape:
             return contributions
-        last = _steps(observed).cummax(-1).values[..., None]
+        last = step_numbers(observed).cummax(-1).values[..., None]
         held = contributions.gather(2, last.clamp(min=0).expand_as(contributions))
         return torch.where(last >= 0, held, self._before(held))
 
@@ -221,7 +289,7 @@ class RNAM(nn.Module):
             return none + self._before(none)
         if observed is None:
             return self._at_every_step(x[:, :, -1:], None).squeeze(2)
-        last = _steps(observed).amax(-1)[..., None, None]
+        last = step_numbers(observed).amax(-1)[..., None, None]
         index = last.clamp(min=0).expand(-1, -1, 1, x.shape[-1])
         contributions: Tensor = self.proj(x.gather(2, index))
         return torch.where(last >= 0, contributions, self._before(contributions)).squeeze(2)
@@ -263,9 +331,3 @@ def _gather_map(
     if in_dim != 1:
         raise ValueError(f"in_dim must be left at 1 where columns gives the inputs of each term, got {in_dim}")
     return gather_map
-
-
-def _steps(observed: Tensor) -> Tensor:
-    """The number of each observed step, -1 at the others."""
-    steps = torch.arange(observed.shape[-1], device=observed.device)
-    return torch.where(observed, steps, -1)

@@ -3,6 +3,7 @@ vectors, and the parameters by their names in the state dict."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -65,3 +66,19 @@ def sequences(
 def named(model: torch.nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """The parameters by name: with their graph, or detached as `dtype`."""
     return {name: p if dtype is None else p.detach().to(dtype) for name, p in model.named_parameters()}
+
+
+def visit_pattern(times: Tensor, observed: Tensor) -> Tensor:
+    """What a timing term reads, (batch, seq, 2), of times (batch, seq) and observed (terms, batch, seq)."""
+    terms, batch, seq = observed.shape
+    pattern = torch.zeros(batch, seq, 2, dtype=torch.float64)
+    for b in range(batch):
+        previous = None
+        for t in range(seq):
+            if observed[:, b, t].any():
+                gap = 0.0 if previous is None else max(0.0, float(times[b, t]) - previous)
+                pattern[b, t] = torch.tensor(
+                    [math.log1p(gap), observed[:, b, t].sum().item() / terms], dtype=torch.float64
+                )
+                previous = float(times[b, t])
+    return pattern

@@ -1,0 +1,76 @@
+"""One step at a time: what `RNAM.step` does, from the state that it gives and takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from rnam import _checks
+
+if TYPE_CHECKING:
+    from rnam.model import RNAM
+
+__all__ = ["State", "step"]
+
+# hidden: for each block (terms, batch, 1, hidden_dim); contributions: those after the step, (terms, batch, out_dim);
+# observed: which terms were so far, (terms, batch); with a timing term last_visit and visited, (batch,)
+State = dict[str, Any]
+
+
+def step(
+    model: RNAM, input: Tensor, state: State | None, mask: Tensor | None, times: Tensor | None
+) -> tuple[Tensor, Tensor, State]:
+    by_columns = model.columns is not None
+    _checks.floating("input", input)
+    _checks.rank("input", input, "batch, columns" if by_columns else "terms, batch, in_dim")
+    if mask is not None:
+        _checks.boolean("mask", mask)
+        if by_columns:
+            _checks.rank("mask", mask, "batch, columns")
+        mask = mask.unsqueeze(1) if by_columns else mask.unsqueeze(-1)
+    if times is not None:
+        _checks.tensor("times", times)
+        _checks.rank("times", times, "batch")
+        times = times.unsqueeze(1)
+    before = None
+    if state is not None:
+        _check_state(model, input, state)
+        before = (state["last_visit"], state["visited"]) if model.timing else None
+    x, observed, visits = model._read(input.unsqueeze(-2), mask, None, times, before)
+    x, hidden = model.emb(x), []
+    for n, block in enumerate(model.blocks):
+        x, h = _through(block, x, None if state is None else state["hidden"][n], observed)
+        hidden.append(h)
+    contributions: Tensor = model.proj(x).squeeze(2)
+    seen = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    if observed is not None:
+        now = observed.squeeze(-1)
+        before_now = model._before(contributions) if state is None else state["contributions"]
+        contributions = torch.where(now[..., None], contributions, before_now)
+        seen = now if state is None else state["observed"] | now
+    after: State = {"hidden": hidden, "contributions": contributions, "observed": seen}
+    if visits is not None:
+        after |= {"last_visit": visits.last, "visited": visits.any}
+    return model.gam(contributions), contributions, after
+
+
+def _through(block: nn.Module, x: Tensor, hidden: Tensor | None, observed: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A block's forward on one step, with the state handed on."""
+    h, hidden = block.gru(x, hidden, mask=observed)  # type: ignore[operator]
+    return x + block.ff(x + h), hidden  # type: ignore[operator]
+
+
+def _check_state(model: RNAM, input: Tensor, state: object) -> None:
+    keys = {"hidden", "contributions", "observed"} | ({"last_visit", "visited"} if model.timing else set())
+    if not isinstance(state, dict):
+        raise TypeError(f"state must be None or a dict that step returned, got {type(state).__name__}")
+    if set(state) != keys:
+        raise ValueError(f"state must have the entries {sorted(keys)}, got {sorted(state)}")
+    if len(state["hidden"]) != len(model.blocks):
+        raise ValueError(f"state['hidden'] must have {len(model.blocks)} tensors, got {len(state['hidden'])}")
+    terms, _, hidden = model.emb.weight.shape
+    expected = (terms, input.shape[-2], 1, hidden)
+    for n, h in enumerate(state["hidden"]):
+        _checks.state(f"state['hidden'][{n}]", h, "terms, batch, 1, hidden_dim", expected, "input", input)
