@@ -14,5 +14,17 @@ from rnam._version import __version__
 from rnam.gru import minGRU
 from rnam.linear import Linear
 from rnam.model import RNAM
+from rnam.nam import NAM
+from rnam.resampling import bootstrap_weights
 
-__all__ = ["RNAM", "Linear", "__version__", "functional", "get_backend", "minGRU", "set_backend"]
+__all__ = [
+    "NAM",
+    "RNAM",
+    "Linear",
+    "__version__",
+    "bootstrap_weights",
+    "functional",
+    "get_backend",
+    "minGRU",
+    "set_backend",
+]

@@ -39,6 +39,14 @@ def positive_number(name: str, value: object) -> float:
     return number
 
 
+def probability(name: str, value: object) -> None:
+    """`value` is a number of [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not 0 <= float(value) < 1:
+        raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
+
+
 def boolean_flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {type(value).__name__}")

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rnam import _checks
+from rnam.functional import Activation, autocast_enabled
 from rnam.linear import Linear
 
-__all__ = ["Columns", "Embedding", "observed_columns", "observed_terms", "step_numbers"]
+__all__ = ["Columns", "Embedding", "check_values", "inside", "observed_terms", "step_numbers"]
 
 
 class Columns(nn.Module):
@@ -44,6 +45,16 @@ class Columns(nn.Module):
         self.register_buffer("index", torch.empty(size, dtype=torch.int64, device=device), persistent=False)
         self.reset_parameters()
 
+    @classmethod
+    def of_terms(
+        cls, name: str, columns: Sequence[Sequence[int]], terms: int, device: torch.device | str | None = None
+    ) -> Columns:
+        """The map of so many terms."""
+        made = cls(name, columns, device)
+        if len(made.columns) != terms:
+            raise ValueError(f"{name} must have one entry for each of {terms} terms, got {len(made.columns)}")
+        return made
+
     def reset_parameters(self) -> None:
         """Write the indices again, as after `to_empty`."""
         if not self.spacing:
@@ -61,11 +72,32 @@ class Columns(nn.Module):
         read = input.index_select(-1, self.index)
         return torch.unflatten(read, -1, (len(self.columns), self.widest)).movedim(-2, 0)
 
-    def check(self, name: str, input: Tensor, layout: str) -> None:
-        """`input` (layout) has the columns that are read; it may have more."""
-        _checks.rank(name, input, layout)
+    def read(
+        self, name: str, input: Tensor, mask: Tensor | None, layout: str, within: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the terms read of input (batch, *, columns), 0 where it is masked, and where they are observed.
+
+        Args:
+            name: of the input, for errors; its mask is `mask` or, of `static`, `static_mask`.
+            input: its columns may be more than those that are read.
+            mask: bool, of as many dimensions and broadcastable to the input, or None.
+            layout: the names of the dimensions, "batch, *, columns".
+            within: bool (batch, *), the steps that are no padding, or None.
+        """
         if input.shape[-1] < self.least:
             raise ValueError(f"{name} must have at least {self.least} columns in ({layout}), got {tuple(input.shape)}")
+        if mask is not None:
+            mask_name = "mask" if name == "input" else f"{name}_mask"
+            _checks.boolean(mask_name, mask)
+            _checks.rank(mask_name, mask, layout)
+            _checks.broadcastable(mask_name, mask, layout, input.shape)
+            _checks.device(mask_name, mask, name, input)
+        if within is not None:
+            mask = within[..., None] if mask is None else mask & within[..., None]
+        if mask is None:
+            return self(input), None
+        mask = mask.expand(input.shape)
+        return self(torch.where(mask, input, 0)), self.observed(mask)
 
     def observed(self, mask: Tensor) -> Tensor:
         """A mask (batch, *, columns) of the columns as one of the terms (terms, batch, *): of those of which all
@@ -93,9 +125,10 @@ class Embedding(Linear):
         out_dim: int,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        activation: Activation | None = None,
     ) -> None:
         widest = max(widths)
-        super().__init__(len(widths), widest, out_dim, device=device, dtype=dtype)
+        super().__init__(len(widths), widest, out_dim, device=device, dtype=dtype, activation=activation)
         if min(widths) < widest:
             self.widths = tuple(widths)
             self._fit()
@@ -115,6 +148,25 @@ class Embedding(Linear):
         self.bias.mul_(scale)
 
 
+def check_values(name: str, value: Tensor, layout: str, weight: Tensor) -> None:
+    """`value` (layout) goes with a model that has this weight."""
+    _checks.floating(name, value)
+    _checks.rank(name, value, layout)
+    _checks.device(name, value, "the model", weight)
+    if not autocast_enabled(value):
+        _checks.dtype(name, value, "the model", weight)
+
+
+def inside(input: Tensor, lengths: Tensor | None, batch: int, seq: int) -> Tensor | None:
+    """The steps before each row's length, (batch, seq), or None without lengths."""
+    if lengths is None:
+        return None
+    _checks.integer("lengths", lengths)
+    _checks.shape("lengths", lengths, "batch", (batch,))
+    _checks.device("lengths", lengths, "input", input)
+    return torch.arange(seq, device=input.device) < lengths[:, None]
+
+
 def observed_terms(input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
     """One mask (terms, batch, seq) out of `mask` and `lengths`, or None where neither is given."""
     full = input.shape[:3]
@@ -124,40 +176,16 @@ def observed_terms(input: Tensor, mask: Tensor | None, lengths: Tensor | None) -
         _checks.broadcastable("mask", mask, "terms, batch, seq", full)
         _checks.device("mask", mask, "input", input)
         observed = mask
-    within = _inside(input, lengths, *full[1:])
+    within = inside(input, lengths, *full[1:])
     if within is not None:
         observed = within if observed is None else observed & within
     return None if observed is None else observed.expand(full)
-
-
-def observed_columns(input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
-    """One mask (batch, seq, columns), or broadcastable to it, out of `mask` and `lengths`; None without both."""
-    full = input.shape
-    if mask is not None:
-        _checks.boolean("mask", mask)
-        _checks.rank("mask", mask, "batch, seq, columns")
-        _checks.broadcastable("mask", mask, "batch, seq, columns", full)
-        _checks.device("mask", mask, "input", input)
-    within = _inside(input, lengths, *full[:2])
-    if within is None:
-        return None if mask is None else mask.expand(full)
-    return (within[..., None] if mask is None else mask & within[..., None]).expand(full)
 
 
 def step_numbers(observed: Tensor) -> Tensor:
     """The number of each observed step of (*, seq), -1 at the others."""
     steps = torch.arange(observed.shape[-1], device=observed.device)
     return torch.where(observed, steps, -1)
-
-
-def _inside(input: Tensor, lengths: Tensor | None, batch: int, seq: int) -> Tensor | None:
-    """The steps before each row's length, (batch, seq), or None without lengths."""
-    if lengths is None:
-        return None
-    _checks.integer("lengths", lengths)
-    _checks.shape("lengths", lengths, "batch", (batch,))
-    _checks.device("lengths", lengths, "input", input)
-    return torch.arange(seq, device=input.device) < lengths[:, None]
 
 
 def _column_numbers(name: str, columns: object) -> tuple[tuple[int, ...], ...]:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from rnam import _checks, streaming
-from rnam.additive import Additive, Sum
-from rnam.functional import autocast_enabled
+from rnam.additive import Additive, Sum, share, unseen
 from rnam.gru import minGRU
-from rnam.inputs import Columns, Embedding, observed_columns, observed_terms, step_numbers
+from rnam.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
 from rnam.linear import Linear
 from rnam.visits import WIDTH, Visits, read_visits, with_timing
 
@@ -46,6 +45,11 @@ class RNAM(nn.Module):
             visit is a step at which any term is observed, and the timing term reads log1p of the time since the
             previous visit (0 at the first) and the share of the terms that are observed, at visits only. Give times
             in a unit in which the usual gap is of size 1.
+        members: train this many models in one call, an ensemble: their networks are more terms, so that it takes
+            fewer and larger operations than one model after the other. They differ by their initial parameters (and
+            by the data where their losses are weighted, see `rnam.bootstrap_weights`) and share none: LayerNorm's
+            scale and shift, which all terms of a block share, then stay at 1 and 0, which the Linear after it makes
+            good. Parameters are (members * terms, ...), the first member's first, and gam.bias (members, out_dim).
 
     State dict:
         emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
@@ -83,6 +87,7 @@ class RNAM(nn.Module):
         columns: Sequence[Sequence[int]] | None = None,
         missing: bool = False,
         timing: bool = False,
+        members: int = 1,
     ) -> None:
         terms = _checks.positive_int("terms", terms)
         hidden_dim = _checks.positive_int("hidden_dim", hidden_dim)
@@ -92,20 +97,28 @@ class RNAM(nn.Module):
         _checks.parameter_dtype("dtype", dtype)
         _checks.boolean_flag("missing", missing)
         _checks.boolean_flag("timing", timing)
+        members = _checks.positive_int("members", members)
+        if columns is not None and in_dim != 1:
+            raise ValueError(f"in_dim must be left at 1 where columns gives the inputs of each term, got {in_dim}")
         super().__init__()
-        self.columns = None if columns is None else _gather_map(columns, terms, in_dim, device)
-        self.terms, self.in_dim, self.timing = terms, in_dim, timing
+        self.columns = None if columns is None else Columns.of_terms("columns", columns, terms, device)
+        self.terms, self.in_dim, self.timing, self.members = terms, in_dim, timing, members
         widths = (in_dim,) * terms if self.columns is None else self.columns.widths
         if timing:
-            widths, terms = (*widths, WIDTH), terms + 1
+            widths = (*widths, WIDTH)
+        widths *= members
+        terms = len(widths)
         self.emb = Embedding(widths, hidden_dim, device=device, dtype=dtype)
         self.blocks = nn.ModuleList(_Block(terms, hidden_dim, device=device, dtype=dtype) for _ in range(blocks))
+        if members > 1:
+            for block in self.blocks:
+                block.get_submodule("ff.0").requires_grad_(False)
         self.proj = nn.Sequential(
             Linear(terms, hidden_dim, hidden_dim, device=device, dtype=dtype, activation="relu"),
             nn.Identity(),  # in the place of the ReLU, which is in the layer: names in checkpoints count it
             Linear(terms, hidden_dim, out_dim, device=device, dtype=dtype),
         )
-        self.gam = Sum(out_dim, device=device, dtype=dtype)
+        self.gam = Sum(out_dim, members, device=device, dtype=dtype)
         self.register_parameter("missing", None)
         if missing:
             self.missing = nn.Parameter(torch.zeros(terms, out_dim, device=device, dtype=dtype))
@@ -126,6 +139,7 @@ class RNAM(nn.Module):
         lengths: Tensor | None = None,
         times: Tensor | None = None,
         return_sequence: bool = False,
+        return_members: bool = False,
     ) -> Additive:
         """Predict from the whole sequence, or at every step from the steps up to it.
 
@@ -144,25 +158,29 @@ class RNAM(nn.Module):
                 holds at steps without an observed term has no effect. They should not decrease along a row: a
                 negative time since the previous visit acts as 0.
             return_sequence: give the prediction and the contributions at every step.
+            return_members: give those of each member, not of their mean: prediction (members, batch, [seq,] out_dim)
+                and contributions (members, terms, batch, [seq,] out_dim).
 
         Returns:
             prediction: (batch, out_dim), or (batch, seq, out_dim).
             contributions: (terms, batch, out_dim), or (terms, batch, seq, out_dim): at a masked step a
                 term's contribution is that of its last observed step, before its first exactly 0, or
                 `missing` of that term, as is that of a term with no observed step.
-                contributions.sum(0) + model.gam.bias is the prediction. They keep their graph. Under autocast
-                they are halves and the prediction is float32, as a sum is there.
+                contributions.sum(0) + model.gam.bias (of an ensemble, its mean) is the prediction. They keep
+                their graph. Under autocast they are halves and the prediction is float32, as a sum is there.
 
         Raises:
             TypeError: input is not of the model's dtype, mask is not bool, lengths no integers.
             ValueError: a shape or a device does not fit.
         """
         x, observed, _ = self._read(input, mask, lengths, times)
+        x, observed = share(x, self.members), None if observed is None else share(observed, self.members)
         x = self.emb(x)
         for block in self.blocks:
             x = block(x, observed)
         contributions = self._at_every_step(x, observed) if return_sequence else self._at_the_end(x, observed)
-        return Additive(self.gam(contributions), contributions)
+        summed: Additive = self.gam(contributions, return_members)
+        return summed
 
     def observed(
         self,
@@ -207,6 +225,7 @@ class RNAM(nn.Module):
         *,
         mask: Tensor | None = None,
         times: Tensor | None = None,
+        return_members: bool = False,
     ) -> tuple[Tensor, Tensor, streaming.State]:
         """Predict at one step, from the state after the steps before it; the numbers are those of the whole sequence
         with `return_sequence`, to rounding.
@@ -216,14 +235,16 @@ class RNAM(nn.Module):
             state: what the last call returned, None at the first step. It is not changed.
             mask: bool, broadcastable to (terms, batch); with `columns` (batch, columns), where a size may be 1.
             times: (batch,), with `timing`.
+            return_members: as `forward`.
 
         Returns:
             prediction: (batch, out_dim).
             contributions: (terms, batch, out_dim).
             state: a dict of tensors and a list of tensors, so torch.save, torch.load(weights_only=True) and a copy to
-                another process take it: hidden, for each block (terms, batch, 1, hidden_dim), float32 for halves;
-                contributions; observed, bool (terms, batch), the terms that were so far; with `timing` last_visit and
-                visited, (batch,). It keeps its graph unless the call is under torch.no_grad().
+                another process take it: hidden, for each block (members * terms, batch, 1, hidden_dim), float32
+                for halves; contributions (members * terms, batch, out_dim); observed, bool (terms, batch), the
+                terms that were so far; with `timing` last_visit and visited, (batch,). It keeps its graph unless
+                the call is under torch.no_grad().
 
         Raises:
             As `forward`; and TypeError, ValueError: the state is not one of this model and batch.
@@ -236,7 +257,7 @@ class RNAM(nn.Module):
             >>> prediction.shape, contributions.shape
             (torch.Size([16, 1]), torch.Size([3, 16, 1]))
         """
-        return streaming.step(self, input, state, mask, times)
+        return streaming.step(self, input, state, mask, times, return_members)
 
     def _read(
         self,
@@ -256,18 +277,10 @@ class RNAM(nn.Module):
         return *with_timing(x, observed, visits), visits
 
     def _read_values(self, input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        _checks.floating("input", input)
         layout = "terms, batch, seq, in_dim" if self.columns is None else "batch, seq, columns"
-        _checks.rank("input", input, layout)
-        _checks.device("input", input, "the model", self.emb.weight)
-        if not autocast_enabled(input):
-            _checks.dtype("input", input, "the model", self.emb.weight)
+        check_values("input", input, layout, self.emb.weight)
         if self.columns is not None:
-            self.columns.check("input", input, layout)
-            seen = observed_columns(input, mask, lengths)
-            if seen is None:
-                return self.columns(input), None
-            return self.columns(torch.where(seen, input, 0)), self.columns.observed(seen)
+            return self.columns.read("input", input, mask, layout, inside(input, lengths, *input.shape[:2]))
         if input.shape[0] != self.terms or input.shape[3] != self.in_dim:
             raise ValueError(
                 f"input must have {self.terms} terms and in_dim {self.in_dim} in ({layout}), got {tuple(input.shape)}"
@@ -296,9 +309,7 @@ class RNAM(nn.Module):
 
     def _before(self, like: Tensor) -> Tensor | int:
         """What terms contribute before their first observed step, broadcastable to `like` (terms, *, out_dim)."""
-        if self.missing is None:
-            return 0
-        return self.missing.to(like.dtype).view(like.shape[0], *(1,) * (like.dim() - 2), like.shape[-1])
+        return unseen(self.missing, like)
 
 
 class _Block(nn.Module):
@@ -320,14 +331,3 @@ class _Block(nn.Module):
         h, _ = self.gru(x, mask=mask)
         update: Tensor = self.ff(x + h)
         return update.add_(x)  # no backward reads what a Linear gave; new memory would take longer than the sum
-
-
-def _gather_map(
-    columns: Sequence[Sequence[int]], terms: int, in_dim: int, device: torch.device | str | None
-) -> Columns:
-    gather_map = Columns("columns", columns, device=device)
-    if len(gather_map.columns) != terms:
-        raise ValueError(f"columns must have one entry for each of {terms} terms, got {len(gather_map.columns)}")
-    if in_dim != 1:
-        raise ValueError(f"in_dim must be left at 1 where columns gives the inputs of each term, got {in_dim}")
-    return gather_map

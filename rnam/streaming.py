@@ -8,19 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from rnam import _checks
+from rnam.additive import share
 
 if TYPE_CHECKING:
     from rnam.model import RNAM
 
 __all__ = ["State", "step"]
 
-# hidden: for each block (terms, batch, 1, hidden_dim); contributions: those after the step, (terms, batch, out_dim);
-# observed: which terms were so far, (terms, batch); with a timing term last_visit and visited, (batch,)
+# hidden: for each block (members * terms, batch, 1, hidden_dim); contributions: those after the step, (members * terms,
+# batch, out_dim); observed: the terms that were so far, (terms, batch); with timing last_visit and visited, (batch,)
 State = dict[str, Any]
 
 
 def step(
-    model: RNAM, input: Tensor, state: State | None, mask: Tensor | None, times: Tensor | None
+    model: RNAM,
+    input: Tensor,
+    state: State | None,
+    mask: Tensor | None,
+    times: Tensor | None,
+    return_members: bool,
 ) -> tuple[Tensor, Tensor, State]:
     by_columns = model.columns is not None
     _checks.floating("input", input)
@@ -39,21 +45,22 @@ def step(
         _check_state(model, input, state)
         before = (state["last_visit"], state["visited"]) if model.timing else None
     x, observed, visits = model._read(input.unsqueeze(-2), mask, None, times, before)
+    seen = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if observed is None else observed.squeeze(-1)
+    x, moves = share(x, model.members), None if observed is None else share(observed, model.members)
     x, hidden = model.emb(x), []
     for n, block in enumerate(model.blocks):
-        x, h = _through(block, x, None if state is None else state["hidden"][n], observed)
+        x, h = _through(block, x, None if state is None else state["hidden"][n], moves)
         hidden.append(h)
     contributions: Tensor = model.proj(x).squeeze(2)
-    seen = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-    if observed is not None:
-        now = observed.squeeze(-1)
-        before_now = model._before(contributions) if state is None else state["contributions"]
-        contributions = torch.where(now[..., None], contributions, before_now)
-        seen = now if state is None else state["observed"] | now
+    if moves is not None:
+        held = model._before(contributions) if state is None else state["contributions"]
+        contributions = torch.where(moves, contributions, held)
+    if state is not None:
+        seen = seen | state["observed"]
     after: State = {"hidden": hidden, "contributions": contributions, "observed": seen}
     if visits is not None:
         after |= {"last_visit": visits.last, "visited": visits.any}
-    return model.gam(contributions), contributions, after
+    return *model.gam(contributions, return_members), after
 
 
 def _through(block: nn.Module, x: Tensor, hidden: Tensor | None, observed: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,16 @@ def recurrent(parameters: Parameters, term: int, x: Tensor, blocks: int) -> Tens
     return torch.stack(outputs) if outputs else x.new_zeros(0, parameters["proj.2.weight"].shape[-1])
 
 
+def feed_forward(parameters: Parameters, term: int, x: Tensor, activation: str, prefix: str = "networks") -> Tensor:
+    """What network `term` of a NAM gives for x (width,); (out_dim,)."""
+    last = max(int(name.split(".")[-2]) for name in parameters if name.startswith(f"{prefix}.layers"))
+    for n in range(0, last + 1, 2):
+        weight, bias = (parameters[f"{prefix}.layers.{n}.{what}"][term] for what in ("weight", "bias"))
+        x = x @ weight[: len(x)] + bias[0]
+        x = x if n == last else getattr(F, activation)(x)
+    return x
+
+
 def held(outputs: Tensor, observed: Tensor, before: Tensor) -> Tensor:
     """Contributions at every step (seq, out_dim): the latest of `outputs`, one for each observed step; `before`
     (out_dim,) until the first."""
