@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Additive", "Sum", "share", "unseen"]
+__all__ = ["Additive", "Sum", "join", "share", "unseen"]
 
 
 class Additive(NamedTuple):
@@ -59,6 +59,18 @@ def share(x: Tensor, members: int) -> Tensor:
     """x (terms, ...) for each member, (members * terms, ...); a view where one stride leads through all of them, as
     with one member or one term, or values that all terms have in common."""
     return x if members == 1 else x.expand(members, *x.shape).flatten(0, 1)
+
+
+def join(x: Tensor, static: Tensor | None, members: int = 1) -> Tensor:
+    """x (members * terms, batch, [seq,] *) and then, of each member, static (members * others, batch, *), which is the
+    same at every step."""
+    if static is None:
+        return x
+    if x.dim() > static.dim():
+        static = static.unsqueeze(2).expand(-1, -1, x.shape[2], *static.shape[2:])
+    if members == 1:
+        return torch.cat([x, static])
+    return torch.cat([torch.unflatten(part, 0, (members, -1)) for part in (x, static)], dim=1).flatten(0, 1)
 
 
 def unseen(missing: Tensor | None, like: Tensor) -> Tensor | int:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from rnam import _checks, streaming
-from rnam.additive import Additive, Sum, share, unseen
+from rnam.additive import Additive, Sum, join, share, unseen
 from rnam.gru import minGRU
 from rnam.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
 from rnam.linear import Linear
+from rnam.nam import FeatureNetworks
 from rnam.visits import WIDTH, Visits, read_visits, with_timing
 
 __all__ = ["RNAM", "Additive"]
@@ -45,6 +46,9 @@ class RNAM(nn.Module):
             visit is a step at which any term is observed, and the timing term reads log1p of the time since the
             previous visit (0 at the first) and the share of the terms that are observed, at visits only. Give times
             in a unit in which the usual gap is of size 1.
+        static_columns: for each of further terms, after all others, the columns of `static` that it reads: features
+            that do not change over the steps. Their networks are feed-forward, Linear and ReLU twice, hidden_dim wide,
+            and Linear; what they contribute is the same at every step.
         members: train this many models in one call, an ensemble: their networks are more terms, so that it takes
             fewer and larger operations than one model after the other. They differ by their initial parameters (and
             by the data where their losses are weighted, see `rnam.bootstrap_weights`) and share none: LayerNorm's
@@ -53,9 +57,10 @@ class RNAM(nn.Module):
 
     State dict:
         emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
-        blocks.N.ff.3, proj.0, proj.2, gam.bias, and missing where that is asked for. emb.weight is
-        (terms, widest, hidden_dim); rows past the width of a term are 0 and stay so, since no gradient
-        reaches them, and each term's start within +-1/sqrt(its own width).
+        blocks.N.ff.3, proj.0, proj.2, gam.bias, missing where that is asked for, and static.layers
+        where there are static_columns. emb.weight is (terms, widest, hidden_dim); rows past the width of a
+        term are 0 and stay so, since no gradient reaches them, and each term's start within
+        +-1/sqrt(its own width).
 
     Raises:
         TypeError: a size or a column is no int, dtype none that the layers compute in.
@@ -87,6 +92,7 @@ class RNAM(nn.Module):
         columns: Sequence[Sequence[int]] | None = None,
         missing: bool = False,
         timing: bool = False,
+        static_columns: Sequence[Sequence[int]] | None = None,
         members: int = 1,
     ) -> None:
         terms = _checks.positive_int("terms", terms)
@@ -119,6 +125,14 @@ class RNAM(nn.Module):
             Linear(terms, hidden_dim, out_dim, device=device, dtype=dtype),
         )
         self.gam = Sum(out_dim, members, device=device, dtype=dtype)
+        self.static_columns: Columns | None = None
+        self.static: FeatureNetworks | None = None
+        if static_columns is not None:
+            self.static_columns = Columns("static_columns", static_columns, device)
+            self.static = FeatureNetworks(
+                self.static_columns.widths * members, (hidden_dim, hidden_dim), out_dim, device=device, dtype=dtype
+            )
+            terms += members * len(self.static_columns.columns)
         self.register_parameter("missing", None)
         if missing:
             self.missing = nn.Parameter(torch.zeros(terms, out_dim, device=device, dtype=dtype))
@@ -138,6 +152,8 @@ class RNAM(nn.Module):
         *,
         lengths: Tensor | None = None,
         times: Tensor | None = None,
+        static: Tensor | None = None,
+        static_mask: Tensor | None = None,
         return_sequence: bool = False,
         return_members: bool = False,
     ) -> Additive:
@@ -157,6 +173,8 @@ class RNAM(nn.Module):
             times: (batch, seq), floating or integers, when each step was; with `timing`, and only then. What it
                 holds at steps without an observed term has no effect. They should not decrease along a row: a
                 negative time since the previous visit acts as 0.
+            static: (batch, columns of static_columns, or more), with `static_columns`, and only then.
+            static_mask: bool, (batch, columns), where a size may be 1: as `mask` with `columns`.
             return_sequence: give the prediction and the contributions at every step.
             return_members: give those of each member, not of their mean: prediction (members, batch, [seq,] out_dim)
                 and contributions (members, terms, batch, [seq,] out_dim).
@@ -179,6 +197,7 @@ class RNAM(nn.Module):
         for block in self.blocks:
             x = block(x, observed)
         contributions = self._at_every_step(x, observed) if return_sequence else self._at_the_end(x, observed)
+        contributions = join(contributions, self._from_static(static, static_mask, x.shape[1])[0], self.members)
         summed: Additive = self.gam(contributions, return_members)
         return summed
 
@@ -189,6 +208,8 @@ class RNAM(nn.Module):
         *,
         lengths: Tensor | None = None,
         times: Tensor | None = None,
+        static: Tensor | None = None,
+        static_mask: Tensor | None = None,
         return_sequence: bool = False,
     ) -> Tensor:
         """Which contributions come from observed steps; the others are those of a term that was never observed.
@@ -216,7 +237,8 @@ class RNAM(nn.Module):
         x, observed, _ = self._read(input, mask, lengths, times)
         if observed is None:
             observed = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device)
-        return observed.cumsum(-1) > 0 if return_sequence else observed.any(-1)
+        seen = observed.cumsum(-1) > 0 if return_sequence else observed.any(-1)
+        return join(seen, self._from_static(static, static_mask, x.shape[1])[1])
 
     def step(
         self,
@@ -225,6 +247,8 @@ class RNAM(nn.Module):
         *,
         mask: Tensor | None = None,
         times: Tensor | None = None,
+        static: Tensor | None = None,
+        static_mask: Tensor | None = None,
         return_members: bool = False,
     ) -> tuple[Tensor, Tensor, streaming.State]:
         """Predict at one step, from the state after the steps before it; the numbers are those of the whole sequence
@@ -235,6 +259,7 @@ class RNAM(nn.Module):
             state: what the last call returned, None at the first step. It is not changed.
             mask: bool, broadcastable to (terms, batch); with `columns` (batch, columns), where a size may be 1.
             times: (batch,), with `timing`.
+            static, static_mask: (batch, columns), at the first step; later ones are for values that have changed.
             return_members: as `forward`.
 
         Returns:
@@ -243,8 +268,9 @@ class RNAM(nn.Module):
             state: a dict of tensors and a list of tensors, so torch.save, torch.load(weights_only=True) and a copy to
                 another process take it: hidden, for each block (members * terms, batch, 1, hidden_dim), float32
                 for halves; contributions (members * terms, batch, out_dim); observed, bool (terms, batch), the
-                terms that were so far; with `timing` last_visit and visited, (batch,). It keeps its graph unless
-                the call is under torch.no_grad().
+                terms that were so far; with `timing` last_visit and visited, (batch,); with `static_columns` static
+                and static_observed, as contributions and observed. It keeps its graph unless the call is under
+                torch.no_grad().
 
         Raises:
             As `forward`; and TypeError, ValueError: the state is not one of this model and batch.
@@ -257,7 +283,7 @@ class RNAM(nn.Module):
             >>> prediction.shape, contributions.shape
             (torch.Size([16, 1]), torch.Size([3, 16, 1]))
         """
-        return streaming.step(self, input, state, mask, times, return_members)
+        return streaming.step(self, input, state, mask, times, static, static_mask, return_members)
 
     def _read(
         self,
@@ -307,9 +333,39 @@ class RNAM(nn.Module):
         contributions: Tensor = self.proj(x.gather(2, index))
         return torch.where(last >= 0, contributions, self._before(contributions)).squeeze(2)
 
+    def _from_static(
+        self, static: Tensor | None, mask: Tensor | None, batch: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The contributions of the static terms (members * terms, batch, out_dim), and which are observed."""
+        if (self.static_columns is None) != (static is None):
+            raise ValueError(
+                "static must be given with static_columns, and only then; "
+                f"the model has {'none' if self.static_columns is None else 'some'}"
+            )
+        if static is None or self.static_columns is None or self.static is None:
+            return None, None
+        layout = "batch, columns"
+        check_values("static", static, layout, self.emb.weight)
+        if static.shape[0] != batch:
+            raise ValueError(f"static must have the {batch} rows of input in ({layout}), got {tuple(static.shape)}")
+        x, seen = self.static_columns.read("static", static, mask, layout)
+        contributions: Tensor = self.static(share(x, self.members))
+        if seen is None:
+            return contributions, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        before = unseen(self._missing(static=True), contributions)
+        return torch.where(share(seen, self.members)[..., None], contributions, before), seen
+
     def _before(self, like: Tensor) -> Tensor | int:
         """What terms contribute before their first observed step, broadcastable to `like` (terms, *, out_dim)."""
-        return unseen(self.missing, like)
+        return unseen(self._missing(static=False), like)
+
+    def _missing(self, static: bool) -> Tensor | None:
+        """The part of `missing` that is of the static terms, or of the others."""
+        if self.missing is None or self.static_columns is None:
+            return self.missing
+        each = torch.unflatten(self.missing, 0, (self.members, -1))
+        first = self.terms + self.timing
+        return (each[:, first:] if static else each[:, :first]).flatten(0, 1)
 
 
 class _Block(nn.Module):

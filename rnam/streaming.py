@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rnam import _checks
-from rnam.additive import share
+from rnam.additive import join, share
 
 if TYPE_CHECKING:
     from rnam.model import RNAM
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["State", "step"]
 
 # hidden: for each block (members * terms, batch, 1, hidden_dim); contributions: those after the step, (members * terms,
-# batch, out_dim); observed: the terms that were so far, (terms, batch); with timing last_visit and visited, (batch,)
+# batch, out_dim); observed: the terms that were so far, (terms, batch); with timing last_visit and visited, (batch,);
+# with static terms static and static_observed, as contributions and observed
 State = dict[str, Any]
 
 
@@ -26,6 +27,8 @@ def step(
     state: State | None,
     mask: Tensor | None,
     times: Tensor | None,
+    static: Tensor | None,
+    static_mask: Tensor | None,
     return_members: bool,
 ) -> tuple[Tensor, Tensor, State]:
     by_columns = model.columns is not None
@@ -60,7 +63,13 @@ def step(
     after: State = {"hidden": hidden, "contributions": contributions, "observed": seen}
     if visits is not None:
         after |= {"last_visit": visits.last, "visited": visits.any}
-    return *model.gam(contributions, return_members), after
+    if state is not None and static is None and model.static_columns is not None:
+        constant, constant_seen = state["static"], state["static_observed"]
+    else:
+        constant, constant_seen = model._from_static(static, static_mask, x.shape[1])
+    if constant is not None:
+        after |= {"static": constant, "static_observed": constant_seen}
+    return *model.gam(join(contributions, constant, model.members), return_members), after
 
 
 def _through(block: nn.Module, x: Tensor, hidden: Tensor | None, observed: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -70,7 +79,11 @@ def _through(block: nn.Module, x: Tensor, hidden: Tensor | None, observed: Tenso
 
 
 def _check_state(model: RNAM, input: Tensor, state: object) -> None:
-    keys = {"hidden", "contributions", "observed"} | ({"last_visit", "visited"} if model.timing else set())
+    keys = {"hidden", "contributions", "observed"}
+    if model.timing:
+        keys |= {"last_visit", "visited"}
+    if model.static_columns is not None:
+        keys |= {"static", "static_observed"}
     if not isinstance(state, dict):
         raise TypeError(f"state must be None or a dict that step returned, got {type(state).__name__}")
     if set(state) != keys:
