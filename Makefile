@@ -21,8 +21,8 @@ demo: $(VENV)/.demo
 # What runs on the kernels in the interpreter. Triton reads TRITON_INTERPRET when it is imported and compiles nothing
 # then, hence two processes. Status 5 is pytest's "no test selected", as ARGS="-k ..." may leave one of them.
 INTERPRETED = tests/kernels tests/test_ops.py tests/test_dispatch.py tests/test_linear.py tests/test_gru.py \
-	tests/test_lstm.py tests/test_feed_forward.py tests/test_model.py tests/test_masks.py tests/test_layouts.py tests/test_gpu_suite.py \
-	tests/examples/pbcseq/test_kernels.py
+	tests/test_lstm.py tests/test_feed_forward.py tests/test_model.py tests/test_masks.py tests/test_layouts.py \
+	tests/test_gpu_suite.py tests/test_additive_interpreter.py tests/examples/pbcseq/test_kernels.py
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest $(ARGS) || test $$? -eq 5

@@ -19,14 +19,18 @@ from rnam.gru import minGRU
 from rnam.linear import Linear
 from rnam.lstm import minLSTM
 from rnam.model import RNAM
+from rnam.nam import NAM
+from rnam.resampling import bootstrap_weights
 
 if TYPE_CHECKING:
     from rnam import explain, plot, regularizers
 
 __all__ = [
+    "NAM",
     "RNAM",
     "Linear",
     "__version__",
+    "bootstrap_weights",
     "explain",
     "functional",
     "get_backend",

@@ -16,12 +16,17 @@ FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 def positive_int(name: str, value: object) -> int:
     """`value` as an int of at least 1, numpy's integers included; a bool is not an int here."""
+    return whole_number(name, value, least=1)
+
+
+def whole_number(name: str, value: object, least: int = 0) -> int:
+    """`value` as an int of at least `least`, numpy's integers included; a bool is not an int here."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    size = operator.index(value)
-    if size < 1:
-        raise ValueError(f"{name} must be at least 1, got {size}")
-    return size
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
 
 
 def positive_number(name: str, value: object) -> float:
@@ -32,6 +37,14 @@ def positive_number(name: str, value: object) -> float:
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be finite and greater than 0, got {number}")
     return number
+
+
+def probability(name: str, value: object) -> None:
+    """`value` is a number of [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not 0 <= float(value) < 1:
+        raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
 
 
 def boolean_flag(name: str, value: object) -> None:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from rnam import _checks
-from rnam._arguments import autocast_enabled
+from rnam import _checks, streaming
 from rnam._description import Described
-from rnam.functional import feed_forward
-from rnam.gru import minGRU
+from rnam.additive import Additive, Sum, join, share, unseen
+from rnam.block import CELLS, Block, CellName
+from rnam.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
 from rnam.linear import Linear
+from rnam.nam import FeatureNetworks
+from rnam.visits import WIDTH, Visits, read_visits, with_timing
 
 __all__ = ["RNAM", "Additive"]
-
-
-class Additive(NamedTuple):
-    """What an additive model returns. contributions.sum(0) + bias is prediction."""
-
-    prediction: Tensor
-    contributions: Tensor
 
 
 class RNAM(Described):
@@ -38,20 +34,52 @@ class RNAM(Described):
         blocks: the number of recurrent blocks.
         in_dim: the number of inputs of each term at each step.
         device, dtype: where and as what the parameters are made.
+        columns: the gather map: for each term, the columns of the input that it reads, counted from 0; the
+            input then is (batch, seq, columns), laid out as for torch.nn.GRU(batch_first=True), and in_dim is
+            not used. Terms may read different numbers of columns, and the same ones: (0,) is a single
+            feature, (1, 2, 3) the columns of a one-hot group, or a value, its mask and the time since it was
+            last seen, and (0, 4) a pair (a second-order term). Where all terms read equally many, consecutive
+            columns at one spacing (((0,), (1,), (2,)), or ((0, 1), (2, 3))), they read the input where it
+            lies; other maps copy it to (terms, batch, seq, widest) with one index_select.
+        missing: learn what it means that a term was never observed: a parameter `missing` (terms, out_dim), which
+            starts at 0, is the contribution of a term before its first observed step, so also of one that has
+            none. `observed` tells where that is. Without it such a contribution is 0.
+        timing: add one term, after the others, on the pattern of the visits, so that the others see values only: a
+            visit is a step at which any term is observed, and the timing term reads log1p of the time since the
+            previous visit (0 at the first) and the share of the terms that are observed, at visits only. Give times
+            in a unit in which the usual gap is of size 1.
+        static_columns: for each of further terms, after all others, the columns of `static` that it reads: features
+            that do not change over the steps. Their networks are feed-forward, Linear and ReLU twice, hidden_dim wide,
+            and Linear; what they contribute is the same at every step.
+        members: train this many models in one call, an ensemble: their networks are more terms, so that it takes
+            fewer and larger operations than one model after the other. They differ by their initial parameters (and
+            by the data where their losses are weighted, see `rnam.bootstrap_weights`) and share none: LayerNorm's
+            scale and shift, which all terms of a block share, then stay at 1 and 0, which the Linear after it makes
+            good. Parameters are (members * terms, ...), the first member's first, and gam.bias (members, out_dim).
+        cell: "mingru" or "minlstm", the recurrent layer (`rnam.minGRU`, `rnam.minLSTM`).
 
     State dict:
         emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
-        blocks.N.ff.3, proj.0, proj.2, gam.bias; with names (`rnam.explain.describe`) description._extra_state.
+        blocks.N.ff.3, proj.0, proj.2, gam.bias, missing where that is asked for, and static.layers
+        where there are static_columns; with names (`rnam.explain.describe`) description._extra_state. emb.weight
+        is (terms, widest, hidden_dim); rows past the width of a term are 0 and stay so, since no gradient
+        reaches them, and each term's start within +-1/sqrt(its own width). gru is the cell, whichever it is.
 
     Raises:
-        TypeError: a size is no int, dtype none that the layers compute in.
-        ValueError: a size is less than 1.
+        TypeError: a size or a column is no int, dtype none that the layers compute in.
+        ValueError: a size is less than 1, columns has not one entry of one or more columns for each term.
 
     Example:
         >>> model = rnam.RNAM(terms=3, hidden_dim=8, out_dim=1, blocks=2)
         >>> prediction, contributions = model(torch.randn(3, 16, 10, 1))
         >>> prediction.shape, contributions.shape
         (torch.Size([16, 1]), torch.Size([3, 16, 1]))
+
+        A number, a one-hot group of three, and the pair of the number with a second one:
+
+        >>> model = rnam.RNAM(3, hidden_dim=8, out_dim=1, blocks=2, columns=[[0], [1, 2, 3], [0, 4]])
+        >>> model(torch.randn(16, 10, 5)).contributions.shape
+        torch.Size([3, 16, 1])
     """
 
     def __init__(
@@ -63,6 +91,13 @@ class RNAM(Described):
         in_dim: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        columns: Sequence[Sequence[int]] | None = None,
+        missing: bool = False,
+        timing: bool = False,
+        static_columns: Sequence[Sequence[int]] | None = None,
+        members: int = 1,
+        cell: CellName = "mingru",
     ) -> None:
         terms = _checks.positive_int("terms", terms)
         hidden_dim = _checks.positive_int("hidden_dim", hidden_dim)
@@ -70,21 +105,50 @@ class RNAM(Described):
         blocks = _checks.positive_int("blocks", blocks)
         in_dim = _checks.positive_int("in_dim", in_dim)
         _checks.parameter_dtype("dtype", dtype)
+        _checks.boolean_flag("missing", missing)
+        _checks.boolean_flag("timing", timing)
+        members = _checks.positive_int("members", members)
+        _checks.one_of("cell", cell, tuple(CELLS))
+        if columns is not None and in_dim != 1:
+            raise ValueError(f"in_dim must be left at 1 where columns gives the inputs of each term, got {in_dim}")
         super().__init__()
-        self.emb = Linear(terms, in_dim, hidden_dim, device=device, dtype=dtype)
-        self.blocks = nn.ModuleList(_Block(terms, hidden_dim, device=device, dtype=dtype) for _ in range(blocks))
+        self.columns = None if columns is None else Columns.of_terms("columns", columns, terms, device)
+        self.terms, self.in_dim, self.timing, self.members = terms, in_dim, timing, members
+        widths = (in_dim,) * terms if self.columns is None else self.columns.widths
+        if timing:
+            widths = (*widths, WIDTH)
+        widths *= members
+        terms = len(widths)
+        self.emb = Embedding(widths, hidden_dim, device=device, dtype=dtype)
+        self.blocks = nn.ModuleList(Block(terms, hidden_dim, cell, device=device, dtype=dtype) for _ in range(blocks))
+        if members > 1:
+            for block in self.blocks:
+                block.get_submodule("ff.0").requires_grad_(False)
         self.proj = nn.Sequential(
             Linear(terms, hidden_dim, hidden_dim, device=device, dtype=dtype, activation="relu"),
             nn.Identity(),  # in the place of the ReLU, which is in the layer: names in checkpoints count it
             Linear(terms, hidden_dim, out_dim, device=device, dtype=dtype),
         )
-        self.gam = _Sum(out_dim, device=device, dtype=dtype)
+        self.gam = Sum(out_dim, members, device=device, dtype=dtype)
+        self.static_columns: Columns | None = None
+        self.static: FeatureNetworks | None = None
+        if static_columns is not None:
+            self.static_columns = Columns("static_columns", static_columns, device)
+            self.static = FeatureNetworks(
+                self.static_columns.widths * members, (hidden_dim, hidden_dim), out_dim, device=device, dtype=dtype
+            )
+            terms += members * len(self.static_columns.columns)
+        self.register_parameter("missing", None)
+        if missing:
+            self.missing = nn.Parameter(torch.zeros(terms, out_dim, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
         """Draw the parameters again, in the order of construction."""
         for module in self.modules():
-            if isinstance(module, Linear | nn.LayerNorm | _Sum):
+            if isinstance(module, Columns | Linear | nn.LayerNorm | Sum):
                 module.reset_parameters()
+        if self.missing is not None:
+            nn.init.zeros_(self.missing)
 
     def forward(
         self,
@@ -92,139 +156,223 @@ class RNAM(Described):
         mask: Tensor | None = None,
         *,
         lengths: Tensor | None = None,
+        times: Tensor | None = None,
+        static: Tensor | None = None,
+        static_mask: Tensor | None = None,
         return_sequence: bool = False,
+        return_members: bool = False,
     ) -> Additive:
         """Predict from the whole sequence, or at every step from the steps up to it.
 
         Args:
-            input: (terms, batch, seq, in_dim). What it holds at masked steps has no effect, NaN included.
-            mask: bool, broadcastable to (terms, batch, seq), True = observed.
+            input: (terms, batch, seq, in_dim); with `columns` (batch, seq, columns), which may have more columns
+                than are read. What it holds at masked places has no effect, NaN included.
+            mask: bool, True = observed: broadcastable to (terms, batch, seq); with `columns` laid out as the
+                input is, (batch, seq, columns), where each size may be 1. A term that reads several columns
+                is observed at a step where all of them are, so that no network reads a value that was made
+                up. (To have a term read its own mask, give that as a column, fill the value in, and leave
+                both out of `mask`.)
             lengths: integers (batch,): steps at and after a row's length are masked (right padding). Less
                 than 0 acts as 0 and more than seq as seq, since looking would wait for a device. Both may
                 be given; a step is observed when both say so.
+            times: (batch, seq), floating or integers, when each step was; with `timing`, and only then. What it
+                holds at steps without an observed term has no effect. They should not decrease along a row: a
+                negative time since the previous visit acts as 0.
+            static: (batch, columns of static_columns, or more), with `static_columns`, and only then.
+            static_mask: bool, (batch, columns), where a size may be 1: as `mask` with `columns`.
             return_sequence: give the prediction and the contributions at every step.
+            return_members: give those of each member, not of their mean: prediction (members, batch, [seq,] out_dim)
+                and contributions (members, terms, batch, [seq,] out_dim).
 
         Returns:
             prediction: (batch, out_dim), or (batch, seq, out_dim).
             contributions: (terms, batch, out_dim), or (terms, batch, seq, out_dim): at a masked step a
-                term's contribution is that of its last observed step, before its first exactly 0, as is
-                that of a term with no observed step. contributions.sum(0) + model.gam.bias is the
-                prediction. They keep their graph. Under autocast they are halves and the prediction is
-                float32, as a sum is there.
+                term's contribution is that of its last observed step, before its first exactly 0, or
+                `missing` of that term, as is that of a term with no observed step.
+                contributions.sum(0) + model.gam.bias (of an ensemble, its mean) is the prediction. They keep
+                their graph. Under autocast they are halves and the prediction is float32, as a sum is there.
 
         Raises:
             TypeError: input is not of the model's dtype, mask is not bool, lengths no integers.
             ValueError: a shape or a device does not fit.
         """
-        _checks.floating("input", input)
-        _checks.rank("input", input, "terms, batch, seq, in_dim")
-        _checks.device("input", input, "the model", self.emb.weight)
-        if not autocast_enabled(input):
-            _checks.dtype("input", input, "the model", self.emb.weight)
-        terms, in_dim, _ = self.emb.weight.shape
-        if input.shape[0] != terms or input.shape[3] != in_dim:
-            raise ValueError(
-                f"input must have {terms} terms and in_dim {in_dim} in (terms, batch, seq, in_dim), "
-                f"got {tuple(input.shape)}"
-            )
-        observed = _observed(input, mask, lengths)
-        x = input if observed is None else torch.where(observed[..., None], input, 0)
+        x, observed, _ = self._read(input, mask, lengths, times)
+        x, observed = share(x, self.members), None if observed is None else share(observed, self.members)
         x = self.emb(x)
-        *blocks, final = cast("list[_Block]", self.blocks)
+        *blocks, final = cast("list[Block]", self.blocks)
         for block in blocks:
             x = block(x, observed)
-        if return_sequence or x.shape[2] == 0:
+        if return_sequence:
             contributions = self._at_every_step(final(x, observed), observed)
-            contributions = contributions if return_sequence else contributions.sum(2)  # no step at all: 0
         else:
             contributions = self._at_the_end(final, x, observed)
-        return Additive(self.gam(contributions), contributions)
+        contributions = join(contributions, self._from_static(static, static_mask, x.shape[1])[0], self.members)
+        summed: Additive = self.gam(contributions, return_members)
+        return summed
+
+    def observed(
+        self,
+        input: Tensor,
+        mask: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
+        times: Tensor | None = None,
+        static: Tensor | None = None,
+        static_mask: Tensor | None = None,
+        return_sequence: bool = False,
+    ) -> Tensor:
+        """Which contributions come from observed steps; the others are those of a term that was never observed.
+
+        With out = model(input, mask), torch.where(model.observed(input, mask)[..., None], 0, out.contributions) is
+        the effect of missingness, and the rest is that of values.
+
+        Args:
+            As `forward`.
+
+        Returns:
+            bool, (terms, batch), or (terms, batch, seq): True where the term has an observed step (so far).
+
+        Raises:
+            As `forward`.
+
+        Example:
+            >>> model = rnam.RNAM(2, hidden_dim=4, out_dim=1, blocks=1, missing=True)
+            >>> input, mask = torch.randn(2, 1, 3, 1), torch.tensor([[[False, True, False]], [[False] * 3]])
+            >>> model.observed(input, mask, return_sequence=True)
+            tensor([[[False,  True,  True]],
+            <BLANKLINE>
+                    [[False, False, False]]])
+        """
+        x, observed, _ = self._read(input, mask, lengths, times)
+        if observed is None:
+            observed = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device)
+        seen = observed.cumsum(-1) > 0 if return_sequence else observed.any(-1)
+        return join(seen, self._from_static(static, static_mask, x.shape[1])[1])
+
+    def step(
+        self,
+        input: Tensor,
+        state: streaming.State | None = None,
+        *,
+        mask: Tensor | None = None,
+        times: Tensor | None = None,
+        static: Tensor | None = None,
+        static_mask: Tensor | None = None,
+        return_members: bool = False,
+    ) -> tuple[Tensor, Tensor, streaming.State]:
+        """Predict at one step, from the state after the steps before it; the numbers are those of the whole sequence
+        with `return_sequence`, to rounding.
+
+        Args:
+            input: (terms, batch, in_dim); with `columns` (batch, columns).
+            state: what the last call returned, None at the first step. It is not changed.
+            mask: bool, broadcastable to (terms, batch); with `columns` (batch, columns), where a size may be 1.
+            times: (batch,), with `timing`.
+            static, static_mask: (batch, columns), at the first step; later ones are for values that have changed.
+            return_members: as `forward`.
+
+        Returns:
+            prediction: (batch, out_dim).
+            contributions: (terms, batch, out_dim).
+            state: a dict of tensors and a list of tensors, so torch.save, torch.load(weights_only=True) and a copy to
+                another process take it: hidden, for each block (members * terms, batch, 1, hidden_dim), float32
+                for halves; contributions (members * terms, batch, out_dim); observed, bool (terms, batch), the
+                terms that were so far; with `timing` last_visit and visited, (batch,); with `static_columns` static
+                and static_observed, as contributions and observed. It keeps its graph unless the call is under
+                torch.no_grad().
+
+        Raises:
+            As `forward`; and TypeError, ValueError: the state is not one of this model and batch.
+
+        Example:
+            >>> model, state = rnam.RNAM(3, hidden_dim=8, out_dim=1, blocks=2), None
+            >>> with torch.no_grad():
+            ...     for x in torch.randn(10, 3, 16, 1):
+            ...         prediction, contributions, state = model.step(x, state)
+            >>> prediction.shape, contributions.shape
+            (torch.Size([16, 1]), torch.Size([3, 16, 1]))
+        """
+        return streaming.step(self, input, state, mask, times, static, static_mask, return_members)
+
+    def _read(
+        self,
+        input: Tensor,
+        mask: Tensor | None,
+        lengths: Tensor | None,
+        times: Tensor | None,
+        before: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor | None, Visits | None]:
+        """What the networks read (terms, batch, seq, widest), 0 where masked; where they are observed; the visits."""
+        x, observed = self._read_values(input, mask, lengths)
+        if self.timing != (times is not None):
+            raise ValueError(f"times must be given with timing=True, and only then; the model has timing={self.timing}")
+        if times is None:
+            return x, observed, None
+        visits = read_visits(times, observed, x, before)
+        return *with_timing(x, observed, visits), visits
+
+    def _read_values(self, input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        layout = "terms, batch, seq, in_dim" if self.columns is None else "batch, seq, columns"
+        check_values("input", input, layout, self.emb.weight)
+        if self.columns is not None:
+            return self.columns.read("input", input, mask, layout, inside(input, lengths, *input.shape[:2]))
+        if input.shape[0] != self.terms or input.shape[3] != self.in_dim:
+            raise ValueError(
+                f"input must have {self.terms} terms and in_dim {self.in_dim} in ({layout}), got {tuple(input.shape)}"
+            )
+        observed = observed_terms(input, mask, lengths)
+        return (input if observed is None else torch.where(observed[..., None], input, 0)), observed
 
     def _at_every_step(self, x: Tensor, observed: Tensor | None) -> Tensor:
         contributions: Tensor = self.proj(x)
         if observed is None or 0 in observed.shape:
             return contributions
-        last = _steps(observed).cummax(-1).values[..., None]
+        last = step_numbers(observed).cummax(-1).values[..., None]
         held = contributions.gather(2, last.clamp(min=0).expand_as(contributions))
-        return torch.where(last >= 0, held, 0)
+        return torch.where(last >= 0, held, self._before(held))
 
-    def _at_the_end(self, final: _Block, x: Tensor, observed: Tensor | None) -> Tensor:
+    def _at_the_end(self, final: Block, x: Tensor, observed: Tensor | None) -> Tensor:
+        if x.shape[2] == 0:
+            none: Tensor = self.proj(final(x, observed)).sum(2)  # no step at all: 0
+            return none + self._before(none)
         if observed is None:
             last: Tensor = self.proj(final.at_the_end(x, x[:, :, -1:], None))
             return last.squeeze(2)
-        step = _steps(observed).amax(-1)[..., None, None]
+        step = step_numbers(observed).amax(-1)[..., None, None]
         index = step.clamp(min=0).expand(-1, -1, 1, x.shape[-1])
         last = self.proj(final.at_the_end(x, x.gather(2, index), observed))
-        return torch.where(step >= 0, last, 0).squeeze(2)
+        return torch.where(step >= 0, last, self._before(last)).squeeze(2)
 
+    def _from_static(
+        self, static: Tensor | None, mask: Tensor | None, batch: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The contributions of the static terms (members * terms, batch, out_dim), and which are observed."""
+        if (self.static_columns is None) != (static is None):
+            raise ValueError(
+                "static must be given with static_columns, and only then; "
+                f"the model has {'none' if self.static_columns is None else 'some'}"
+            )
+        if static is None or self.static_columns is None or self.static is None:
+            return None, None
+        layout = "batch, columns"
+        check_values("static", static, layout, self.emb.weight)
+        if static.shape[0] != batch:
+            raise ValueError(f"static must have the {batch} rows of input in ({layout}), got {tuple(static.shape)}")
+        x, seen = self.static_columns.read("static", static, mask, layout)
+        contributions: Tensor = self.static(share(x, self.members))
+        if seen is None:
+            return contributions, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        before = unseen(self._missing(static=True), contributions)
+        return torch.where(share(seen, self.members)[..., None], contributions, before), seen
 
-class _Block(nn.Module):
-    """x + ff(x + minGRU(x)), ff = LayerNorm, Linear, ReLU, Linear."""
+    def _before(self, like: Tensor) -> Tensor | int:
+        """What terms contribute before their first observed step, broadcastable to `like` (terms, *, out_dim)."""
+        return unseen(self._missing(static=False), like)
 
-    def __init__(
-        self, terms: int, dim: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> None:
-        super().__init__()
-        self.gru = minGRU(terms, dim, device=device, dtype=dtype)
-        self.ff = nn.Sequential(
-            nn.LayerNorm(dim, device=device, dtype=dtype),
-            Linear(terms, dim, dim, device=device, dtype=dtype, activation="relu"),
-            nn.Identity(),
-            Linear(terms, dim, dim, device=device, dtype=dtype),
-        )
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        h, _ = self.gru(x, mask=mask)
-        return self._feed_forward(x, h)
-
-    def at_the_end(self, x: Tensor, last: Tensor, mask: Tensor | None) -> Tensor:
-        """What `forward` gives at the last observed step, where x is `last` (terms, batch, 1, dim): only the recurrence
-        takes all steps, and what follows it takes one."""
-        _, h_last = self.gru(x, mask=mask)
-        return self._feed_forward(last, h_last.to(last.dtype))
-
-    def _feed_forward(self, x: Tensor, h: Tensor) -> Tensor:
-        norm, first, _, second = self.ff
-        given = [getattr(layer, name) for layer in (norm, first, second) for name in ("weight", "bias")]
-        return feed_forward(x, h, *given)
-
-
-class _Sum(nn.Module):
-    """The sum over terms, plus one bias (out_dim,) that starts at 0."""
-
-    def __init__(
-        self, out_dim: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.empty(out_dim, device=device, dtype=dtype))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        nn.init.zeros_(self.bias)
-
-    def forward(self, contributions: Tensor) -> Tensor:
-        return contributions.sum(0) + self.bias
-
-
-def _observed(input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
-    """One mask (terms, batch, seq) out of `mask` and `lengths`, or None where neither is given."""
-    full = input.shape[:3]
-    observed = None
-    if mask is not None:
-        _checks.boolean("mask", mask)
-        _checks.broadcastable("mask", mask, "terms, batch, seq", full)
-        _checks.device("mask", mask, "input", input)
-        observed = mask
-    if lengths is not None:
-        _checks.integer("lengths", lengths)
-        _checks.shape("lengths", lengths, "batch", full[1:2])
-        _checks.device("lengths", lengths, "input", input)
-        inside = torch.arange(full[2], device=input.device) < lengths[:, None]
-        observed = inside if observed is None else observed & inside
-    return None if observed is None else observed.expand(full)
-
-
-def _steps(observed: Tensor) -> Tensor:
-    """The number of each observed step, -1 at the others."""
-    steps = torch.arange(observed.shape[-1], device=observed.device)
-    return torch.where(observed, steps, -1)
+    def _missing(self, static: bool) -> Tensor | None:
+        """The part of `missing` that is of the static terms, or of the others."""
+        if self.missing is None or self.static_columns is None:
+            return self.missing
+        each = torch.unflatten(self.missing, 0, (self.members, -1))
+        first = self.terms + self.timing
+        return (each[:, first:] if static else each[:, :first]).flatten(0, 1)

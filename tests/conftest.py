@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 import torch
 
+import rnam
 from rnam import _dispatch
 
 # the same examples every time, without a deadline
@@ -27,6 +28,13 @@ torch.set_num_threads(1)
 def _seed() -> None:
     """A failure comes back: what a test draws does not depend on the tests before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=["torch", "reference"])
+def backend(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each backend that takes float64 tensors on a CPU, in turn."""
+    with rnam.set_backend(request.param):
+        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:

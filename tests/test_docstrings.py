@@ -16,6 +16,8 @@ MODULES = [
     rnam.gru,
     rnam.lstm,
     rnam.model,
+    rnam.nam,
+    rnam.resampling,
     rnam.regularizers,
     rnam.explain.names,
     rnam.explain.evaluation,

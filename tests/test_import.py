@@ -35,11 +35,13 @@ def test_requirements_are_torch_numpy_and_triton() -> None:
 
 def test_public_names() -> None:
     assert set(rnam.__all__) == {
+        "NAM",
         "RNAM",
         "Linear",
         "minGRU",
         "minLSTM",
         "explain",
+        "bootstrap_weights",
         "functional",
         "__version__",
         "set_backend",

@@ -140,6 +140,26 @@ def test_layer(backend: str) -> None:
         layer(x, state[..., :5])
 
 
+def test_model_with_this_cell(backend: str) -> None:
+    """The block is minGRU's with the other cell, whole and step by step."""
+    model = rnam.RNAM(F, 4, out_dim=1, blocks=1, cell="minlstm")
+    assert isinstance(model.blocks[0].gru, rnam.minLSTM)
+    x = torch.randn(F, B, 6, 1)
+    mask = torch.rand(F, B, 6) > 0.3
+    with torch.no_grad():
+        e = model.emb(torch.where(mask[..., None], x, 0))
+        expected = model.proj(e + model.blocks[0].ff(e + model.blocks[0].gru(e, mask=mask)[0]))
+        every = model(x, mask, return_sequence=True).contributions
+        state = None
+        for t in range(6):
+            _, contributions, state = model.step(x[:, :, t], state, mask=mask[:, :, t])
+            torch.testing.assert_close(contributions, every[:, :, t], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(model(x, mask).contributions, every[:, :, -1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(every[mask], expected[mask], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="cell must be one of 'mingru', 'minlstm', got 'gru'"):
+        rnam.RNAM(F, 4, out_dim=1, blocks=1, cell="gru")  # type: ignore[arg-type]
+
+
 def test_errors(backend: str) -> None:
     (x, w, h0), _, _ = _arguments(3, torch.float32)
     with pytest.raises(ValueError, match=r"weight must have shape \(terms, dim, 3 \* hidden\), got \(2, 4, 14\)"):

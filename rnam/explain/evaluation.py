@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rnam.explain._arrays import Bools, plain
 from rnam.explain.names import Labels, labels
-from rnam.model import _observed
+from rnam.inputs import observed_terms
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -133,7 +133,7 @@ def observed(
         >>> rnam.explain.observed(torch.zeros(2, 1, 2, 1), mask)
         array([[ True, False]])
     """
-    steps = _observed(input, mask, lengths)
+    steps = observed_terms(input, mask, lengths)
     if steps is None:
         steps = torch.ones(input.shape[:3], dtype=torch.bool)
     return np.asarray(plain((steps if over_time else steps.any(2)).transpose(0, 1)), np.bool_)

@@ -1,0 +1,116 @@
+"""`RNAM.step`: one step at a time is the whole sequence, and the state can be saved, sent and resumed."""
+
+import io
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import rnam
+
+TERMS, BATCH, SEQ = 3, 4, 23
+COLUMNS = [[0], [1, 2], [0, 3]]
+
+
+def _model(dtype: torch.dtype = torch.float64, **options: object) -> rnam.RNAM:
+    torch.manual_seed(0)
+    model = rnam.RNAM(TERMS, 6, 2, 2, dtype=dtype, **options)  # type: ignore[arg-type]
+    nn.init.normal_(model.gam.bias)
+    if model.missing is not None:
+        nn.init.normal_(model.missing)
+    return model
+
+
+def _inputs(columns: object, masked: bool, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor | None]:
+    if columns is not None:
+        x, mask = torch.randn(BATCH, SEQ, 4, dtype=dtype), torch.rand(BATCH, SEQ, 4) > 0.5
+        mask[0, :, 1] = mask[1, :9] = False
+        return (torch.where(mask, x, torch.nan), mask) if masked else (x, None)
+    x, mask = torch.randn(TERMS, BATCH, SEQ, 1, dtype=dtype), torch.rand(TERMS, BATCH, SEQ) > 0.5
+    mask[1, 0] = mask[:, 1, :9] = False
+    return (torch.where(mask[..., None], x, torch.nan), mask) if masked else (x, None)
+
+
+def _reload(state: dict) -> dict:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("columns", "masked", "missing", "timing"),
+    list(itertools.product([None, COLUMNS], [False, True], [False, True], [False, True])),
+)
+@pytest.mark.usefixtures("backend")
+def test_steps_are_the_whole(columns: object, masked: bool, missing: bool, timing: bool) -> None:
+    model = _model(columns=columns, missing=missing, timing=timing)
+    x, mask = _inputs(columns, masked)
+    times = torch.rand(BATCH, SEQ, dtype=torch.float64).cumsum(-1) if timing else None
+    every = model(x, mask, times=times, return_sequence=True)
+    seen = model.observed(x, mask, times=times, return_sequence=True)
+    at = (slice(None),) * (1 if columns else 2)
+    state = None
+    for t in range(SEQ):
+        options = {} if mask is None else {"mask": mask[(*at, t)]}
+        if times is not None:
+            options["times"] = times[:, t]
+        with torch.no_grad():
+            prediction, contributions, state = model.step(x[(*at, t)], state, **options)
+        assert prediction.shape == (BATCH, 2)
+        assert (prediction - every.prediction[:, t]).abs().max() <= 1e-12
+        assert (contributions - every.contributions[:, :, t]).abs().max() <= 1e-12
+        assert torch.equal(state["observed"], seen[:, :, t])
+        if t % 7 == 0:
+            state = _reload(state)
+
+
+def test_a_state_is_not_changed() -> None:
+    model, (x, mask) = _model(missing=True), _inputs(None, True)
+    _, _, state = model.step(x[:, :, 0], mask=mask[..., 0])
+    kept = _reload(state)
+    first = model.step(x[:, :, 1], state, mask=mask[..., 1])
+    again = model.step(x[:, :, 1], state, mask=mask[..., 1])
+    assert torch.equal(first[1], again[1])
+    for name in ("contributions", "observed"):
+        assert torch.equal(kept[name], state[name])
+    assert all(torch.equal(a, b) for a, b in zip(kept["hidden"], state["hidden"], strict=True))
+
+
+def test_gradients_flow_through_the_state() -> None:
+    model, (x, mask) = _model(missing=True), _inputs(None, True)
+    state, total = None, 0
+    for t in range(SEQ):
+        prediction, _, state = model.step(x[:, :, t], state, mask=mask[..., t])
+        total = total + prediction.sum()
+    stepped = torch.autograd.grad(total, list(model.parameters()))
+    whole = torch.autograd.grad(model(x, mask, return_sequence=True).prediction.sum(), list(model.parameters()))
+    for a, b in zip(stepped, whole, strict=True):
+        assert (a - b).abs().max() <= 1e-12 * max(1, b.abs().max())
+
+
+def test_halves_keep_a_float32_state() -> None:
+    model, (x, _) = _model(torch.bfloat16), _inputs(None, False, torch.bfloat16)
+    prediction, contributions, state = model.step(x[:, :, 0])
+    assert contributions.dtype == prediction.dtype == torch.bfloat16
+    assert {h.dtype for h in state["hidden"]} == {torch.float32}
+    model.step(x[:, :, 1], _reload(state))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"input": torch.zeros(3, 4, 1, 1)}, ValueError, r"input must have shape \(terms, batch, in_dim\), got \(3"),
+        ({"state": 3}, TypeError, "state must be None or a dict that step returned, got int"),
+        ({"state": {}}, ValueError, r"state must have the entries \['contributions', 'hidden', 'observed'\], got \[\]"),
+        ({"input": torch.zeros(3, 5, 1)}, ValueError, r"state\['hidden'\]\[0\] must have shape .* = \(3, 5, 1, 6\)"),
+        ({"mask": torch.ones(3, 4)}, TypeError, "mask must be a bool tensor, got float32"),
+        ({"times": torch.zeros(4)}, ValueError, "times must be given with timing=True, and only then"),
+    ],
+)
+def test_bad_input(change: dict, error: type[Exception], message: str) -> None:
+    model = _model(torch.float32)
+    _, _, state = model.step(torch.zeros(3, 4, 1))
+    with pytest.raises(error, match=message):
+        model.step(**{"input": torch.zeros(3, 4, 1), "state": state} | change)
