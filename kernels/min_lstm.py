@@ -16,12 +16,15 @@ from .grouped_linear import grouped_linear_backward, grouped_linear_forward
 
 
 def _project(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(u | k) in float32, and (k_f | k_i), from x [F, B, T, D] and weight [F, D, 3H]."""
-    parts = grouped_linear_forward(x.flatten(1, 2), weight, None, None).unflatten(1, x.shape[1:3])
-    H = weight.shape[2] // 3
-    gates = parts[..., H:].float()
+    """(u | k) and (k_f | k_i) in float32, from x [F, B, T, D] and weight [F, D, 3H]."""
+    rows = x.flatten(1, 2)
+    if x.dtype == torch.float32:
+        flat = grouped_linear_forward(rows, weight, None, None)
+    else:
+        flat = matmul.float32_bmm(rows, weight.to(x.dtype))  # a half overflows from 65504 on, and keeps 3 to 4 digits
+    u, gates = flat.unflatten(1, x.shape[1:3]).tensor_split([weight.shape[2] // 3], dim=-1)
     log_f, log_i = logsigmoid(gates).chunk(2, dim=-1)
-    return torch.cat([parts[..., :H].float(), log_i - log_f], dim=-1), gates
+    return torch.cat([u, log_i - log_f], dim=-1), gates
 
 
 def min_lstm_forward(

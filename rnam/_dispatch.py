@@ -103,7 +103,7 @@ def explain(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
     """(the path a call takes or "none", why), in words; never raises."""
     try:
         found = path(device, dtype)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # a torch that was built without CUDA raises the latter
         return "none", str(error)
     if _backend != "auto":
         return found, f"backend {_backend!r} is set"

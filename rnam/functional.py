@@ -4,8 +4,10 @@ terms     independent networks, one per feature; the first dimension of every te
 batch     rows (people, series); seq: steps in time; dim, hidden: widths
 states    (terms, batch, 1, hidden), so that they concatenate with a sequence along seq
 
-float32, float64, bfloat16 and float16; the last two are computed in float32 and rounded once, at the
-end. Every function is differentiable in every floating argument, twice. Under torch.autocast `input` is
+float32, float64, bfloat16 and float16. For the last two, sums, gates and states are float32. The reference rounds once,
+at the end; elsewhere what enters a second product is rounded too (in feed_forward the normalised rows and the hidden
+layer), and the kernels round u and k of a min_gru too wide to be fused, which must then be within the dtype's range.
+Every function is differentiable in every floating argument, twice. Under torch.autocast `input` is
 cast as torch.nn.functional.linear casts it, and a float32 weight is rounded to it; a bias is not rounded.
 """
 

@@ -27,7 +27,9 @@ def report(dim: int, hidden: int, dtype: str, device: torch.device) -> list[str]
     lines += [f"device: {name}" for name in _devices()]
     path, reason = _dispatch.explain(device, DTYPES[dtype])
     lines.append(f"for {dtype} tensors on {device}: {path} ({reason})")
-    for function in ("min_gru", "grouped_linear", "feed_forward", "linear_scan", "log_scan"):
+    if path == "none":
+        return lines
+    for function in ("min_gru", "min_lstm", "grouped_linear", "feed_forward", "linear_scan", "log_scan"):
         where = _kernel(function, dim, hidden, DTYPES[dtype]) if path == "triton" else _plain(function, dim, path)
         lines.append(f"  {function:14s} dim {dim}, hidden {hidden}: {where}")
     return lines
@@ -51,6 +53,8 @@ def _kernel(function: str, dim: int, hidden: int, dtype: torch.dtype) -> str:
         ways = {way: kernels.min_gru_is_fused(dim, hidden, dtype, way) for way in ("forward", "backward")}
         words = {True: "one fused kernel", False: "a matrix product, then one kernel for gates and scan"}
         return "; ".join(f"{way} {words[fused]}" for way, fused in ways.items())
+    if function == "min_lstm":
+        return "a matrix product, then one kernel for gates and scan"
     if function == "grouped_linear":
         return "one fused kernel each way" if kernels.linear_is_fused(dim, hidden) else "batched matrix products"
     if function == "feed_forward":
@@ -59,7 +63,7 @@ def _kernel(function: str, dim: int, hidden: int, dtype: torch.dtype) -> str:
 
 
 def _plain(function: str, dim: int, path: str) -> str:
-    if path == "reference" or function not in ("min_gru", "grouped_linear", "feed_forward"):
+    if path == "reference" or function not in ("min_gru", "min_lstm", "grouped_linear", "feed_forward"):
         return "rnam.reference"
     if function == "feed_forward" and not blocked.feed_forward_is_fused(dim):
         return _APART

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -183,13 +184,29 @@ def test_info() -> None:
         lines = info.report(16, 16, "float64", CPU)
     assert lines[0].startswith(f"rnam {rnam.__version__}, torch {torch.__version__}")
     assert "for float64 tensors on cpu: reference (backend 'reference' is set)" in lines
-    assert [line.split()[0] for line in lines[-5:]] == [
+    assert [line.split()[0] for line in lines[-6:]] == [
         "min_gru",
+        "min_lstm",
         "grouped_linear",
         "feed_forward",
         "linear_scan",
         "log_scan",
     ]
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or _dispatch.interpreted(), reason="what happens without a GPU")
+@pytest.mark.parametrize("backend", ["auto", "triton"])
+def test_info_without_the_device(backend: Any) -> None:
+    """A reason, and no function, since none has a path; not the error of a torch without CUDA."""
+    with rnam.set_backend(backend):
+        lines = info.report(16, 16, "float32", CUDA)
+    assert lines[-1].startswith("for float32 tensors on cuda:0: none (")
+
+
+def test_info_of_a_call_that_can_not_run() -> None:
+    with rnam.set_backend("triton"):
+        lines = info.report(16, 16, "float64", CPU)
+    assert lines[-1].startswith("for float64 tensors on cpu: none (backend 'triton'")
 
 
 def test_info_says_which_widths_are_in_blocks() -> None:
@@ -205,6 +222,6 @@ def test_info_says_which_widths_are_in_blocks() -> None:
 def test_info_names_the_kernels() -> None:
     with rnam.set_backend("triton"):
         narrow, wide = (info.report(n, n, "float32", CPU) for n in (16, 100))
-    assert "forward one fused kernel; backward one fused kernel" in narrow[-5]
-    assert "forward a matrix product" in wide[-5]
+    assert "forward one fused kernel; backward one fused kernel" in narrow[-6]
+    assert "forward a matrix product" in wide[-6]
     assert "batched matrix products" in wide[-4]
