@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rnam import blocked, reference
 from rnam._operators import Operator
+from rnam.blocked.feed_forward import unpack
 from rnam.blocked.plan import MASKED, RESET  # as the kernels read them too
 
 _Maybe = Tensor | None
@@ -266,10 +267,7 @@ def _feed_forward_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[
 
 def _twin_feed_forward(x: Tensor, params: Tensor, h: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
     assert h is not None
-    dim = x.shape[2]
-    sizes = [dim, dim, dim * dim, dim, dim * dim, dim]
-    parts = (part.reshape(part.shape[0], -1, dim) for part in torch.split(params, sizes, dim=1))
-    return (reference.feed_forward(x, h, *parts),)
+    return (reference.feed_forward(x, h, *unpack(params, x.shape[2])),)
 
 
 _MIN_GRU = Operator(

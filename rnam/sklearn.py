@@ -31,8 +31,27 @@ __all__ = ["AdditiveBinaryClassifier", "AdditiveClassifier", "AdditiveRegressor"
 WEIGHT = "sample_weight"
 
 
+Regularizer = Callable[[Tensor], Tensor]
+
+
 class _Additive:
     """What the three estimators add to skorch's."""
+
+    loss: type[nn.Module]  # the criterion unless another is given
+
+    def __init__(
+        self,
+        module: Any,
+        *args: Any,
+        criterion: Any = None,
+        regularizer: Regularizer | None = None,
+        criterion__reduction: str = "none",
+        **kwargs: Any,
+    ) -> None:
+        made: Any = super().__init__
+        criterion = self.loss if criterion is None else criterion
+        made(module, *args, criterion=criterion, criterion__reduction=criterion__reduction, **kwargs)
+        self.regularizer = regularizer
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, **fit_params: Any) -> Any:
         """skorch's fit; `sample_weight` (samples,) weighs the loss of training and of validation."""
@@ -69,9 +88,6 @@ class _Additive:
         return loss + own.regularizer(contributions) if training and own.regularizer is not None else loss
 
 
-Regularizer = Callable[[Tensor], Tensor]
-
-
 class AdditiveRegressor(_Additive, NeuralNetRegressor):  # type: ignore[misc]
     """skorch.NeuralNetRegressor for an additive model of one or several targets.
 
@@ -85,17 +101,7 @@ class AdditiveRegressor(_Additive, NeuralNetRegressor):  # type: ignore[misc]
     y is (samples,) or (samples, targets); predict gives (samples, targets).
     """
 
-    def __init__(
-        self,
-        module: Any,
-        *args: Any,
-        criterion: Any = nn.MSELoss,
-        regularizer: Regularizer | None = None,
-        criterion__reduction: str = "none",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(module, *args, criterion=criterion, criterion__reduction=criterion__reduction, **kwargs)
-        self.regularizer = regularizer
+    loss = nn.MSELoss
 
 
 class AdditiveClassifier(_Additive, NeuralNetClassifier):  # type: ignore[misc]
@@ -106,17 +112,7 @@ class AdditiveClassifier(_Additive, NeuralNetClassifier):  # type: ignore[misc]
         criterion: a loss of logits with one value a sample.
     """
 
-    def __init__(
-        self,
-        module: Any,
-        *args: Any,
-        criterion: Any = nn.CrossEntropyLoss,
-        regularizer: Regularizer | None = None,
-        criterion__reduction: str = "none",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(module, *args, criterion=criterion, criterion__reduction=criterion__reduction, **kwargs)
-        self.regularizer = regularizer
+    loss = nn.CrossEntropyLoss
 
 
 class AdditiveBinaryClassifier(_Additive, NeuralNetBinaryClassifier):  # type: ignore[misc]
@@ -127,14 +123,4 @@ class AdditiveBinaryClassifier(_Additive, NeuralNetBinaryClassifier):  # type: i
         criterion: a loss of log-odds with one value a sample.
     """
 
-    def __init__(
-        self,
-        module: Any,
-        *args: Any,
-        criterion: Any = nn.BCEWithLogitsLoss,
-        regularizer: Regularizer | None = None,
-        criterion__reduction: str = "none",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(module, *args, criterion=criterion, criterion__reduction=criterion__reduction, **kwargs)
-        self.regularizer = regularizer
+    loss = nn.BCEWithLogitsLoss

@@ -21,11 +21,10 @@ from torch import Tensor
 
 from rnam.blocked.linear import blocks, buffer, read
 from rnam.blocked.plan import Workspace, new, widened
+from rnam.reference import NORM_EPS
 
 Maybe = Tensor | None
 aten = torch.ops.aten
-
-EPS = 1e-5
 
 # Elements of one array of a block; the forward has three arrays and the backward five.
 ELEMENTS = 1 << 17
@@ -39,11 +38,17 @@ def is_fused(dim: int) -> bool:
     return dim <= WIDEST
 
 
+def unpack(params: Tensor, dim: int) -> list[Tensor]:
+    """gamma, beta (terms, 1, dim), W1 (terms, dim, dim), b1, W2 and b2, which lie one after the other in params."""
+    sizes = [dim, dim, dim * dim, dim, dim * dim, dim]
+    return [part.reshape(len(params), -1, dim) for part in torch.split(params, sizes, dim=1)]
+
+
 def forward(x: Tensor, params: Tensor, h: Tensor) -> Tensor:
     """y (terms, rows, dim) in the dtype of x, from x and h of that shape and the parameters (`_Parameters`)."""
     given = _Parameters(x, params)
     y = new(x.shape, x)
-    for terms, rows in blocks(x, given.first, ELEMENTS):
+    for terms, rows in given.blocks:
         part = y[terms, rows]
         xs, hs = (read(t[terms, rows], given.first) for t in (x, h))
         n, _ = given.normalised(xs, hs, terms)
@@ -65,7 +70,7 @@ def backward(
     totals = [torch.zeros_like(t) for t in (given.first, given.shift, given.weight2, given.bias2)]
     dx = new(x.shape, x) if need_x else None
     dh = new(x.shape, x) if need_h else None
-    for terms, rows in blocks(x, given.first, ELEMENTS):
+    for terms, rows in given.blocks:
         xs, hs, g = (read(t[terms, rows], given.first) for t in (x, h, dy))
         n, inverse = given.normalised(xs, hs, terms)
         u = given.before_relu(n, terms)
@@ -90,24 +95,22 @@ def backward(
 
 
 class _Parameters:
-    """gamma (dim), beta (dim), W1 (dim, dim), b1 (dim), W2 (dim, dim), b2 (dim), one after the other for each term.
+    """The parameters (`unpack`), the blocks of a call and their buffers.
 
     The weights are rounded to the dtype of x, the rest is not, and gamma and beta are joined to W1 and b1.
     """
 
     def __init__(self, x: Tensor, params: Tensor) -> None:
         dim = x.shape[2]
-        gamma, beta, weight1, bias1, weight2, bias2 = torch.split(
-            params, [dim, dim, dim * dim, dim, dim * dim, dim], dim=1
-        )
-        square = (params.shape[0], dim, dim)
-        self.weight1, self.weight2 = (widened(w.reshape(square).to(x.dtype)) for w in (weight1, weight2))
-        gamma, self.beta, bias1, self.bias2 = (b[:, None].to(self.weight1.dtype) for b in (gamma, beta, bias1, bias2))
+        gamma, beta, weight1, bias1, weight2, bias2 = unpack(params, dim)
+        self.weight1, self.weight2 = (widened(w.to(x.dtype)) for w in (weight1, weight2))
+        gamma, self.beta, bias1, self.bias2 = (b.to(self.weight1.dtype) for b in (gamma, beta, bias1, bias2))
         self.gamma = gamma.mT
         self.first = self.gamma * self.weight1
         self.shift = torch.baddbmm(bias1, self.beta, self.weight1)
         self.centre = torch.eye(dim, dtype=self.first.dtype, device=x.device) - 1 / dim
-        terms, rows = blocks(x, self.first, ELEMENTS)[0]  # the largest
+        self.blocks = blocks(x, self.first, ELEMENTS)
+        terms, rows = self.blocks[0]  # the largest
         self.space = Workspace(terms.stop * rows.stop, self.first)
 
     def columns(self, name: str, rows: Tensor) -> Tensor:
@@ -118,7 +121,7 @@ class _Parameters:
         """n (terms, dim, rows) and 1 / sqrt(var r + eps) (terms, 1, rows)."""
         r = torch.add(x, h, out=self.space("r", x, x.shape[2]))
         n = torch.bmm(self.centre.expand(x.shape[0], -1, -1), r.mT, out=self.columns("n", x))
-        inverse = torch.mul(n, n, out=self.columns("u", x)).mean(1, keepdim=True).add_(EPS).rsqrt_()
+        inverse = torch.mul(n, n, out=self.columns("u", x)).mean(1, keepdim=True).add_(NORM_EPS).rsqrt_()
         return n.mul_(inverse), inverse
 
     def before_relu(self, n: Tensor, terms: slice) -> Tensor:
