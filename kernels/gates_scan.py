@@ -42,7 +42,7 @@ def _gates_scan_fwd_kernel(
     B, T, H, length, count,  # H and the strides, but those of codes, in units of UNIT elements
     stride_p_f: tl.int64, stride_p_b: tl.int64, stride_p_t: tl.int64,
     stride_c_f: tl.int64, stride_c_b: tl.int64, stride_c_t: tl.int64,
-    LOG: tl.constexpr, HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, PHASE: tl.constexpr,
+    LOG: tl.constexpr, HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, NEED_H: tl.constexpr, PHASE: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_H: tl.constexpr, UNIT: tl.constexpr,
 ):  # fmt: skip
     """h_t = (1 - z_t) h_{t-1} + z_t g(u_t), z_t = sigmoid(k_t), h_0 = h0 or 0; g(u) = u + 1/2 where u >= 0, else
@@ -83,7 +83,8 @@ def _gates_scan_fwd_kernel(
     t_row = begin + tl.arange(0, ROWS) * STEPS
     rows = t_row.to(tl.int64)
     p_row = p_ptr + n // B * stride_p_f + n % B * stride_p_b + rows[:, None] * stride_p_t + h_offs[None, :]
-    h_row = h_ptr + (n * T + rows[:, None]) * H + h_offs[None, :]
+    if NEED_H:
+        h_row = h_ptr + (n * T + rows[:, None]) * H + h_offs[None, :]
     if HAS_CODES:
         code_row = code_ptr + n // B * stride_c_f + n % B * stride_c_b + rows * stride_c_t
     for t in range(0, end - begin, ROWS * STEPS):
@@ -111,7 +112,7 @@ def _gates_scan_fwd_kernel(
             carry_a, carry = extend(row_a, row_b, carry_a, carry, ROWS, LOG)
         else:
             state, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, LOG)
-            for s in tl.static_range(STEPS):
+            for s in tl.static_range(STEPS if NEED_H else 0):
                 state = advance(a[s], b[s], state, LOG)
                 mask = (t_row + t + s < end)[:, None] & h_mask[None, :]
                 out = tl.exp2(state) if LOG else state
@@ -261,23 +262,23 @@ def _strides(UNIT: int, **tensors: torch.Tensor | None) -> dict[str, int]:
     }
 
 
-def _code_strides(codes: torch.Tensor | None, h: torch.Tensor) -> dict[str, int]:
+def _code_strides(codes: torch.Tensor | None, p: torch.Tensor) -> dict[str, int]:
     """Arguments stride_c_f, _b and _t, in bytes."""
-    return dict(zip(("stride_c_f", "stride_c_b", "stride_c_t"), code_strides(codes, *h.shape[:3]), strict=True))
+    return dict(zip(("stride_c_f", "stride_c_b", "stride_c_t"), code_strides(codes, *p.shape[:3]), strict=True))
 
 
 def gates_forward_launches(
     p: torch.Tensor,
     h0: torch.Tensor | None,
     codes: torch.Tensor | None,
-    h: torch.Tensor,
+    h: torch.Tensor | None,
     h_last: torch.Tensor,
     *,
     log: bool,
     config: ScanConfig | None = None,
 ) -> list[Launch]:
-    """What fills h [F, B, T, H] and h_last [F * B, H]; h0 is [F * B, H]."""
-    F, B, T, H = h.shape
+    """What fills h [F, B, T, H], unless it is None, and h_last [F * B, H]; h0 is [F * B, H]."""
+    F, B, T, H = *p.shape[:3], p.shape[3] // 2
     if config is None:
         n = vector_unit(H, p)
         config = select_scan(H, p.element_size(), n, gates_forward_steps(n, log, codes is not None))
@@ -286,9 +287,9 @@ def gates_forward_launches(
     arguments = dict(
         p_ptr=p, h0_ptr=h0, code_ptr=codes, h_ptr=h, h_last_ptr=h_last, **cut_buffers(F * B, count, H, p.device),
         B=B, T=T, H=H // config.UNIT, length=length, count=count,
-        **_strides(config.UNIT, p=p), **_code_strides(codes, h),
+        **_strides(config.UNIT, p=p), **_code_strides(codes, p),
     )  # fmt: skip
-    constants = dict(LOG=log, HAS_H0=h0 is not None, HAS_CODES=codes is not None)
+    constants = dict(LOG=log, HAS_H0=h0 is not None, HAS_CODES=codes is not None, NEED_H=h is not None)
     first = h0.log() if log and h0 is not None and count > 1 else h0
     return cut_launches(_gates_scan_fwd_kernel, blocks, count, config, arguments, constants, first, log=log)
 
@@ -316,7 +317,7 @@ def gates_backward_launches(
         p_ptr=p, h0_ptr=h0, h_ptr=h, code_ptr=codes, dh_ptr=dh, dh_last_ptr=dh_last,
         dp_ptr=dp, dh0_ptr=dh0, **cut_buffers(F * B, count, H, p.device),
         B=B, T=T, H=H // config.UNIT, length=length, count=count,
-        **_strides(config.UNIT, p=p, h=h, dh=dh), **_code_strides(codes, h),
+        **_strides(config.UNIT, p=p, h=h, dh=dh), **_code_strides(codes, p),
     )  # fmt: skip
     constants = dict(
         HAS_H0=h0 is not None, HAS_CODES=codes is not None, HAS_DH=dh is not None, HAS_DH_LAST=dh_last is not None,
@@ -332,17 +333,19 @@ def gates_scan_forward(
     *,
     space: str = "linear",
     out_dtype: torch.dtype | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    need_h: bool = True,
+) -> tuple[torch.Tensor | None, torch.Tensor]:
     """(h [F, B, T, H], h_last [F, B, 1, H]) from p [F, B, T, 2H] = (u | k), h0 [F, B, 1, H] and codes uint8 [F or 1, B,
     T].
 
-    h has p's dtype unless out_dtype is given; h_last is float32, a tensor of its own. A code's bit 0 masks its step,
-    bit 1 resets the state before it. space "linear" or "log": the same function, log2 h as the state in the second.
+    h has p's dtype unless out_dtype is given, and is None without need_h; h_last is float32, a tensor of its own. A
+    code's bit 0 masks its step, bit 1 resets the state before it. space "linear" or "log": the same function, log2 h as
+    the state in the second.
     """
     check_dtypes(p=p, h0=h0)
     F, B, T, H = *p.shape[:3], p.shape[3] // 2
-    h = torch.empty(F, B, T, H, dtype=out_dtype or p.dtype, device=p.device)
-    if 0 in h.shape:
+    h = torch.empty(F, B, T, H, dtype=out_dtype or p.dtype, device=p.device) if need_h else None
+    if 0 in (F, B, T, H):
         zeros = torch.zeros(F, B, 1, H, dtype=torch.float32, device=p.device)
         return h, zeros if h0 is None else zeros + h0
     h_last = torch.empty(F, B, 1, H, dtype=torch.float32, device=p.device)

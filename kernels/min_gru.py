@@ -16,12 +16,13 @@ def min_gru_forward(
     codes: torch.Tensor | None = None,
     *,
     space: str = "linear",
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(h, h_last), as `min_gru_fwd.min_gru_forward`, for any D and H."""
+    need_h: bool = True,
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """(h, h_last), as `min_gru_fwd.min_gru_forward`, for any D and H; h is None where `need_h` says so."""
     if is_fused(weight.shape[1], weight.shape[2] // 2, x.dtype, "log" if space == "log" else "forward"):
-        return min_gru_fwd.min_gru_forward(x, weight, h0, codes, space=space)
+        return min_gru_fwd.min_gru_forward(x, weight, h0, codes, space=space, need_h=need_h)
     p = matmul.project(matmul.observed(x, codes), weight)
-    return gates_scan.gates_scan_forward(p, h0, codes, space=space)
+    return gates_scan.gates_scan_forward(p, h0, codes, space=space, need_h=need_h)
 
 
 def min_gru_backward(

@@ -52,7 +52,7 @@ def _min_gru_fwd_kernel(
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements
     stride_c_f: tl.int64, stride_c_b: tl.int64, stride_c_t: tl.int64,
     D: tl.constexpr, H: tl.constexpr,
-    HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, SPLIT: tl.constexpr,
+    HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, NEED_H: tl.constexpr, SPLIT: tl.constexpr,
     LOG: tl.constexpr, SEQ: tl.constexpr, EVEN: tl.constexpr, PACKED: tl.constexpr,
     UNIT: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, STAGES: tl.constexpr,
@@ -68,6 +68,7 @@ def _min_gru_fwd_kernel(
               entry [F, B, count, H] at g - 1. The grid has one axis: axes 1 and 2 end at 65535.
     Scan      A step is the affine map h -> a h + b. The identity is (1, 0), with LOG (0, -inf): a masked step, and with
               it every step past the end. A reset has a = 0 (-inf).
+    NEED_H    Without it h is written nowhere, and h_last alone comes out.
     EVEN      T divides into tiles and, with SEQ, B into ROWS: no load, store or map needs a mask for the tail. Else
               the tiles that do have their own loop after that of the full ones.
     Numerics  float32 from the product on; x and W enter it in the dtype of x. a is sigmoid(-k), not 1 - z. LOG keeps
@@ -110,7 +111,9 @@ def _min_gru_fwd_kernel(
 
     step_x = D if PACKED else in_elements(stride_x_t, UNIT)
     x_ptrs = input_pointers(x_ptr + (f * stride_x_f + b * stride_x_b) * UNIT + t_row.to(tl.int64) * step_x, D, BLOCK_D)
-    h_ptrs = (h_ptr + (row * T + t_row) * H)[:, None] + tl.arange(0, BLOCK_H)[None, :]
+    h_ptrs = h_ptr
+    if NEED_H:
+        h_ptrs = (h_ptr + (row * T + t_row) * H)[:, None] + tl.arange(0, BLOCK_H)[None, :]
     code_ptrs = code_ptr
     if HAS_CODES:
         code_ptrs = code_ptr + f * stride_c_f + b * stride_c_b + t_row.to(tl.int64) * stride_c_t
@@ -151,8 +154,9 @@ def _min_gru_fwd_kernel(
                     b_t = coded_input(b_t, ~read[:, None], LOG)
                 if SEQ:
                     carry = advance(a, b_t, carry, LOG)
-                    h = tl.exp2(carry) if LOG else carry
-                    store_rows(h_ptrs + t * H, h, row_exists & (t0 + s < end), H, BLOCK_H, MASKED)
+                    if NEED_H:
+                        h = tl.exp2(carry) if LOG else carry
+                        store_rows(h_ptrs + t * H, h, row_exists & (t0 + s < end), H, BLOCK_H, MASKED)
                 else:
                     if s > 0:
                         b_t = advance(a, b_t, maps_b[s - 1], LOG)
@@ -164,7 +168,7 @@ def _min_gru_fwd_kernel(
                     entering, carry = chain_rows(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, BLOCK_H, LOG)
                 else:
                     entering, carry = row_scan(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, BLOCK_H, False)
-                for s in tl.static_range(STEPS):
+                for s in tl.static_range(STEPS if NEED_H else 0):
                     h = advance(maps_a[s], maps_b[s], entering, LOG)
                     if LOG:
                         h = tl.exp2(h)
@@ -179,10 +183,11 @@ def _min_gru_fwd_kernel(
 
 def forward_launches(
     x: torch.Tensor, weight: torch.Tensor, h0: torch.Tensor | None, codes: torch.Tensor | None,
-    h: torch.Tensor, h_last: torch.Tensor,
+    h: torch.Tensor | None, h_last: torch.Tensor,
     *, space: str, precision: str | None = None, config: LaunchConfig | None = None,
 ) -> list[Launch]:  # fmt: skip
-    """The launches that fill h [F, B, T, H] and h_last [F, B, 1, H]: one, or three and more where a long T is cut."""
+    """The launches that fill h [F, B, T, H], unless it is None, and h_last [F, B, 1, H]: one, or three and more where a
+    long T is cut."""
     F, B, T, D = x.shape
     H = weight.shape[2] // 2
     if space not in ("linear", "log"):
@@ -203,7 +208,7 @@ def forward_launches(
         launches.append(totals_launch(shared, constants, totals, None, F, config))
         launches += entry_launches(totals, h0, entry)
     arguments = dict(shared, h0_ptr=h0, entry_ptr=entry, h_ptr=h, h_last_ptr=h_last)
-    constants |= dict(HAS_H0=h0 is not None, SPLIT=count > 1, LOG=log, SEQ=config.seq)
+    constants |= dict(HAS_H0=h0 is not None, NEED_H=h is not None, SPLIT=count > 1, LOG=log, SEQ=config.seq)
     grid = config.grid(F, B, count)
     launches.append(Launch(_min_gru_fwd_kernel, grid, arguments, constants, config.num_warps, MAX_REGISTERS))
     return launches
@@ -211,8 +216,8 @@ def forward_launches(
 
 def min_gru_forward(
     x: torch.Tensor, weight: torch.Tensor, h0: torch.Tensor | None = None, codes: torch.Tensor | None = None,
-    *, space: str = "linear", precision: str | None = None, config: LaunchConfig | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    *, space: str = "linear", need_h: bool = True, precision: str | None = None, config: LaunchConfig | None = None,
+) -> tuple[torch.Tensor | None, torch.Tensor]:  # fmt: skip
     """(h, h_last) of F independent minGRU layers.
 
     x          [F, B, T, D] float32, bfloat16 or float16, T >= 1; any strides, copied unless the innermost is 1.
@@ -222,13 +227,14 @@ def min_gru_forward(
     codes      uint8, broadcasts to [F, B, T]: bit 0 keeps the state (the row of x is not read), bit 1 zeroes the state
                before the step and acts first, so that both give h = 0.
     space      "linear", or "log" for the log-space scan; the same function with different rounding.
+    need_h     without it h is None: only the state after the last step is written.
     precision  of float32 products, as `fused_precision` in config.py takes it.
     h          [F, B, T, H] in the dtype of x; h_last [F, B, 1, H] float32, the state before it is rounded.
     """
     check_dtypes(x=x, weight=weight, h0=h0)
     F, B, T, _ = x.shape
     H = weight.shape[2] // 2
-    h = torch.empty(F, B, T, H, dtype=x.dtype, device=x.device)
+    h = torch.empty(F, B, T, H, dtype=x.dtype, device=x.device) if need_h else None
     h_last = torch.empty(F, B, 1, H, dtype=torch.float32, device=x.device)
     for launch in forward_launches(x, weight, h0, codes, h, h_last, space=space, precision=precision, config=config):
         launch.run()

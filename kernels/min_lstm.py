@@ -28,11 +28,16 @@ def _project(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch
 
 
 def min_lstm_forward(
-    x: torch.Tensor, weight: torch.Tensor, h0: torch.Tensor | None = None, codes: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    h0: torch.Tensor | None = None,
+    codes: torch.Tensor | None = None,
+    *,
+    need_h: bool = True,
+) -> tuple[torch.Tensor | None, torch.Tensor]:
     """(h, h_last), as `min_gru_forward`, with weight [F, D, 3H]: the hidden, the forget and the input third."""
     p, _ = _project(matmul.observed(x, codes), weight)
-    return gates_scan.gates_scan_forward(p, h0, codes, out_dtype=x.dtype)
+    return gates_scan.gates_scan_forward(p, h0, codes, out_dtype=x.dtype, need_h=need_h)
 
 
 def min_lstm_backward(

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from rnam import kernels
 from rnam.kernels import min_gru_bwd, split_t
 from rnam.kernels.config import LaunchConfig
 from rnam.kernels.min_gru_bwd import min_gru_backward, min_steps, plan_parts
@@ -127,6 +128,24 @@ def test_only_what_is_asked_is_computed(config):
         for needs in itertools.product((True, False), repeat=3):
             for needed, got, wanted in zip(needs, run(dh, dh_last, needs), full, strict=True):
                 assert torch.equal(got, wanted) if needed else got is None
+
+
+@pytest.mark.parametrize(("D", "H"), [(4, 4), (3, 70)], ids=("fused", "wide"))
+@pytest.mark.parametrize(("space", "codes"), [("linear", "own"), ("log", None)])
+@pytest.mark.parametrize(("B", "T"), [(2, 40), (40, 3)], ids=("SEG", "SEQ"))
+def test_the_last_state_alone(B, T, space, codes, D, H):
+    given = inputs(Case(F=1, B=B, T=T, D=D, H=H, codes=codes))
+    run = lambda **options: kernels.min_gru_forward(given.x, given.weight, given.h0, given.codes, space=space, **options)
+    none, h_last = run(need_h=False)
+    assert none is None and torch.equal(h_last, run()[1])
+
+
+def test_the_last_state_alone_of_a_cut_sequence(monkeypatch):
+    config = LaunchConfig(seq=False, ROWS=16, STEPS=1, num_warps=1)
+    given = inputs(Case(F=1, B=2, T=130, D=5, H=3, config=config))
+    monkeypatch.setattr(split_t, "MIN_CHUNK_TILES", 2)
+    none, h_last = min_gru_forward(given.x, given.weight, given.h0, need_h=False, config=config)
+    assert none is None and torch.equal(h_last, min_gru_forward(given.x, given.weight, given.h0, config=config)[1])
 
 
 def test_neither_gradient_given():
