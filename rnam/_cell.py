@@ -55,6 +55,7 @@ class Cell(nn.Module):
         *,
         mask: Tensor | None = None,
         reset: Tensor | None = None,
+        need_output: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Run over a sequence, from a state.
 
@@ -62,9 +63,10 @@ class Cell(nn.Module):
             input: (terms, batch, seq, dim).
             prev_hidden: the state before the first step, (terms, batch, 1, hidden), or None for 0.
             mask, reset: bool, broadcastable to (terms, batch, seq); see `rnam.functional.min_gru`.
+            need_output: False where next_hidden is all that is read; output then has no steps.
 
         Returns:
-            output: (terms, batch, seq, dim).
+            output: (terms, batch, seq, dim), or (terms, batch, 0, dim).
             next_hidden: (terms, batch, 1, hidden), the state after the last step, float32 for halves.
 
         Raises:
@@ -76,7 +78,10 @@ class Cell(nn.Module):
             hidden = self.to_hidden_and_gate.weight.shape[2] // self.parts
             expected = (*input.shape[:2], 1, hidden)
             _checks.state("prev_hidden", prev_hidden, "terms, batch, 1, hidden", expected, "input", input)
-        h, next_hidden = type(self).function(input, self.to_hidden_and_gate.weight, prev_hidden, mask=mask, reset=reset)
+        weight = self.to_hidden_and_gate.weight
+        h, next_hidden = type(self).function(
+            input, weight, prev_hidden, mask=mask, reset=reset, need_h=need_output
+        )
         return self.to_out(h), next_hidden
 
     def extra_repr(self) -> str:

@@ -57,9 +57,8 @@ class Operator:
     def __call__(self, first: Tensor, second: Tensor, third: Maybe, codes: Maybe, option: str) -> Tensors:
         if _dispatch.forward_mode():
             raise NotImplementedError(f"rnam::{self.name} has no forward-mode derivative; the backend 'reference' has")
-        given = [t for t in (first, second, third) if t is not None]
-        learns = torch.is_grad_enabled() and any(t.requires_grad for t in given)
-        door = self.op if torch.compiler.is_compiling() or not learns else self.function.apply
+        recorded = learns(first, second, third) and not torch.compiler.is_compiling()
+        door = self.function.apply if recorded else self.op
         return _tuple(door(first, second, third, codes, option))
 
     @property
@@ -90,6 +89,11 @@ class Operator:
         grads = self.launch_backward(first, second, third, output, codes, grad, grad_last, option, needs)
         like = (first, second, second if third is None else third)
         return tuple(t.new_empty(0) if g is None else g for g, t in zip(grads, like, strict=True))
+
+
+def learns(*tensors: Maybe) -> bool:
+    """Whether a gradient may be asked of a function of these."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def _define(operator: Operator) -> None:

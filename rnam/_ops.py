@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rnam import blocked, reference
-from rnam._operators import Operator
+from rnam._operators import Operator, learns
 from rnam.blocked.feed_forward import unpack
 from rnam.blocked.plan import MASKED, RESET  # as the kernels read them too
 
@@ -36,20 +36,32 @@ class _Layers:
     """The functions of the layers on three operators, and the launchers that these call."""
 
     def __init__(
-        self, min_gru: Operator, grouped_linear: Operator, feed_forward: Operator, launchers: Callable[[], Any]
+        self,
+        min_gru: Operator,
+        min_gru_last: Operator,
+        grouped_linear: Operator,
+        feed_forward: Operator,
+        launchers: Callable[[], Any],
     ) -> None:
-        self._min_gru, self._grouped_linear, self._feed_forward = min_gru, grouped_linear, feed_forward
+        self._min_gru, self._min_gru_last = min_gru, min_gru_last
+        self._grouped_linear, self._feed_forward = grouped_linear, feed_forward
         self._launchers = launchers
 
     def min_gru(
-        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str
+        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str, need_h: bool
     ) -> tuple[Tensor, Tensor]:
         start = None if h0 is None else reference.forget(h0, reset, input)
-        h, h_last = self._min_gru(input, weight, start, _encode(mask, reset), space)
-        return h, h_last
+        # the backward reads h
+        if need_h or learns(input, weight, start):
+            h, h_last = self._min_gru(input, weight, start, _encode(mask, reset), space)
+            return h if need_h else h[:, :, :0], h_last
+        (h_last,) = self._min_gru_last(input, weight, start, _encode(mask, reset), space)
+        return h_last[:, :, :0].to(input.dtype), h_last
 
-    def min_lstm(self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe) -> tuple[Tensor, Tensor]:
-        return self.min_gru(input, weight, h0, mask, reset, "lstm")
+    def min_lstm(
+        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, need_h: bool
+    ) -> tuple[Tensor, Tensor]:
+        return self.min_gru(input, weight, h0, mask, reset, "lstm", need_h)
 
     def grouped_linear(
         self, input: Tensor, weight: Tensor, bias: _Maybe, activation: str | None, out: _Maybe = None
@@ -102,11 +114,11 @@ class _Blocks(_Layers):
     """The layers in blocks; what is asked for in logs, and the bare scans, are the reference's."""
 
     def min_gru(
-        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str
+        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str, need_h: bool
     ) -> tuple[Tensor, Tensor]:
         if space == "log":
-            return reference.min_gru(input, weight, h0, mask, reset, space)
-        return super().min_gru(input, weight, h0, mask, reset, space)
+            return reference.min_gru(input, weight, h0, mask, reset, space, need_h)
+        return super().min_gru(input, weight, h0, mask, reset, space, need_h)
 
     linear_scan = staticmethod(reference.linear_scan)
     log_scan = staticmethod(reference.log_scan)
@@ -127,11 +139,17 @@ def _decode(codes: _Maybe) -> tuple[_Maybe, _Maybe]:
     return (None, None) if codes is None else ((codes & MASKED) == 0, (codes & RESET) != 0)
 
 
-def _launch_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+def _min_gru(launchers: Callable[[], Any], need_h: bool) -> Callable[..., tuple[Tensor, ...]]:
     """A minLSTM is a minGRU with another gate: here it is the space "lstm"."""
-    if space == "lstm":
-        return _kernels().min_lstm_forward(x, weight, h0, codes)
-    return _kernels().min_gru_forward(x, weight, h0, codes, space=space)
+
+    def launch(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+        module = launchers()
+        function = module.min_lstm_forward if space == "lstm" else module.min_gru_forward
+        options = {"space": space} if space == "log" else {}
+        h, h_last = function(x, weight, h0, codes, need_h=need_h, **options)
+        return (h, h_last) if need_h else (h_last,)
+
+    return launch
 
 
 def _min_gru_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Maybe, _Maybe, _Maybe]]:
@@ -156,6 +174,28 @@ def _min_gru_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Mayb
     return launch_backward
 
 
+def _min_gru_last_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Maybe, _Maybe, _Maybe]]:
+    """That of the last state alone makes h again. `_Layers.min_gru` takes the other operator where it sees that a
+    gradient may be asked."""
+    launch, backward = _min_gru(launchers, need_h=True), _min_gru_backward(launchers)
+
+    def launch_backward(
+        x: Tensor,
+        weight: Tensor,
+        h0: _Maybe,
+        unread: _Maybe,
+        codes: _Maybe,
+        dh_last: _Maybe,
+        unused: _Maybe,
+        space: str,
+        needs: _Needs,
+    ) -> tuple[_Maybe, _Maybe, _Maybe]:
+        h, _ = launch(x, weight, h0, codes, space)
+        return backward(x, weight, h0, h, codes, None, dh_last, space, needs)
+
+    return launch_backward
+
+
 def _fake_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, space: str) -> tuple[Tensor, ...]:
     terms, batch, seq, _ = x.shape
     hidden = weight.shape[2] // (3 if space == "lstm" else 2)
@@ -167,10 +207,6 @@ def _twin_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: s
     if space == "lstm":
         return reference.min_lstm(x, weight, h0, *_decode(codes))
     return reference.min_gru(x, weight, h0, *_decode(codes), "linear")
-
-
-def _blocked_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
-    return (blocked.min_lstm_forward if space == "lstm" else blocked.min_gru_forward)(x, weight, h0, codes)
 
 
 def _launch_scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
@@ -273,11 +309,21 @@ def _twin_feed_forward(x: Tensor, params: Tensor, h: _Maybe, codes: _Maybe, opti
 _MIN_GRU = Operator(
     name="min_gru",
     outputs=2,
-    launch=_launch_min_gru,
+    launch=_min_gru(_kernels, need_h=True),
     launch_backward=_min_gru_backward(_kernels),
     fake=_fake_min_gru,
     twin=_twin_min_gru,
     joins_terms=True,
+)
+_MIN_GRU_LAST = Operator(
+    name="min_gru_last",
+    outputs=1,
+    launch=_min_gru(_kernels, need_h=False),
+    launch_backward=_min_gru_last_backward(_kernels),
+    fake=lambda *given: _fake_min_gru(*given)[1:],
+    twin=lambda *given: _twin_min_gru(*given)[1:],
+    joins_terms=True,
+    reads_output=False,
 )
 _GROUPED_LINEAR = Operator(
     name="grouped_linear",
@@ -308,13 +354,19 @@ _FEED_FORWARD = Operator(
     joins_terms=True,
     reads_output=False,
 )
-KERNELS = _Kernels(_MIN_GRU, _GROUPED_LINEAR, _FEED_FORWARD, _kernels)
+KERNELS = _Kernels(_MIN_GRU, _MIN_GRU_LAST, _GROUPED_LINEAR, _FEED_FORWARD, _kernels)
 BLOCKS = _Blocks(
     replace(
         _MIN_GRU,
         name="blocked_min_gru",
-        launch=_blocked_min_gru,
+        launch=_min_gru(_blocks, need_h=True),
         launch_backward=_min_gru_backward(_blocks),
+    ),
+    replace(
+        _MIN_GRU_LAST,
+        name="blocked_min_gru_last",
+        launch=_min_gru(_blocks, need_h=False),
+        launch_backward=_min_gru_last_backward(_blocks),
     ),
     replace(
         _GROUPED_LINEAR,

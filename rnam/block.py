@@ -49,7 +49,7 @@ class Block(nn.Module):
     def at_the_end(self, x: Tensor, last: Tensor, mask: Tensor | None) -> Tensor:
         """What `forward` gives at the last observed step, where x is `last` (terms, batch, 1, dim): only the recurrence
         takes all steps, and what follows it takes one."""
-        _, h_last = self.gru(x, mask=mask)
+        _, h_last = self.gru(x, mask=mask, need_output=False)
         return self._feed_forward(last, h_last.to(last.dtype))
 
     def _feed_forward(self, x: Tensor, h: Tensor) -> Tensor:

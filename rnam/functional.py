@@ -153,6 +153,7 @@ def min_gru(
     mask: Tensor | None = None,
     reset: Tensor | None = None,
     space: Literal["linear", "log"] = "linear",
+    need_h: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """One minGRU per term (arXiv 2410.01201, appendix B): projection, gates and scan.
 
@@ -179,9 +180,10 @@ def min_gru(
             |log h|: at h0 = 1e30 it is 25 times that of "linear". There a negative h0 gives NaN, up to
             the end of the sequence. Both are the same function with the same derivatives, and differ by
             rounding.
+        need_h: False where h_last is all that is read: without a gradient to come, h is then never written.
 
     Returns:
-        h: (terms, batch, seq, hidden), the dtype of input.
+        h: (terms, batch, seq, hidden), the dtype of input; with need_h=False (terms, batch, 0, hidden).
         h_last: (terms, batch, 1, hidden), the state after the last step, h0 (or 0) where seq = 0. A tensor
             of its own; float32 for bfloat16 and float16 inputs, before rounding.
 
@@ -196,9 +198,10 @@ def min_gru(
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
     _checks.one_of("space", space, ("linear", "log"))
+    _checks.boolean_flag("need_h", need_h)
     input, cast = _arguments.cell(input, weight, h0, mask, reset, 2)
     with _arguments.without_autocast(input, cast):
-        return _implementation(input).min_gru(input, weight, h0, mask, reset, space)
+        return _implementation(input).min_gru(input, weight, h0, mask, reset, space, need_h)
 
 
 def min_lstm(
@@ -208,6 +211,7 @@ def min_lstm(
     *,
     mask: Tensor | None = None,
     reset: Tensor | None = None,
+    need_h: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """One minLSTM per term (arXiv 2410.01201, section 3.2): projection, normalised gates and scan.
 
@@ -220,7 +224,7 @@ def min_lstm(
     Args:
         input: (terms, batch, seq, dim); batch and seq may be 0.
         weight: (terms, dim, 3 * hidden), the hidden, the forget and the input third, the dtype of input.
-        h0, mask, reset: as in `min_gru`.
+        h0, mask, reset, need_h: as in `min_gru`.
 
     Returns:
         h, h_last: as in `min_gru`.
@@ -233,9 +237,10 @@ def min_lstm(
         >>> h.shape, h_last.shape
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
+    _checks.boolean_flag("need_h", need_h)
     input, cast = _arguments.cell(input, weight, h0, mask, reset, 3)
     with _arguments.without_autocast(input, cast):
-        return _implementation(input).min_lstm(input, weight, h0, mask, reset)
+        return _implementation(input).min_lstm(input, weight, h0, mask, reset, need_h)
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Tensor:
@@ -317,11 +322,24 @@ class _Implementation(Protocol):
     ) -> Tensor: ...
 
     def min_gru(
-        self, input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, space: str
+        self,
+        input: Tensor,
+        weight: Tensor,
+        h0: Tensor | None,
+        mask: Tensor | None,
+        reset: Tensor | None,
+        space: str,
+        need_h: bool,
     ) -> tuple[Tensor, Tensor]: ...
 
     def min_lstm(
-        self, input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None
+        self,
+        input: Tensor,
+        weight: Tensor,
+        h0: Tensor | None,
+        mask: Tensor | None,
+        reset: Tensor | None,
+        need_h: bool,
     ) -> tuple[Tensor, Tensor]: ...
 
     def linear_scan(self, coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor: ...

@@ -62,20 +62,31 @@ def feed_forward(
 
 
 def min_gru(
-    input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, space: str
+    input: Tensor,
+    weight: Tensor,
+    h0: Tensor | None,
+    mask: Tensor | None,
+    reset: Tensor | None,
+    space: str,
+    need_h: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Projection, gates and scan of a minGRU. input (terms, batch, seq, dim) -> h, h_last."""
+    """Projection, gates and scan of a minGRU. input (terms, batch, seq, dim) -> h (no steps unless need_h), h_last."""
     x, (u, k) = _gates(input, weight, mask, 2)
-    return _recur(x, u, k, h0, mask, reset, space)
+    return _recur(x, u, k, h0, mask, reset, space, need_h)
 
 
 def min_lstm(
-    input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None
+    input: Tensor,
+    weight: Tensor,
+    h0: Tensor | None,
+    mask: Tensor | None,
+    reset: Tensor | None,
+    need_h: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Projection, gates and scan of a minLSTM: a minGRU with k = log(sigmoid(i) / sigmoid(f))."""
     x, (u, f, i) = _gates(input, weight, mask, 3)
     # torch's softplus is the identity from 20 on, which costs float64 half of its digits; logsigmoid is exact
-    return _recur(x, u, F.logsigmoid(i) - F.logsigmoid(f), h0, mask, reset, "linear")
+    return _recur(x, u, F.logsigmoid(i) - F.logsigmoid(f), h0, mask, reset, "linear", need_h)
 
 
 def _gates(input: Tensor, weight: Tensor, mask: Tensor | None, count: int) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -85,7 +96,14 @@ def _gates(input: Tensor, weight: Tensor, mask: Tensor | None, count: int) -> tu
 
 
 def _recur(
-    x: Tensor, u: Tensor, k: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, space: str
+    x: Tensor,
+    u: Tensor,
+    k: Tensor,
+    h0: Tensor | None,
+    mask: Tensor | None,
+    reset: Tensor | None,
+    space: str,
+    need_h: bool,
 ) -> tuple[Tensor, Tensor]:
     """h_t = sigmoid(-k_t) h_{t-1} + sigmoid(k_t) g(u_t), and its last state."""
     h0 = u.new_zeros(*u.shape[:2], 1, u.shape[-1]) if h0 is None else h0.to(u.dtype)
@@ -106,7 +124,7 @@ def _recur(
     if mask is not None and x.shape[2]:
         h = _held(h, h0, mask if reset is None else mask | reset)
     h_last = h[:, :, -1:] if x.shape[2] else h0
-    return h.to(x.dtype), h_last.clone()
+    return (h if need_h else h[:, :, :0]).to(x.dtype), h_last.clone()
 
 
 def forget(h0: Tensor, reset: Tensor | None, x: Tensor) -> Tensor:

@@ -66,6 +66,23 @@ def test_mask_and_reset_reach_the_recurrence() -> None:
     assert (state - exact_last).abs().sub(bound[:, :, -1:]).max() <= 0
 
 
+@pytest.mark.parametrize("cell", [rnam.minGRU, rnam.minLSTM])
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+@pytest.mark.parametrize("steps", [0, 1, 6, 200])
+def test_the_last_state_alone(cell: type, factor: float, steps: int) -> None:
+    layer, x = cell(3, 4, factor), torch.randn(3, 2, steps, 4)
+    mask, h0 = torch.rand(3, 2, steps) > 0.3, torch.rand(3, 2, 1, int(4 * factor))
+    for learns in (True, False):
+        with torch.set_grad_enabled(learns):
+            _, expected = layer(x, h0, mask=mask)
+            output, state = layer(x, h0, mask=mask, need_output=False)
+        assert output.shape == (3, 2, 0, 4)
+        assert state.requires_grad == (learns and steps > 0)
+        assert torch.equal(state, expected)
+    with pytest.raises(TypeError, match="need_h"):
+        rnam.functional.min_gru(x, layer.to_hidden_and_gate.weight, need_h=1)
+
+
 def test_state_and_copies() -> None:
     layer, x = rnam.minGRU(3, 4, 2.0), torch.randn(3, 2, 6, 4)
     assert list(layer.state_dict()) == ["to_hidden_and_gate.weight", "to_out.weight"]

@@ -59,6 +59,10 @@ def _min_gru(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     return torch.cat([h, h_last], dim=2)
 
 
+def _last_state(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    return min_gru(x, w, h0, mask=MASK, reset=RESET[0], need_h=False)[1]
+
+
 def _linear(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     return grouped_linear(x, w, torch.cat([h0, h0], -1)[:, 0], "silu")
 
@@ -76,7 +80,7 @@ def _log_scan(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     return log_scan(-x.abs(), x, h0[..., :D])
 
 
-FUNCTIONS = [_min_gru, _linear, _feed_forward, _linear_scan, _log_scan]
+FUNCTIONS = [_min_gru, _last_state, _linear, _feed_forward, _linear_scan, _log_scan]
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -172,7 +176,7 @@ def test_vmap_over_masks() -> None:
 def test_forward_mode_raises(backend: str) -> None:
     x, w, h0 = _tensors()
     # the scans of "torch" are the reference's, which has it
-    for function in FUNCTIONS if backend == "triton" else FUNCTIONS[:3]:
+    for function in FUNCTIONS if backend == "triton" else FUNCTIONS[:4]:
         with pytest.raises(NotImplementedError, match="forward-mode"):
             jvp(lambda x, f=function: f(x, w, h0), (x,), (x,))
 
@@ -189,6 +193,7 @@ def test_opcheck(requires_grad: bool, backend: str) -> None:
     kernels = (
         (ops.min_gru, (x, w, h0, codes, "linear")),
         (ops.min_gru, (x, w, None, None, "log")),
+        (ops.min_gru_last, (x, w, h0, codes, "linear")),
         (ops.scan, (a, a, None, None, "linear")),
         (ops.scan, (a, a, start, None, "log")),
         (ops.grouped_linear, (rows, w, bias, None, "gelu")),
@@ -197,6 +202,7 @@ def test_opcheck(requires_grad: bool, backend: str) -> None:
         (ops.blocked_min_gru, (x, w, h0, codes, "linear")),
         (ops.blocked_min_gru, (x, w, None, None, "linear")),
         (ops.blocked_min_gru, (x[:, :, :1].detach().clone().requires_grad_(requires_grad), w, h0, None, "linear")),
+        (ops.blocked_min_gru_last, (x, w, h0, codes, "linear")),
         (ops.blocked_linear, (rows, w, bias, None, "gelu")),
     )
     for op, arguments in kernels if backend == "triton" else blocks:
@@ -226,6 +232,26 @@ def test_only_what_is_asked_is_computed(launchers: Any, monkeypatch: pytest.Monk
     _, h_last = min_gru(x.requires_grad_(), w.detach(), h0.requires_grad_())
     h_last.sum().backward()
     assert asked == [((False, True, False), False, True), ((True, False, True), True, False)]
+
+
+def test_the_states_are_written_only_where_they_are_read(launchers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    launch = launchers.min_gru_forward
+
+    def spy(*tensors: Any, **options: Any) -> Any:
+        h, h_last = launch(*tensors, **options)
+        written.append(h is not None)
+        return h, h_last
+
+    monkeypatch.setattr(launchers, "min_gru_forward", spy)
+    for dtype in (torch.float32, torch.bfloat16):
+        x, w, h0 = _tensors(dtype)
+        _, expected = min_gru(x, w, h0, mask=MASK)
+        h, h_last = min_gru(x, w, h0, mask=MASK, need_h=False)
+        assert (h.shape, h.dtype, torch.equal(h_last, expected)) == ((F, B, 0, H), dtype, True)
+    h, _ = min_gru(x, w.requires_grad_(), h0, need_h=False)  # the backward reads them
+    assert h.shape == (F, B, 0, H)
+    assert written == [True, False, True, False, True]
 
 
 class _Layer(nn.Module):

@@ -31,46 +31,48 @@ aten = torch.ops.aten
 FORWARD, BACKWARD = 1 << 18, 1 << 17
 
 
-def forward(x: Tensor, weight: Tensor, h0: Maybe, codes: Maybe, *, parts: int = 2) -> tuple[Tensor, Tensor]:
-    """h (terms, batch, seq, hidden) in the dtype of x, and the last state in float32 or float64.
+def forward(
+    x: Tensor, weight: Tensor, h0: Maybe, codes: Maybe, *, parts: int = 2, need_h: bool = True
+) -> tuple[Maybe, Tensor]:
+    """h (terms, batch, seq, hidden) in the dtype of x, None unless need_h, and the last state in float32 or float64.
 
     x (terms, batch, seq, dim), weight (terms, dim, parts * hidden) with 2 parts for a minGRU and 3 for a minLSTM, h0
     (terms, batch, 1, hidden) or None; codes one byte a step with three dimensions of the full size or 1, or None.
     """
     weights, hidden = _parts(x, weight, parts)
     if x.shape[2] == 1 and codes is None:
-        return _step(x, weights, h0)
+        h_last = _step(x, weights, h0)
+        return h_last.to(x.dtype, copy=True) if need_h else None, h_last
     products = [Product(w) for w in weights]
-    h = new(torch.Size((*x.shape[:3], hidden)), x)
-    h_last = _states(h0, h, weights[0])
+    h = new(torch.Size((*x.shape[:3], hidden)), x) if need_h else None
+    h_last = _states(h0, (*x.shape[:2], 1, hidden), weights[0])
     plan = Plan(x.shape, hidden, FORWARD)
     space = Workspace(plan.rows, weights[0])
     for terms, rows in plan.groups():
         state = h_last[terms, rows].transpose(1, 2)
         for block in plan.blocks(terms, rows):
             xs, edit = _read(space, block, x, codes, plan)
-            out = block.cut(h)
+            out = None if h is None else block.cut(h)
             u, *gates = _project(products, xs, terms, space, hidden)
-            b = out if in_place(out, u) else space("b", out, hidden)
+            b = out if out is not None and in_place(out, u) else space("b", u, hidden)
             a, b = _coefficients(u, _gate(gates), b)
             if edit:
                 select(a, edit.moves, edit.holds)
                 select(b, edit.observed)
             _walk(a, b, state)
-            if b is not out:
+            if out is not None and b is not out:
                 out.copy_(b)
             state.copy_(b[:, -1, -1:])
     return h, h_last
 
 
-def _step(x: Tensor, weights: tuple[Tensor, ...], h0: Maybe) -> tuple[Tensor, Tensor]:
-    """`forward` for one step: in blocks, half of its time would go into cutting them (37 terms, 64 rows, 16 wide)."""
+def _step(x: Tensor, weights: tuple[Tensor, ...], h0: Maybe) -> Tensor:
+    """The state after one step: in blocks, half of its time would go into cutting them (37 terms, 64 rows, 16 wide)."""
     rows = widened(x[:, :, 0])
     u, *gates = (torch.bmm(rows, w) for w in weights)
     a, b = _coefficients(u, _gate(gates), torch.empty_like(u))
     h = b if h0 is None else torch.addcmul(b, a, h0[:, :, 0], out=b)
-    h = h[:, :, None]
-    return h.to(x.dtype, copy=True), h
+    return h[:, :, None]
 
 
 def _coefficients(u: Tensor, k: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,7 +101,7 @@ def backward(
     back = [Product(w.transpose(1, 2)) for w in weights]
     sums = [Sum(w) for w in weights]
     dx = new(x.shape, x) if need_x else None
-    adjoint = _states(dh_last, h, weights[0])
+    adjoint = _states(dh_last, (*h.shape[:2], 1, hidden), weights[0])
     plan = Plan(x.shape, hidden, BACKWARD)
     space = Workspace(plan.rows, weights[0])
     for terms, rows in plan.groups():
@@ -174,9 +176,9 @@ def _gate_backward(dk: Tensor, gates: list[Tensor]) -> list[Tensor]:
     return [f.neg_(), i]
 
 
-def _states(start: Maybe, h: Tensor, like: Tensor) -> Tensor:
+def _states(start: Maybe, sizes: tuple[int, ...], like: Tensor) -> Tensor:
     """A copy of the states, to be overwritten; zeros for None."""
-    states = like.new_empty(*h.shape[:2], 1, h.shape[3])
+    states = like.new_empty(sizes)
     return states.zero_() if start is None else states.copy_(start)
 
 
