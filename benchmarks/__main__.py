@@ -1,6 +1,7 @@
 """`python -m benchmarks COMMAND`: RNAM against other ways to do the same work, in the same run.
 
     layer, linear, scan, model   time one kind of work on the named shapes
+    ensemble                     ten members in one model, against ten models one after the other
     overhead                     the host's time of one call
     memory                       peak memory of a training step, without timing
     accuracy                     the error of h against the length

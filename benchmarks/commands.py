@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks import compare, extra, publish, report, shapes, work
+from benchmarks import compare, ensemble, extra, publish, report, shapes, work
 from benchmarks.provider import PASSES
 from benchmarks.results_file import Mismatch, Row, Run, about, resume
 
 OPS = {"layer": ("min_gru",), "linear": ("linear",), "scan": ("linear_scan", "log_scan"), "model": ("model",)}
-NAMES = (*OPS, "overhead", "memory", "accuracy", "static", "tune", "all")
+NAMES = (*OPS, "ensemble", "overhead", "memory", "accuracy", "static", "tune", "all")
 QUICK_ROUNDS = 3
 
 # A unit of work has a name, by which a file knows that it is through, and gives rows, details and the shape's notes.
@@ -156,11 +156,13 @@ def _kinds(options: argparse.Namespace, device: torch.device) -> list[str]:
 def _units(command: str, options: argparse.Namespace, device: torch.device) -> Units:
     """The work of a subcommand by name, in order."""
     if command == "all":
-        every = ("layer", "linear", "scan", "model", "overhead", "accuracy")
+        every = ("layer", "linear", "scan", "model", "ensemble", "overhead", "accuracy")
         found: Units = {}
         for name in every:
             found |= _units(name, options, device)
         return found
+    if command == "ensemble":
+        return {"ensemble": lambda: (*ensemble.ensemble(device, _rounds(options), options.quick), {})}
     if command == "overhead":
         return {"overhead": lambda: (extra.overhead(device, _rounds(options)), {}, {})}
     if command == "accuracy":

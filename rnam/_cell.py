@@ -79,9 +79,7 @@ class Cell(nn.Module):
             expected = (*input.shape[:2], 1, hidden)
             _checks.state("prev_hidden", prev_hidden, "terms, batch, 1, hidden", expected, "input", input)
         weight = self.to_hidden_and_gate.weight
-        h, next_hidden = type(self).function(
-            input, weight, prev_hidden, mask=mask, reset=reset, need_h=need_output
-        )
+        h, next_hidden = type(self).function(input, weight, prev_hidden, mask=mask, reset=reset, need_h=need_output)
         return self.to_out(h), next_hidden
 
     def extra_repr(self) -> str:
