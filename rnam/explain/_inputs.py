@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rnam.explain import _arrays
-from rnam.explain._arrays import Floats
+from rnam.explain._arrays import Bools, Floats
+from rnam.inputs import Columns
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -32,12 +33,58 @@ def scaling(scale: Scale | tuple[ArrayLike, ArrayLike] | None) -> Scale:
     return lambda values: (values - mean) / sd
 
 
-def one_value_per_term(model: nn.Module) -> tuple[int, torch.dtype, torch.device]:
-    """The terms, dtype and device of a model that takes (terms, batch, seq, 1); an error for any other."""
-    embedding = getattr(getattr(model, "emb", None), "weight", None)
-    if not isinstance(embedding, Tensor) or embedding.dim() != 3 or embedding.shape[1] != 1:
-        raise ValueError("encode must be given for a model whose input is not (terms, batch, seq, 1), got None")
-    return len(embedding), embedding.dtype, embedding.device
+class OneValue:
+    """How a model is given one value of each term: RNAM with in_dim 1 or with columns, or NAM.
+
+    Raises:
+        ValueError: for any other model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        weight = getattr(getattr(model, "emb", None), "weight", None)
+        columns: Columns | None = getattr(model, "columns", None)
+        self.columns = None if columns is None else columns.columns
+        self.over_time = hasattr(model, "emb")
+        if columns is not None:
+            self.terms = len(columns.columns)
+        elif isinstance(weight, Tensor) and weight.dim() == 3 and weight.shape[1] == 1:
+            self.terms = len(weight)
+        else:
+            raise ValueError("encode must be given for a model whose terms do not read one value each, got None")
+        first = next(model.parameters())
+        self.dtype, self.device = first.dtype, first.device
+        self.timing: bool = getattr(model, "timing", False)
+        static: Columns | None = getattr(model, "static_columns", None)
+        self.static = 0 if static is None else static.least
+
+    def needs_one(self, terms: Sequence[int]) -> None:
+        """Raises unless each of these terms reads one column of the input."""
+        for term in terms:
+            if term >= self.terms or (self.columns is not None and len(self.columns[term]) > 1):
+                raise ValueError(f"encode must be given for term {term}, which does not read one value, got None")
+
+    def tensor(self, values: Floats | Bools, dtype: torch.dtype) -> Tensor:
+        """Values (rows, steps, terms) as the model's input, or its mask as far as that is (terms, rows, steps)."""
+        given = torch.as_tensor(values, dtype=dtype, device=self.device)
+        if self.columns is None:
+            return given.movedim(-1, 0)
+        laid = given.new_zeros(*given.shape[:2], 1 + max(map(max, self.columns)))
+        for term, own in enumerate(self.columns):
+            laid[..., list(own)] = given[..., term, None]
+        return laid if self.over_time else laid[:, 0]
+
+    def input(self, values: Floats) -> Tensor:
+        laid = self.tensor(values, self.dtype)
+        return laid[..., None] if self.columns is None else laid
+
+    def options(self, rows: int, time: Floats) -> dict[str, Tensor]:
+        """What else the model must be given: the times of the steps, and 0 for static terms."""
+        options = {}
+        if self.timing:
+            options["times"] = torch.as_tensor(time, dtype=self.dtype, device=self.device).expand(rows, -1)
+        if self.static:
+            options["static"] = torch.zeros(rows, self.static, dtype=self.dtype, device=self.device)
+        return options
 
 
 def quantiles(values: Floats, shares: Sequence[float]) -> Floats:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from rnam import _checks
@@ -90,7 +89,7 @@ def response(
         steps: the length of the sequence.
         scale: (mean, standard deviation) of the term, where the model sees (value - mean) / sd, or a function from
             values in units to what the model sees. None where it sees the units.
-        encode: for models whose input is not (terms, batch, seq, 1): a function of values (sequences, steps) in units
+        encode: for terms that read more than one value at each step: a function of values (sequences, steps) in units
             and times (steps,) that gives the model's whole input. It does the scaling.
         data: values of the term in units, of any shape, NaN where there is none.
         names, units: of the terms, instead of those stored with the model.
@@ -127,15 +126,21 @@ def response(
     after[:, at : None if kind == "step" else at + 1] += size
     time = np.asarray((np.arange(steps) - at) * spacing, np.float64)
     both = np.concatenate([before, after])
+    layout, options = None, {}
     if encode is None:
-        terms, dtype, device = _inputs.one_value_per_term(model)
-        shown = torch.as_tensor(_inputs.scaling(scale)(both), dtype=dtype, device=device)
-        input = shown[None, :, :, None].expand(terms, -1, -1, 1)  # to all terms; one of them is read
+        layout = _inputs.OneValue(model)
+        if not layout.over_time:
+            raise ValueError("model must be recurrent: one that sees a single point in time answers no change")
+        shown = _inputs.scaling(scale)(both)[:, :, None]
+        input = layout.input(np.repeat(shown, layout.terms, axis=2))  # to all terms; one of them is read
+        options = layout.options(len(both), time)
     else:
         input = encode(both, time)
-    values = _arrays.floats("contributions", evaluate(model, input, over_time=True))
+    values = _arrays.floats("contributions", evaluate(model, input, over_time=True, **options))
     found = labels(model, values.shape[-3], values.shape[-1], names, units)
     number = position("term", term, found.names)
+    if layout is not None:
+        layout.needs_one([number])
     one = values[..., number, :, :]  # ([members,] sequences, steps, out)
     ends, outside = None, np.zeros(after.shape, np.bool_)
     if known is not None:

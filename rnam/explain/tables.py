@@ -143,14 +143,15 @@ def table(
     Contributions are centred on the data where the term is observed, with the weights given.
 
     Args:
-        model: an additive model; it is given sequences of one step. One with members gives their mean and spread.
+        model: an additive model; a recurrent one is given sequences of one step. One with members gives their mean
+            and spread.
         data: (samples, terms) in units, NaN where there is no value.
         sample_weight: (samples,), at least 0; ones by default. `n` counts samples whatever their weight.
         points: how many x at most: where a term has more different values, half are its quantiles and half lie
             evenly over its range.
         scale: (mean, standard deviation), each a number or (terms,), where the model sees (value - mean) / sd, or a
             function from (rows, terms) in units to what the model sees. None where it sees the units.
-        encode: for models whose input is not (terms, batch, seq, 1): a function of values (rows, terms) in units, NaN
+        encode: for models with terms that do not read one value each: a function of values (rows, terms) in units, NaN
             where there is none, that gives (input, mask) for sequences of one step. It does the scaling.
         output: the name or number of the output, where there are several.
         classes: the outputs are the classes of one softmax (see `Centering`).
@@ -218,14 +219,14 @@ def table(
 def _plain_encoder(
     model: nn.Module, scale: _inputs.Scale | tuple[ArrayLike, ArrayLike] | None
 ) -> Callable[[Floats], tuple[Tensor, Tensor]]:
-    terms, dtype, device = _inputs.one_value_per_term(model)
+    layout = _inputs.OneValue(model)
+    layout.needs_one(range(layout.terms + layout.timing + (layout.static > 0)))
     scaled = _inputs.scaling(scale)
 
     def encode(shown: Floats) -> tuple[Tensor, Tensor]:
-        if shown.shape[1] != terms:
-            raise ValueError(f"data must have {terms} terms as the model has, got {shown.shape[1]}")
-        mask = torch.as_tensor(np.isfinite(shown).T[:, :, None], device=device)
-        return torch.as_tensor(scaled(shown).T[:, :, None, None], dtype=dtype, device=device), mask
+        if shown.shape[1] != layout.terms:
+            raise ValueError(f"data must have {layout.terms} terms as the model has, got {shown.shape[1]}")
+        return layout.input(scaled(shown)[:, None]), layout.tensor(np.isfinite(shown)[:, None], torch.bool)
 
     return encode
 

@@ -101,6 +101,26 @@ def test_encode_makes_the_whole_input() -> None:
     assert got.difference.shape == (3, 4, 1)
 
 
+def test_columns_times_and_static_terms_need_no_encode() -> None:
+    """Of a model with columns, a term that reads one of them answers as it does alone."""
+    model = rnam.RNAM(2, 4, 1, 1, columns=[[3], [0, 1]], static_columns=[[1]], timing=True).double()
+    plain = rnam.RNAM(1, 4, 1, 1).double()
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            shared = name == "gam.bias" or ".ff.0." in name
+            parameter.copy_(parameters[name] if shared else parameters[name][:1, : parameter.shape[1]])
+    arguments = {"baseline": [1, 2, 3], "at": 2, "steps": 5, "size": 2.0, "scale": (2, 0.5)}
+    expected = explain.response(plain, 0, **arguments)
+    got = explain.response(model, 0, **arguments)
+    np.testing.assert_allclose(got.contribution, expected.contribution, rtol=0, atol=ROUNDING)
+    for term in (1, 2, 3):  # two columns, the timing, a static term
+        with pytest.raises(ValueError, match=f"encode must be given for term {term}, which does not read one value"):
+            explain.response(model, term, **arguments)
+    with pytest.raises(ValueError, match="model must be recurrent"):
+        explain.response(rnam.NAM(2), 0, **arguments)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -132,6 +132,26 @@ def test_classes_sum_to_zero() -> None:
     np.testing.assert_allclose(a.contribution, -b.contribution, rtol=0, atol=100 * U)
 
 
+def test_columns_and_nam_need_no_encode() -> None:
+    """Each value goes to the column that its term reads: contributions of the table's rows are those of the model."""
+    data, order = _data(), [[2], [0], [1]]
+    for model, steps in ((rnam.RNAM(3, 4, 1, 1, columns=order), True), (rnam.NAM(3, [4], columns=order), False)):
+        model = model.double()
+        got = explain.table(model, data, points=len(data))
+        rows = np.isfinite(data).all(1)
+        values = np.empty_like(data[rows])
+        values[:, [2, 0, 1]] = data[rows]
+        input = torch.tensor(values)[:, None] if steps else torch.tensor(values)
+        parts = explain.contributions(model, input)[:, :, 0]
+        for term in range(3):
+            own = got.rows(f"term {term}")
+            shape = dict(zip(own.x, own.contribution, strict=True))
+            shift = [shape[x] - part for x, part in zip(data[rows][:, term], parts[:, term], strict=True)]
+            np.testing.assert_allclose(shift, shift[0], rtol=0, atol=1000 * U)  # a constant: the centre
+    with pytest.raises(ValueError, match="encode must be given for term 1"):
+        explain.table(rnam.NAM(2, [4], columns=[[0], [0, 1]]), data[:, :2])
+
+
 def test_encode_gives_input_and_mask() -> None:
     model = rnam.RNAM(terms=3, hidden_dim=4, out_dim=1, blocks=1, in_dim=2)
 
