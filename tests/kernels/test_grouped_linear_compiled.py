@@ -5,6 +5,7 @@ import torch
 
 from rnam.kernels import grouped_linear as module
 from tests.kernels.test_grouped_linear_interpreter import inputs, through
+from tests.support.bounds import PRODUCT_ERROR
 from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code
 from tests.support.scan_oracle import ROUNDOFF, SMALLEST
@@ -12,10 +13,6 @@ from tests.support.scan_oracle import ROUNDOFF, SMALLEST
 pytestmark = pytest.mark.compiled
 
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
-
-# Relative to the sum of the sizes of the products: tf32 rounds both factors to 11 bits; tf32x3 leaves out the product
-# of two remainders of 2^-11 each, and rounds the remainders to 11 bits. "exact" inputs fit into tf32.
-PRODUCT_ERROR = {"tf32": 2 * 2.0**-11, "tf32x3": 3 * 2.0**-22, "ieee": 0.0}
 
 
 def launches(D, H, dtype, activation, precision="tf32x3", N=100_000):

@@ -5,15 +5,11 @@ from torch import Tensor
 
 from rnam.kernels.feed_forward import feed_forward_forward
 from rnam.kernels.feed_forward_bwd import feed_forward_backward
+from tests.support.bounds import PRODUCT_ERROR
 from tests.support.scan_oracle import ROUNDOFF, SMALLEST
 
 EPS = 1e-5
 U = ROUNDOFF[torch.float32]
-
-# Relative to the sum of the sizes of the products: tf32 cuts both factors off after 11 bits (no instruction rounds them
-# before the product, and that ignores the others); tf32x3 leaves out the product of two remainders of 2^-11 each, and
-# rounds the remainders to 11 bits.
-PRODUCT_ERROR = {"tf32": 2 * 2.0**-10, "tf32x3": 3 * 2.0**-22, "ieee": 0.0}
 
 # torch.nn.LayerNorm(rsqrt): the approximation of the GPU is good to 2 units.
 RSQRT = 4
