@@ -1,6 +1,7 @@
 """The fused Triton kernels and their launchers: tensors in, tensors out, no autograd. See README.md."""
 
 from .config import is_fused as min_gru_is_fused
+from .config_feed_forward import keeps_embedding as feed_forward_keeps_embedding
 from .config_feed_forward import uses_kernel as feed_forward_is_fused
 from .feed_forward import feed_forward_forward
 from .feed_forward_bwd import feed_forward_backward
@@ -14,6 +15,7 @@ __all__ = [
     "feed_forward_backward",
     "feed_forward_forward",
     "feed_forward_is_fused",
+    "feed_forward_keeps_embedding",
     "grouped_linear_backward",
     "grouped_linear_forward",
     "linear_is_fused",

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 # a thread's 255 registers, at 64 four times that.
 MAX_WIDTH = 32
 
+# An embedding of more numbers than this is a layer of its own: each is one more load per row, and two sums.
+MAX_INPUTS = 3
+
 # tl.dot takes at least 16 columns.
 LEAST_COLUMNS = 16
 
@@ -54,19 +57,24 @@ def uses_kernel(D: int) -> bool:
     return 0 < D <= MAX_WIDTH
 
 
-def select_feed_forward(F: int, N: int, D: int, itemsize: int, *, backward: bool) -> FeedForwardConfig:
-    """Tile and rows per program; neither depends on the device."""
+def keeps_embedding(K: int, D: int) -> bool:
+    """Whether the kernels make x of D numbers out of K."""
+    return uses_kernel(D) and 0 < K <= MAX_INPUTS and 2 * (K + 1) <= D
+
+
+def select_feed_forward(F: int, N: int, D: int, itemsize: int, *, backward: bool, K: int = 0) -> FeedForwardConfig:
+    """Tile and rows per program; neither depends on the device. K numbers a row are embedded, 0 where x is read."""
     width = 1 << (D - 1).bit_length()
     block_d = max(LEAST_COLUMNS, width)
     block_n = TABLE[backward, block_d, itemsize]
     tile = block_n * (block_d // width)
     span = -(-F * N // PROGRAMS)
     if backward:
-        most = max(1, N * D * itemsize // (4 * PARTIAL_SHARE * parameters(D)))
+        most = max(1, N * D * itemsize // (4 * PARTIAL_SHARE * parameters(D, K)))
         span = max(span, -(-N // most))
     return FeedForwardConfig(-(-span // tile) * tile, block_n, block_d, width)
 
 
-def parameters(D: int) -> int:
-    """Numbers of one term: gamma, beta, b1, b2 of D and two weights of D x D."""
-    return 2 * D * D + 4 * D
+def parameters(D: int, K: int = 0) -> int:
+    """Numbers of one term: gamma, beta, b1, b2 of D and two weights of D x D; of an embedding K x D and D more."""
+    return 2 * D * D + 4 * D + ((K + 1) * D if K else 0)

@@ -151,6 +151,75 @@ def load_second(params_ptr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.co
 
 
 @triton.jit
+def load_embedding(
+    params_ptr, K: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, DTYPE: tl.constexpr
+):
+    """(the K rows of W_e rounded to DTYPE, b_e), each float32 [1, BLOCK_D]."""
+    ptr = params_ptr + (2 * D * D + 4 * D)
+    w = ()
+    for k in tl.static_range(K):
+        w += (load_columns(ptr + k * D, D, WIDTH, BLOCK_D).to(DTYPE).to(tl.float32)[None, :],)
+    return w, load_columns(ptr + K * D, D, WIDTH, BLOCK_D)[None, :]
+
+
+@triton.jit
+def row_numbers(BLOCK_N: tl.constexpr, PACK: tl.constexpr):
+    """The number of each row of a tile, [BLOCK_N, PACK, 1]."""
+    return tl.arange(0, BLOCK_N)[:, None, None] * PACK + tl.arange(0, PACK)[None, :, None]
+
+
+@triton.jit
+def load_inputs(ptrs, exists, K: tl.constexpr, MASKED: tl.constexpr):
+    """The K numbers of each row, float32 [BLOCK_N, PACK, 1]; with MASKED 0 where none `exists`."""
+    x = ()
+    for k in tl.static_range(K):
+        if MASKED:
+            x += (tl.load(ptrs + k, mask=exists, other=0.0).to(tl.float32),)
+        else:
+            x += (tl.load(ptrs + k).to(tl.float32),)
+    return x
+
+
+@triton.jit
+def embed(x, w, b, K: tl.constexpr):
+    """x W_e + b_e, [BLOCK_N, BLOCK_D]; where no row exists it is b_e."""
+    e = b
+    for k in tl.static_range(K):
+        e = tl.fma(spread(x[k], b.shape[1]), w[k], e)
+    return e
+
+
+@triton.jit
+def add_embedding_gradient(totals, x, de, K: tl.constexpr):
+    """totals plus x^T de and the sum of de, as `add_lines`."""
+    sums = ()
+    for k in tl.static_range(K):
+        sums += (add_lines(totals[k], spread(x[k], de.shape[1]) * de),)
+    return sums + (add_lines(totals[K], de),)  # noqa: RUF005 - triton has no starred tuples
+
+
+@triton.jit
+def store_input_gradient(ptrs, de, w, exists, K: tl.constexpr, WIDTH: tl.constexpr, MASKED: tl.constexpr):
+    """dx = de W_e^T."""
+    for k in tl.static_range(K):
+        dx = tl.reshape(de * w[k], (de.shape[0], de.shape[1] // WIDTH, WIDTH))
+        dx = tl.sum(dx, 2, keep_dims=True).to(ptrs.dtype.element_ty)
+        if MASKED:
+            tl.store(ptrs + k, dx, mask=exists)
+        else:
+            tl.store(ptrs + k, dx)
+
+
+@triton.jit
+def store_embedding_gradient(ptr, totals, K: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr):
+    """The part of the embedding in a partial gradient of the parameters."""
+    d = tl.arange(0, WIDTH)
+    for k in tl.static_range(K + 1):
+        total = sum_rows(tl.sum(totals[k], 0), WIDTH)
+        tl.store(ptr + (2 * D * D + 4 * D + k * D) + d, total, mask=d < D)
+
+
+@triton.jit
 def hidden(n, w, b, PRECISION: tl.constexpr):
     """The pre-activation n W + b, float32."""
     return multiply(n, w, None, PRECISION) + b

@@ -7,18 +7,24 @@ import contextlib
 import torch
 from torch import Tensor
 
-from rnam import _checks
+from rnam import _checks, reference
 
 
 def cell(
-    input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, gates: int
+    input: Tensor,
+    weight: Tensor,
+    h0: Tensor | None,
+    mask: Tensor | None,
+    reset: Tensor | None,
+    gates: int,
+    embedding: reference.Embedding,
 ) -> tuple[Tensor, bool]:
     """Checks the arguments of a cell whose weight has `gates` times hidden columns; input as autocast hands it on, and
     whether autocast is on."""
     layout = f"terms, dim, {gates} * hidden"
     _checks.floating("input", input)
     _checks.rank("input", input, "terms, batch, seq, dim")
-    weights(weight, input, layout)
+    weights(weight, input, layout, embedding)
     if weight.shape[2] % gates:
         raise ValueError(f"weight must have shape ({layout}), got {tuple(weight.shape)}")
     terms, batch, seq, _ = input.shape
@@ -34,18 +40,48 @@ def cell(
     if cast:
         input = autocast(input)
     parameter_dtype("weight", weight, input, cast)
+    embedding_dtypes(embedding, input, cast)
     return input, cast
 
 
-def weights(weight: Tensor, input: Tensor, layout: str) -> None:
+def embedded_width(embedding: reference.Embedding, input: Tensor) -> int:
+    """Checks the embedding of input (terms, *, in_dim), if there is one; the width that follows."""
+    if embedding is None:
+        return input.shape[-1]
+    if not isinstance(embedding, tuple | list) or len(embedding) != 2:
+        raise TypeError(f"embedding must be None or a pair (weight, bias), got {type(embedding).__name__}")
+    weight, bias = embedding
+    terms, in_dim = input.shape[0], input.shape[-1]
+    _checks.floating("embedding[0]", weight)
+    _checks.rank("embedding[0]", weight, "terms, in_dim, dim")
+    dim = weight.shape[2]
+    for name, value, layout, rows in (
+        ("embedding[0]", weight, "terms, in_dim, dim", in_dim),
+        ("embedding[1]", bias, "terms, 1, dim", 1),
+    ):
+        _checks.floating(name, value)
+        _checks.shape(name, value, layout, (terms, rows, dim))
+        _checks.device(name, value, "input", input)
+    return dim
+
+
+def embedding_dtypes(embedding: reference.Embedding, input: Tensor, cast: bool) -> None:
+    for n, value in enumerate(embedding or ()):
+        parameter_dtype(f"embedding[{n}]", value, input, cast)
+
+
+def weights(weight: Tensor, input: Tensor, layout: str, embedding: reference.Embedding = None) -> None:
+    """Checks a weight that is multiplied with input, or with its embedding, and that embedding."""
+    width = embedded_width(embedding, input)
+    name, read = ("input", input) if embedding is None else ("embedding[0]", embedding[0])
     _checks.floating("weight", weight)
     _checks.rank("weight", weight, layout)
     if 0 in weight.shape:
         raise ValueError(f"weight must have no dimension of size 0, got {tuple(weight.shape)}")
-    if (input.shape[0], input.shape[-1]) != tuple(weight.shape[:2]):
+    if (input.shape[0], width) != tuple(weight.shape[:2]):
         raise ValueError(
-            f"input must have {weight.shape[0]} terms and width {weight.shape[1]} to go with weight "
-            f"({layout}) = {tuple(weight.shape)}, got {tuple(input.shape)}"
+            f"{name} must have {weight.shape[0]} terms and width {weight.shape[1]} to go with weight "
+            f"({layout}) = {tuple(weight.shape)}, got {tuple(read.shape)}"
         )
     _checks.device("weight", weight, "input", input)
 

@@ -56,14 +56,16 @@ class Cell(nn.Module):
         mask: Tensor | None = None,
         reset: Tensor | None = None,
         need_output: bool = True,
+        embedding: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run over a sequence, from a state.
 
         Args:
-            input: (terms, batch, seq, dim).
+            input: (terms, batch, seq, dim); with `embedding` (terms, batch, seq, in_dim).
             prev_hidden: the state before the first step, (terms, batch, 1, hidden), or None for 0.
             mask, reset: bool, broadcastable to (terms, batch, seq); see `rnam.functional.min_gru`.
             need_output: False where next_hidden is all that is read; output then has no steps.
+            embedding: weight and bias of a linear layer that the input goes through first; see there.
 
         Returns:
             output: (terms, batch, seq, dim), or (terms, batch, 0, dim).
@@ -79,7 +81,9 @@ class Cell(nn.Module):
             expected = (*input.shape[:2], 1, hidden)
             _checks.state("prev_hidden", prev_hidden, "terms, batch, 1, hidden", expected, "input", input)
         weight = self.to_hidden_and_gate.weight
-        h, next_hidden = type(self).function(input, weight, prev_hidden, mask=mask, reset=reset, need_h=need_output)
+        h, next_hidden = type(self).function(
+            input, weight, prev_hidden, mask=mask, reset=reset, need_h=need_output, embedding=embedding
+        )
         return self.to_out(h), next_hidden
 
     def extra_repr(self) -> str:

@@ -48,9 +48,19 @@ class _Layers:
         self._launchers = launchers
 
     def min_gru(
-        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str, need_h: bool
+        self,
+        input: Tensor,
+        weight: Tensor,
+        h0: _Maybe,
+        mask: _Maybe,
+        reset: _Maybe,
+        space: str,
+        need_h: bool = True,
+        embedding: reference.Embedding = None,
     ) -> tuple[Tensor, Tensor]:
         start = None if h0 is None else reference.forget(h0, reset, input)
+        if embedding is not None:
+            input, weight = _compose(input, embedding, weight)
         # the backward reads h
         if need_h or learns(input, weight, start):
             h, h_last = self._min_gru(input, weight, start, _encode(mask, reset), space)
@@ -59,9 +69,19 @@ class _Layers:
         return h_last[:, :, :0].to(input.dtype), h_last
 
     def min_lstm(
-        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, need_h: bool
+        self,
+        input: Tensor,
+        weight: Tensor,
+        h0: _Maybe,
+        mask: _Maybe,
+        reset: _Maybe,
+        need_h: bool = True,
+        embedding: reference.Embedding = None,
     ) -> tuple[Tensor, Tensor]:
-        return self.min_gru(input, weight, h0, mask, reset, "lstm", need_h)
+        return self.min_gru(input, weight, h0, mask, reset, "lstm", need_h, embedding)
+
+    def keeps_embedding(self, in_dim: int, dim: int) -> bool:
+        return bool(self._launchers().feed_forward_keeps_embedding(in_dim, dim))
 
     def grouped_linear(
         self, input: Tensor, weight: Tensor, bias: _Maybe, activation: str | None, out: _Maybe = None
@@ -85,8 +105,11 @@ class _Layers:
         bias1: Tensor,
         weight2: Tensor,
         bias2: Tensor,
+        embedding: reference.Embedding = None,
     ) -> Tensor:
-        dim = input.shape[-1]
+        dim = update.shape[-1]
+        if embedding is not None and not self.keeps_embedding(input.shape[-1], dim):
+            input, embedding = self.grouped_linear(input, *embedding, None), None
         if not self._launchers().feed_forward_is_fused(dim):
             x = reference.widen(input)
             scale, shift = norm_weight.to(x.dtype), norm_bias.to(x.dtype)
@@ -94,10 +117,10 @@ class _Layers:
             return input + self.grouped_linear(self.grouped_linear(n, weight1, bias1, "relu"), weight2, bias2, None)
         # widened first, so that a gradient is summed over the terms before it is rounded
         of_all_terms = (reference.widen(p).expand(weight1.shape[0], dim) for p in (norm_weight, norm_bias))
-        of_each_term = (reference.widen(p).flatten(1) for p in (weight1, bias1, weight2, bias2))
-        packed = torch.cat([*of_all_terms, *of_each_term], dim=1)
+        each = (weight1, bias1, weight2, bias2, *(embedding or ()))
+        packed = torch.cat([*of_all_terms, *(reference.widen(p).flatten(1) for p in each)], dim=1)
         (y,) = self._feed_forward(input.flatten(1, -2), packed, update.flatten(1, -2), None, "none")
-        return y.reshape(input.shape)
+        return y.reshape(update.shape)
 
 
 class _Kernels(_Layers):
@@ -114,14 +137,31 @@ class _Blocks(_Layers):
     """The layers in blocks; what is asked for in logs, and the bare scans, are the reference's."""
 
     def min_gru(
-        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, space: str, need_h: bool
+        self,
+        input: Tensor,
+        weight: Tensor,
+        h0: _Maybe,
+        mask: _Maybe,
+        reset: _Maybe,
+        space: str,
+        need_h: bool = True,
+        embedding: reference.Embedding = None,
     ) -> tuple[Tensor, Tensor]:
         if space == "log":
-            return reference.min_gru(input, weight, h0, mask, reset, space, need_h)
-        return super().min_gru(input, weight, h0, mask, reset, space, need_h)
+            return reference.min_gru(input, weight, h0, mask, reset, space, need_h, embedding)
+        return super().min_gru(input, weight, h0, mask, reset, space, need_h, embedding)
 
     linear_scan = staticmethod(reference.linear_scan)
     log_scan = staticmethod(reference.log_scan)
+
+
+def _compose(input: Tensor, embedding: tuple[Tensor, Tensor], weight: Tensor) -> tuple[Tensor, Tensor]:
+    """([input, 1], [E W; b W]) of input E + b and then W, whose product is the same: input with a column of ones, and a
+    weight of in_dim + 1 rows, which is not rounded before it is read."""
+    before, bias = embedding
+    rows = torch.cat([reference.widen(before.to(input.dtype)), reference.widen(bias)], dim=1)
+    ones_last = torch.nn.functional.pad(input, (0, 1), value=1.0)
+    return ones_last, torch.bmm(rows, reference.widen(weight.to(input.dtype)))
 
 
 def _encode(mask: _Maybe, reset: _Maybe) -> _Maybe:
@@ -303,7 +343,14 @@ def _feed_forward_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[
 
 def _twin_feed_forward(x: Tensor, params: Tensor, h: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
     assert h is not None
-    return (reference.feed_forward(x, h, *unpack(params, x.shape[2])),)
+    norm_weight, norm_bias, weight1, bias1, weight2, bias2, *rest = unpack(params, h.shape[2])
+    embedding = (rest[0], rest[1]) if rest else None
+    return (reference.feed_forward(x, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2, embedding),)
+
+
+def _fake_feed_forward(x: Tensor, params: Tensor, h: _Maybe, option: str) -> tuple[Tensor, ...]:
+    assert h is not None
+    return (torch.empty_like(h, memory_format=torch.contiguous_format),)
 
 
 _MIN_GRU = Operator(
@@ -349,7 +396,7 @@ _FEED_FORWARD = Operator(
     outputs=1,
     launch=_launch_feed_forward(_kernels),
     launch_backward=_feed_forward_backward(_kernels),
-    fake=lambda x, params, h, option: (torch.empty_like(x, memory_format=torch.contiguous_format),),
+    fake=_fake_feed_forward,
     twin=_twin_feed_forward,
     joins_terms=True,
     reads_output=False,

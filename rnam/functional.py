@@ -88,20 +88,26 @@ def feed_forward(
     bias1: Tensor,
     weight2: Tensor,
     bias2: Tensor,
+    *,
+    embedding: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """What follows a recurrent layer in a residual block: LayerNorm, Linear, ReLU, Linear and both residuals.
 
-        n = (r - mean r) / sqrt(var r + 1e-5) * norm_weight + norm_bias,  r = input + update
-        output = input + relu(n @ weight1[f] + bias1[f]) @ weight2[f] + bias2[f]
+        n = (r - mean r) / sqrt(var r + 1e-5) * norm_weight + norm_bias,  r = x + update
+        output = x + relu(n @ weight1[f] + bias1[f]) @ weight2[f] + bias2[f]
 
-    mean and var are those of a row of dim numbers, as in torch.nn.LayerNorm (arXiv 1607.06450).
+    x is the input, or input @ embedding[0][f] + embedding[1][f]. mean and var are those of a row of dim numbers, as in
+    torch.nn.LayerNorm (arXiv 1607.06450).
 
     Args:
-        input: (terms, *, dim) with one or more middle dimensions, each of which may be 0.
-        update: what the layer gave, the shape and dtype of input.
+        input: (terms, *, dim) with one or more middle dimensions, each of which may be 0; (terms, *, in_dim) with
+            `embedding`.
+        update: what the layer gave, (terms, *, dim).
         norm_weight, norm_bias: (dim,), shared by the terms.
         weight1, weight2: (terms, dim, dim), laid out as those of `grouped_linear`.
         bias1, bias2: (terms, 1, dim).
+        embedding: None, or the weight (terms, in_dim, dim) and the bias (terms, 1, dim) of a linear layer that the
+            input goes through first. Where it is narrow, `keeps_embedding`, its output is never in memory.
         All of the dtype of input.
 
     Returns:
@@ -120,14 +126,14 @@ def feed_forward(
     _checks.floating("input", input)
     if input.dim() < 3:
         raise ValueError(f"input must have shape (terms, *, dim), got {tuple(input.shape)}")
-    terms, dim = input.shape[0], input.shape[-1]
+    terms, dim = input.shape[0], _arguments.embedded_width(embedding, input)
     _checks.floating("update", update)
-    _checks.shape("update", update, "terms, *, dim of input", input.shape)
-    _checks.dtype("update", update, "input", input)
+    _checks.shape("update", update, "terms, *, dim of input", (*input.shape[:-1], dim))
     _checks.device("update", update, "input", input)
     cast = _arguments.autocast_enabled(input)
     if cast:
         input, update = _arguments.autocast(input), _arguments.autocast(update)
+    _checks.dtype("update", update, "input", input)
     for name, value, layout, shape in (
         ("norm_weight", norm_weight, "dim", (dim,)),
         ("norm_bias", norm_bias, "dim", (dim,)),
@@ -140,9 +146,17 @@ def feed_forward(
         _checks.shape(name, value, layout, shape)
         _checks.device(name, value, "input", input)
         _arguments.parameter_dtype(name, value, input, cast)
+    _arguments.embedding_dtypes(embedding, input, cast)
     with _arguments.without_autocast(input, cast):
-        implementation = _implementation(input)
-        return implementation.feed_forward(input, update, norm_weight, norm_bias, weight1, bias1, weight2, bias2)
+        return _implementation(input).feed_forward(
+            input, update, norm_weight, norm_bias, weight1, bias1, weight2, bias2, embedding
+        )
+
+
+def keeps_embedding(input: Tensor, weight: Tensor) -> bool:
+    """Whether functions of input (terms, *, in_dim) are better given an embedding of this weight (terms, in_dim, dim)
+    than what comes out of it: that is much wider, and the backend makes it inside its kernels or blocks."""
+    return _implementation(input).keeps_embedding(*weight.shape[1:])
 
 
 def min_gru(
@@ -154,6 +168,7 @@ def min_gru(
     reset: Tensor | None = None,
     space: Literal["linear", "log"] = "linear",
     need_h: bool = True,
+    embedding: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One minGRU per term (arXiv 2410.01201, appendix B): projection, gates and scan.
 
@@ -181,6 +196,9 @@ def min_gru(
             the end of the sequence. Both are the same function with the same derivatives, and differ by
             rounding.
         need_h: False where h_last is all that is read: without a gradient to come, h is then never written.
+        embedding: None, or the weight (terms, in_dim, dim) and the bias (terms, 1, dim) of a linear layer that the
+            input (terms, batch, seq, in_dim) goes through first. Its output is never in memory: with E and b these,
+            (input E + b) weight = [input, 1] [E weight; b weight]. Of the dtype of input.
 
     Returns:
         h: (terms, batch, seq, hidden), the dtype of input; with need_h=False (terms, batch, 0, hidden).
@@ -199,9 +217,9 @@ def min_gru(
     """
     _checks.one_of("space", space, ("linear", "log"))
     _checks.boolean_flag("need_h", need_h)
-    input, cast = _arguments.cell(input, weight, h0, mask, reset, 2)
+    input, cast = _arguments.cell(input, weight, h0, mask, reset, 2, embedding)
     with _arguments.without_autocast(input, cast):
-        return _implementation(input).min_gru(input, weight, h0, mask, reset, space, need_h)
+        return _implementation(input).min_gru(input, weight, h0, mask, reset, space, need_h, embedding)
 
 
 def min_lstm(
@@ -212,6 +230,7 @@ def min_lstm(
     mask: Tensor | None = None,
     reset: Tensor | None = None,
     need_h: bool = True,
+    embedding: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One minLSTM per term (arXiv 2410.01201, section 3.2): projection, normalised gates and scan.
 
@@ -224,7 +243,7 @@ def min_lstm(
     Args:
         input: (terms, batch, seq, dim); batch and seq may be 0.
         weight: (terms, dim, 3 * hidden), the hidden, the forget and the input third, the dtype of input.
-        h0, mask, reset, need_h: as in `min_gru`.
+        h0, mask, reset, need_h, embedding: as in `min_gru`.
 
     Returns:
         h, h_last: as in `min_gru`.
@@ -238,9 +257,9 @@ def min_lstm(
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
     _checks.boolean_flag("need_h", need_h)
-    input, cast = _arguments.cell(input, weight, h0, mask, reset, 3)
+    input, cast = _arguments.cell(input, weight, h0, mask, reset, 3, embedding)
     with _arguments.without_autocast(input, cast):
-        return _implementation(input).min_lstm(input, weight, h0, mask, reset, need_h)
+        return _implementation(input).min_lstm(input, weight, h0, mask, reset, need_h, embedding)
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Tensor:
@@ -319,7 +338,10 @@ class _Implementation(Protocol):
         bias1: Tensor,
         weight2: Tensor,
         bias2: Tensor,
+        embedding: reference.Embedding,
     ) -> Tensor: ...
+
+    def keeps_embedding(self, in_dim: int, dim: int) -> bool: ...
 
     def min_gru(
         self,
@@ -330,6 +352,7 @@ class _Implementation(Protocol):
         reset: Tensor | None,
         space: str,
         need_h: bool,
+        embedding: reference.Embedding,
     ) -> tuple[Tensor, Tensor]: ...
 
     def min_lstm(
@@ -340,6 +363,7 @@ class _Implementation(Protocol):
         mask: Tensor | None,
         reset: Tensor | None,
         need_h: bool,
+        embedding: reference.Embedding,
     ) -> tuple[Tensor, Tensor]: ...
 
     def linear_scan(self, coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor: ...

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rnam import _checks, streaming
 from rnam._description import Described
 from rnam.additive import Additive, Sum, join, share, unseen
-from rnam.block import CELLS, Block, CellName
+from rnam.block import CELLS, Block, CellName, Parameters
 from rnam.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
 from rnam.linear import Linear
 from rnam.nam import FeatureNetworks
@@ -200,14 +200,14 @@ class RNAM(Described):
         """
         x, observed, _ = self._read(input, mask, lengths, times)
         x, observed = share(x, self.members), None if observed is None else share(observed, self.members)
-        x = self.emb(x)
+        x, embedding = self.emb.before(x)
         *blocks, final = cast("list[Block]", self.blocks)
         for block in blocks:
-            x = block(x, observed)
+            x, embedding = block(x, observed, embedding), None
         if return_sequence:
-            contributions = self._at_every_step(final(x, observed), observed)
+            contributions = self._at_every_step(final(x, observed, embedding), observed)
         else:
-            contributions = self._at_the_end(final, x, observed)
+            contributions = self._at_the_end(final, x, observed, embedding)
         contributions = join(contributions, self._from_static(static, static_mask, x.shape[1])[0], self.members)
         summed: Additive = self.gam(contributions, return_members)
         return summed
@@ -333,16 +333,16 @@ class RNAM(Described):
         held = contributions.gather(2, last.clamp(min=0).expand_as(contributions))
         return torch.where(last >= 0, held, self._before(held))
 
-    def _at_the_end(self, final: Block, x: Tensor, observed: Tensor | None) -> Tensor:
+    def _at_the_end(self, final: Block, x: Tensor, observed: Tensor | None, embedding: Parameters | None) -> Tensor:
         if x.shape[2] == 0:
-            none: Tensor = self.proj(final(x, observed)).sum(2)  # no step at all: 0
+            none: Tensor = self.proj(final(x, observed, embedding)).sum(2)  # no step at all: 0
             return none + self._before(none)
         if observed is None:
-            last: Tensor = self.proj(final.at_the_end(x, x[:, :, -1:], None))
+            last: Tensor = self.proj(final.at_the_end(x, x[:, :, -1:], None, embedding))
             return last.squeeze(2)
         step = step_numbers(observed).amax(-1)[..., None, None]
         index = step.clamp(min=0).expand(-1, -1, 1, x.shape[-1])
-        last = self.proj(final.at_the_end(x, x.gather(2, index), observed))
+        last = self.proj(final.at_the_end(x, x.gather(2, index), observed, embedding))
         return torch.where(step >= 0, last, self._before(last)).squeeze(2)
 
     def _from_static(

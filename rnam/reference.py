@@ -27,6 +27,9 @@ _STEPS = 16
 
 NORM_EPS = 1e-5  # torch.nn.LayerNorm's
 
+# weight (terms, in_dim, dim) and bias (terms, 1, dim) of what stands before a function: input @ weight + bias
+Embedding = tuple[Tensor, Tensor] | None
+
 _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda x: x,
     "relu": F.relu,
@@ -52,9 +55,11 @@ def feed_forward(
     bias1: Tensor,
     weight2: Tensor,
     bias2: Tensor,
+    embedding: Embedding = None,
 ) -> Tensor:
-    """input + relu(n @ weight1 + bias1) @ weight2 + bias2, n = LayerNorm(input + update), each (terms, *, dim)."""
-    x = widen(input)
+    """x + relu(n @ weight1 + bias1) @ weight2 + bias2, n = LayerNorm(x + update), each (terms, *, dim); x is the
+    input, or its embedding."""
+    x = _embed(input, embedding)
     n = F.layer_norm(x + widen(update), x.shape[-1:], eps=NORM_EPS)
     n = n * norm_weight.to(x.dtype) + norm_bias.to(x.dtype)
     a = F.relu(_project(n, weight1.to(input.dtype), bias1))
@@ -69,9 +74,11 @@ def min_gru(
     reset: Tensor | None,
     space: str,
     need_h: bool = True,
+    embedding: Embedding = None,
 ) -> tuple[Tensor, Tensor]:
-    """Projection, gates and scan of a minGRU. input (terms, batch, seq, dim) -> h (no steps unless need_h), h_last."""
-    x, (u, k) = _gates(input, weight, mask, 2)
+    """Projection, gates and scan of a minGRU. input (terms, batch, seq, dim), or what is embedded -> h (no steps unless
+    need_h), h_last."""
+    x, (u, k) = _gates(input, weight, mask, 2, embedding)
     return _recur(x, u, k, h0, mask, reset, space, need_h)
 
 
@@ -82,17 +89,33 @@ def min_lstm(
     mask: Tensor | None,
     reset: Tensor | None,
     need_h: bool = True,
+    embedding: Embedding = None,
 ) -> tuple[Tensor, Tensor]:
     """Projection, gates and scan of a minLSTM: a minGRU with k = log(sigmoid(i) / sigmoid(f))."""
-    x, (u, f, i) = _gates(input, weight, mask, 3)
+    x, (u, f, i) = _gates(input, weight, mask, 3, embedding)
     # torch's softplus is the identity from 20 on, which costs float64 half of its digits; logsigmoid is exact
     return _recur(x, u, F.logsigmoid(i) - F.logsigmoid(f), h0, mask, reset, "linear", need_h)
 
 
-def _gates(input: Tensor, weight: Tensor, mask: Tensor | None, count: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+def keeps_embedding(in_dim: int, dim: int) -> bool:
+    """Whether functions that are given an embedding save anything: here each computes it again."""
+    return False
+
+
+def _embed(input: Tensor, embedding: Embedding) -> Tensor:
+    """input, or input @ weight + bias of the embedding (weight, bias), in the dtype of the sums."""
+    if embedding is None:
+        return widen(input)
+    weight, bias = embedding
+    return _project(widen(input), weight.to(input.dtype), bias)
+
+
+def _gates(
+    input: Tensor, weight: Tensor, mask: Tensor | None, count: int, embedding: Embedding
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """input with 0 at masked steps, and its projection cut in `count`."""
     x = input if mask is None else torch.where(mask[..., None], input, 0)
-    return x, _project(widen(x), weight.to(input.dtype), None).chunk(count, dim=-1)
+    return x, _project(_embed(x, embedding), weight.to(input.dtype), None).chunk(count, dim=-1)
 
 
 def _recur(

@@ -50,9 +50,11 @@ def step(
     x, observed, visits = model._read(input.unsqueeze(-2), mask, None, times, before)
     seen = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if observed is None else observed.squeeze(-1)
     x, moves = share(x, model.members), None if observed is None else share(observed, model.members)
-    x, hidden = model.emb(x), []
+    hidden = []
+    x, embedding = model.emb.before(x)
     for n, block in enumerate(model.blocks):
-        x, h = block.step(x, None if state is None else state["hidden"][n], moves)  # type: ignore[operator]
+        x, h = block.step(x, None if state is None else state["hidden"][n], moves, embedding)  # type: ignore[operator]
+        embedding = None
         hidden.append(h)
     contributions: Tensor = model.proj(x).squeeze(2)
     if moves is not None:

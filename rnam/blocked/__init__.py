@@ -5,6 +5,7 @@ import functools
 from rnam.blocked.feed_forward import backward as feed_forward_backward
 from rnam.blocked.feed_forward import forward as feed_forward_forward
 from rnam.blocked.feed_forward import is_fused as feed_forward_is_fused
+from rnam.blocked.feed_forward import keeps_embedding as feed_forward_keeps_embedding
 from rnam.blocked.gru import backward as min_gru_backward
 from rnam.blocked.gru import forward as min_gru_forward
 from rnam.blocked.linear import backward as grouped_linear_backward
@@ -17,6 +18,7 @@ __all__ = [
     "feed_forward_backward",
     "feed_forward_forward",
     "feed_forward_is_fused",
+    "feed_forward_keeps_embedding",
     "grouped_linear_backward",
     "grouped_linear_forward",
     "min_gru_backward",

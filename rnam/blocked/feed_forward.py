@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from rnam.blocked.linear import blocks, buffer, read
-from rnam.blocked.plan import Workspace, new, widened
+from rnam.blocked.plan import Workspace, in_place, new, widened
+from rnam.blocked.products import COLUMNS
 from rnam.reference import NORM_EPS
 
 Maybe = Tensor | None
@@ -38,25 +39,30 @@ def is_fused(dim: int) -> bool:
     return dim <= WIDEST
 
 
+def keeps_embedding(in_dim: int, dim: int) -> bool:
+    """Whether an embedding of in_dim numbers is worth making inside."""
+    return is_fused(dim) and in_dim + 1 <= dim / 2
+
+
 def unpack(params: Tensor, dim: int) -> list[Tensor]:
-    """gamma, beta (terms, 1, dim), W1 (terms, dim, dim), b1, W2 and b2, which lie one after the other in params."""
+    """gamma, beta (terms, 1, dim), W1 (terms, dim, dim), b1, W2 and b2, which lie one after the other in params; after
+    them W_e (terms, in_dim, dim) and b_e where there is an embedding."""
     sizes = [dim, dim, dim * dim, dim, dim * dim, dim]
+    rest = params.shape[1] - sum(sizes)
+    sizes += [rest - dim, dim] if rest else []
     return [part.reshape(len(params), -1, dim) for part in torch.split(params, sizes, dim=1)]
 
 
 def forward(x: Tensor, params: Tensor, h: Tensor) -> Tensor:
-    """y (terms, rows, dim) in the dtype of x, from x and h of that shape and the parameters (`_Parameters`)."""
-    given = _Parameters(x, params)
-    y = new(x.shape, x)
+    """y (terms, rows, dim) in the dtype of x, from x and h of that shape and the parameters (`unpack`); where the
+    embedding is among them, x is (terms, rows, in_dim)."""
+    given = _Parameters(x, params, h)
+    y = new(h.shape, x)
     for terms, rows in given.blocks:
-        part = y[terms, rows]
         xs, hs = (read(t[terms, rows], given.first) for t in (x, h))
         n, _ = given.normalised(xs, hs, terms)
         a = given.before_relu(n, terms).relu_()
-        out = buffer(part, given.first)
-        torch.add(xs, given.bias2[terms], out=out).baddbmm_(a.mT, given.weight2[terms])
-        if out is not part:
-            part.copy_(out)
+        given.output(xs, a, terms, y[terms, rows])
     return y
 
 
@@ -65,31 +71,37 @@ def backward(
 ) -> tuple[Maybe, Maybe, Maybe]:
     """The gradients of x, params and h that are needed."""
     need_x, need_params, need_h = needs
-    given = _Parameters(x, params)
+    given = _Parameters(x, params, h)
     into = given.centre @ given.first  # dn = du into^T
-    totals = [torch.zeros_like(t) for t in (given.first, given.shift, given.weight2, given.bias2)]
+    parts = (given.first, given.shift, given.weight2, given.bias2, *given.embedding)
+    totals = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in parts]
     dx = new(x.shape, x) if need_x else None
-    dh = new(x.shape, x) if need_h else None
+    dh = new(h.shape, x) if need_h else None
     for terms, rows in given.blocks:
         xs, hs, g = (read(t[terms, rows], given.first) for t in (x, h, dy))
         n, inverse = given.normalised(xs, hs, terms)
         u = given.before_relu(n, terms)
         du = torch.bmm(given.weight2[terms], g.mT, out=given.columns("du", g))
         aten.threshold_backward.grad_input(du, u, 0, grad_input=du)
+        shares: list[Tensor] = []
         if need_params:
-            shares = torch.bmm(n, du.mT), du.sum(2)[:, None], torch.bmm(u.relu_(), g), g.sum(1, keepdim=True)
+            shares += torch.bmm(n, du.mT), du.sum(2)[:, None], torch.bmm(u.relu_(), g), g.sum(1, keepdim=True)
+        if need_x or need_h or (need_params and given.embedding):
+            dn = torch.bmm(into[terms], du, out=u)
+            along = torch.mul(dn, n, out=du).mean(1, keepdim=True)
+            dr = dn.addcmul_(n, along, value=-1).mul_(inverse).mT
+            if need_params and given.embedding:
+                shares += torch.bmm(xs.mT, dr).baddbmm_(xs.mT, g), dr.sum(1, keepdim=True) + shares[-1]
+            if dx is not None:
+                dr = given.space("r", g, g.shape[2]).copy_(dr)
+            if dh is not None:
+                dh[terms, rows] = dr
+            if dx is not None:
+                de = dr.add_(g)
+                dx[terms, rows] = torch.bmm(de, given.embedding[0][terms].mT) if given.embedding else de
+        if need_params:
             for total, share in zip(totals, shares, strict=True):
                 total[terms] += share
-        if dx is None and dh is None:
-            continue
-        dn = torch.bmm(into[terms], du, out=u)
-        along = torch.mul(dn, n, out=du).mean(1, keepdim=True)
-        dn.addcmul_(n, along, value=-1).mul_(inverse)
-        dr = given.space("r", g, g.shape[2]).copy_(dn.mT)
-        if dh is not None:
-            dh[terms, rows] = dr
-        if dx is not None:
-            dx[terms, rows] = dr.add_(g)
     d_params = given.gradients(*totals).to(params.dtype) if need_params else None
     return dx, d_params, dh
 
@@ -100,15 +112,21 @@ class _Parameters:
     The weights are rounded to the dtype of x, the rest is not, and gamma and beta are joined to W1 and b1.
     """
 
-    def __init__(self, x: Tensor, params: Tensor) -> None:
-        dim = x.shape[2]
-        gamma, beta, weight1, bias1, weight2, bias2 = unpack(params, dim)
+    def __init__(self, x: Tensor, params: Tensor, h: Tensor) -> None:
+        dim = h.shape[2]
+        gamma, beta, weight1, bias1, weight2, bias2, *embedding = unpack(params, dim)
         self.weight1, self.weight2 = (widened(w.to(x.dtype)) for w in (weight1, weight2))
         gamma, self.beta, bias1, self.bias2 = (b.to(self.weight1.dtype) for b in (gamma, beta, bias1, bias2))
         self.gamma = gamma.mT
         self.first = self.gamma * self.weight1
         self.shift = torch.baddbmm(bias1, self.beta, self.weight1)
         self.centre = torch.eye(dim, dtype=self.first.dtype, device=x.device) - 1 / dim
+        self.embedding: list[Tensor] = []
+        if embedding:
+            weight, bias = widened(embedding[0].to(x.dtype)), embedding[1].to(self.first.dtype)
+            self.embedding = [weight, bias]
+            self.centred = self.centre @ weight.mT, self.centre @ bias.mT
+            self.bias = self.bias2 + bias
         self.blocks = blocks(x, self.first, ELEMENTS)
         terms, rows = self.blocks[0]  # the largest
         self.space = Workspace(terms.stop * rows.stop, self.first)
@@ -119,9 +137,13 @@ class _Parameters:
 
     def normalised(self, x: Tensor, h: Tensor, terms: slice) -> tuple[Tensor, Tensor]:
         """n (terms, dim, rows) and 1 / sqrt(var r + eps) (terms, 1, rows)."""
-        r = torch.add(x, h, out=self.space("r", x, x.shape[2]))
-        n = torch.bmm(self.centre.expand(x.shape[0], -1, -1), r.mT, out=self.columns("n", x))
-        inverse = torch.mul(n, n, out=self.columns("u", x)).mean(1, keepdim=True).add_(NORM_EPS).rsqrt_()
+        n, centre = self.columns("n", h), self.centre.expand(h.shape[0], -1, -1)
+        if self.embedding:
+            weight, bias = (t[terms] for t in self.centred)
+            torch.bmm(weight, x.mT, out=n).baddbmm_(centre, h.mT).add_(bias)
+        else:
+            torch.bmm(centre, torch.add(x, h, out=self.space("r", h, h.shape[2])).mT, out=n)
+        inverse = torch.mul(n, n, out=self.columns("u", h)).mean(1, keepdim=True).add_(NORM_EPS).rsqrt_()
         return n.mul_(inverse), inverse
 
     def before_relu(self, n: Tensor, terms: slice) -> Tensor:
@@ -129,10 +151,35 @@ class _Parameters:
         u = torch.bmm(self.first[terms].mT, n, out=self.columns("u", n.mT))
         return u.add_(self.shift[terms].mT)
 
-    def gradients(self, d_first: Tensor, d_shift: Tensor, d_weight2: Tensor, d_bias2: Tensor) -> Tensor:
+    def output(self, x: Tensor, a: Tensor, terms: slice, y: Tensor) -> None:
+        """Write x + a W2 + b2, or that of its embedding, to y."""
+        weight2, bias2 = self.weight2[terms], self.bias2[terms]
+        if self.embedding:
+            weight, bias = self.embedding[0][terms], self.bias[terms]
+        if a.shape[1] < COLUMNS:
+            s = torch.bmm(weight2.mT, a, out=self.columns("s", a.mT))
+            if self.embedding:
+                y.copy_(s.baddbmm_(weight.mT, x.mT).add_(bias.mT).mT)
+            elif in_place(y, s):
+                torch.add(x, s.add_(bias2.mT).mT, out=y)
+            else:
+                y.copy_(x.add(s.add_(bias2.mT).mT))
+            return
+        out = buffer(y, a)
+        if self.embedding:
+            torch.bmm(x, weight, out=out).add_(bias)
+        else:
+            torch.add(x, bias2, out=out)
+        out.baddbmm_(a.mT, weight2)
+        if out is not y:
+            y.copy_(out)
+
+    def gradients(
+        self, d_first: Tensor, d_shift: Tensor, d_weight2: Tensor, d_bias2: Tensor, *d_embedding: Tensor
+    ) -> Tensor:
         """Of all parameters, as they lie, from those of what was computed with."""
         d_gamma = (d_first * self.weight1).sum(2)
         d_beta = torch.bmm(d_shift, self.weight1.mT)
         d_weight1 = torch.addcmul(self.gamma * d_first, self.beta.mT, d_shift)
-        parts = (d_gamma, d_beta, d_weight1, d_shift, d_weight2, d_bias2)
+        parts = (d_gamma, d_beta, d_weight1, d_shift, d_weight2, d_bias2, *d_embedding)
         return torch.cat([part.flatten(1) for part in parts], dim=1)

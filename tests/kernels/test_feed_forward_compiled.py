@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rnam.kernels import feed_forward, feed_forward_bwd
-from rnam.kernels.config_feed_forward import SPILLS
+from rnam.kernels.config_feed_forward import SPILLS, parameters
 from tests.support.compile import ARCHITECTURES, compile_launch, signature, usage
 from tests.support.execute import compiled_code
 from tests.support.feed_forward_cases import check, inputs
@@ -33,12 +33,13 @@ SLOW_VARIANTS = [
 ]
 
 
-def launches(D, dtype, precision, strided=False, N=100_000):
-    """(forward, backward) of one term, with rows side by side or between others."""
-    x = torch.empty(1, N, 2 * D if strided else D, dtype=dtype)[..., :D]
-    params = torch.empty(1, 2 * D * D + 4 * D)
-    backward = feed_forward_bwd.backward_launch(x, params, x, x, needs=(True, True, True), precision=precision)
-    return feed_forward.forward_launch(x, params, x, x, precision=precision), backward
+def launches(D, dtype, precision, strided=False, N=100_000, K=0):
+    """(forward, backward) of one term, with rows side by side or between others; with K > 0 embedded, without dx."""
+    h = torch.empty(1, N, 2 * D if strided else D, dtype=dtype)[..., :D]
+    x = torch.empty(1, N, K, dtype=dtype) if K else h
+    params = torch.empty(1, parameters(D, K))
+    backward = feed_forward_bwd.backward_launch(x, params, h, h, needs=(not K, True, True), precision=precision)
+    return feed_forward.forward_launch(x, params, h, h, precision=precision), backward
 
 
 def check_code(launch, cc):
@@ -58,7 +59,11 @@ def check_code(launch, cc):
             assert 0 < used.mufu <= limit, f"a row is normalized twice: {used.mufu} MUFU"
         least = min(128, 8 * c["D"] * launch.arguments["x_ptr"].element_size())
         found = [next((n for n in (128, 64, 16) if f".{'U' * (n == 16)}{n}" in op), 32) for op in used.loads]
-        assert found and min(found) >= least, used.loads
+        narrow = [n for n in found if n < least]
+        assert len(found) > len(narrow), used.loads
+        # of an embedded tile each lane reads K numbers of a row, or of two
+        rows = c["BLOCK_N"] * c["BLOCK_D"] // c["WIDTH"]
+        assert len(narrow) <= c["K"] * max(1, rows // 32), used.loads
 
 
 @pytest.mark.parametrize(("D", "dtype", "precision"), VARIANTS)
@@ -77,10 +82,35 @@ def test_code_slow(D, dtype, precision, strided):
             check_code(launch, cc)
 
 
-def run(D, N, dtype, precision):
+@pytest.mark.parametrize(("D", "K", "dtype", "precision"), [(8, 1, FLOAT32, "tf32"), (16, 2, BFLOAT16, "ieee")])
+def test_code_with_an_embedding(D, K, dtype, precision):
+    for launch in launches(D, dtype, precision, K=K):
+        for cc in ARCHITECTURES:
+            check_code(launch, cc)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("K", [1, 2, 3])
+@pytest.mark.parametrize(("D", "dtype", "precision"), [v for v in SLOW_VARIANTS if v[0] >= 8])
+def test_code_with_an_embedding_slow(D, dtype, precision, K, strided):
+    for launch in launches(D, dtype, precision, strided, K=K):
+        for cc in ARCHITECTURES:
+            check_code(launch, cc)
+
+
+def run(D, N, dtype, precision, K=0):
     with compiled_code() as ran:
-        check(*inputs(2, N, D, dtype, precision), precision)
+        check(*inputs(2, N, D, dtype, precision, K=K), precision)
     assert len(ran) == 2
+
+
+@pytest.mark.parametrize(
+    ("D", "K", "N", "dtype", "precision"),
+    [(8, 1, 65, FLOAT32, "tf32x3"), (7, 2, 40, BFLOAT16, "ieee"), (32, 3, 17, FLOAT32, "tf32")],
+)
+def test_results_with_an_embedding_as_compiled(D, K, N, dtype, precision):
+    run(D, N, dtype, precision, K)
 
 
 @pytest.mark.parametrize(

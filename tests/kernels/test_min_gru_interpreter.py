@@ -135,7 +135,9 @@ def test_only_what_is_asked_is_computed(config):
 @pytest.mark.parametrize(("B", "T"), [(2, 40), (40, 3)], ids=("SEG", "SEQ"))
 def test_the_last_state_alone(B, T, space, codes, D, H):
     given = inputs(Case(F=1, B=B, T=T, D=D, H=H, codes=codes))
-    run = lambda **options: kernels.min_gru_forward(given.x, given.weight, given.h0, given.codes, space=space, **options)
+    run = lambda **options: kernels.min_gru_forward(
+        given.x, given.weight, given.h0, given.codes, space=space, **options
+    )
     none, h_last = run(need_h=False)
     assert none is None and torch.equal(h_last, run()[1])
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from rnam.kernels.config_feed_forward import parameters
 from rnam.kernels.feed_forward import feed_forward_forward
 from rnam.kernels.feed_forward_bwd import feed_forward_backward
 from tests.support.bounds import PRODUCT_ERROR
@@ -15,17 +16,23 @@ U = ROUNDOFF[torch.float32]
 RSQRT = 4
 
 
-def split(params: Tensor, D: int) -> list[Tensor]:
-    """gamma, beta, W1, b1, W2, b2 of (terms, P), each with three dimensions."""
-    shapes = ((1, D), (1, D), (D, D), (1, D), (D, D), (1, D))
-    sizes = [rows * D for rows, _ in shapes]
-    return [part.unflatten(1, shape) for part, shape in zip(params.split(sizes, 1), shapes, strict=True)]
+def split(params: Tensor, D: int, K: int = 0) -> list[Tensor]:
+    """gamma, beta, W1, b1, W2, b2 of (terms, P), each with three dimensions, and with K > 0 W_e, b_e."""
+    rows = (1, 1, D, 1, D, 1, *((K, 1) if K else ()))
+    return [part.unflatten(1, (-1, D)) for part in params.split([n * D for n in rows], 1)]
+
+
+def embedded(x: Tensor, h: Tensor) -> int:
+    """The numbers of a row of x where they are embedded, else 0."""
+    return 0 if x.shape == h.shape else x.shape[2]
 
 
 def feed_forward(x: Tensor, params: Tensor, h: Tensor) -> Tensor:
-    """x + W2 relu(W1 LN(x + h) + b1) + b2 as PyTorch computes it in the dtype of x."""
-    gamma, beta, w1, b1, w2, b2 = split(params.to(x.dtype), x.shape[2])
-    normal = torch.nn.functional.layer_norm(x + h, x.shape[2:], eps=EPS) * gamma + beta
+    """x + W2 relu(W1 LN(x + h) + b1) + b2 as PyTorch computes it in the dtype of x; x is embedded if it is narrower."""
+    gamma, beta, w1, b1, w2, b2, *embedding = split(params.to(x.dtype), h.shape[2], embedded(x, h))
+    if embedding:
+        x = x @ embedding[0] + embedding[1]
+    normal = torch.nn.functional.layer_norm(x + h, h.shape[2:], eps=EPS) * gamma + beta
     return x + torch.relu(normal @ w1 + b1) @ w2 + b2
 
 
@@ -44,17 +51,23 @@ class Bounds:
     """
 
     def __init__(self, x: Tensor, params: Tensor, h: Tensor, dy: Tensor, precision: str) -> None:
-        dtype, (_, self.N, self.D) = x.dtype, x.shape
+        dtype, (_, self.N, self.D) = x.dtype, h.shape
         self.rounding = PRODUCT_ERROR[precision] if dtype == torch.float32 else 2 * ROUNDOFF[dtype]
         self.smallest, self.store = SMALLEST[dtype], 0.0 if dtype == torch.float32 else ROUNDOFF[dtype]
-        self.x, self.dy = x.double(), dy.double()
-        self.gamma, self.beta, self.w1, self.b1, self.w2, self.b2 = split(params.double(), self.D)
+        self.input, self.x, self.dy = x.double(), x.double(), dy.double()
+        parts = split(params.double(), self.D, embedded(x, h))
+        self.gamma, self.beta, self.w1, self.b1, self.w2, self.b2, *self.embedding = parts
+        self.d_x = torch.zeros_like(self.dy)
+        if self.embedding:  # K fused steps in float32
+            w_e, b_e = self.embedding
+            self.x = self.input @ w_e + b_e
+            self.d_x = (x.shape[2] + 1) * U * (self.input.abs() @ w_e.abs() + b_e.abs())
         r, steps = self.x + h.double(), self.D + 4
         mean = r.mean(2, keepdim=True)
         self.rstd = ((r - mean).square().mean(2, keepdim=True) + EPS).rsqrt()
         self.n = (r - mean) * self.rstd
         # r and its mean err by units of the largest r of the row, its variance by that and by a sum of D
-        d_centred = (steps + 2) * U * r.abs().amax(2, keepdim=True)
+        d_centred = (steps + 2) * U * r.abs().amax(2, keepdim=True) + 2 * self.d_x.amax(2, keepdim=True)
         self.d_rstd = self.rstd * ((steps + RSQRT) * U + d_centred * self.rstd)
         self.d_n = d_centred * self.rstd + self.n.abs() * (self.d_rstd / self.rstd + U)
         self.w = self.gamma.mT * self.w1
@@ -77,7 +90,7 @@ class Bounds:
         s = self.a.relu()
         update = s @ self.w2 + self.b2
         error = self.product(s, self.d_a, self.w2, 0.0) + 2 * U * (update.abs() + self.b2.abs())
-        return self.stored(self.x + update, error)
+        return self.stored(self.x + update, error + self.d_x)
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of (dx, dparams, dh); the signs of the pre-activations are taken as right."""
@@ -102,25 +115,33 @@ class Bounds:
         d_gamma = (w1 * (d_m + steps * U * m.abs())).sum(2)
         d_beta = (w1 * (d_db1 + steps * U * db1.abs())).sum(2)
         d_w2 = self.product(s.mT, self.d_a.mT, self.dy, 0.0)
-        parts = (d_gamma, d_beta, d_w1, d_db1, d_w2, sums(self.dy, torch.zeros_like(self.dy)))
-        return self.stored(dr + self.dy, d_dr), torch.cat([t.flatten(1) for t in parts], 1), self.stored(dr, d_dr)
+        parts = [d_gamma, d_beta, d_w1, d_db1, d_w2, sums(self.dy, torch.zeros_like(self.dy))]
+        dx, d_dx = dr + self.dy, d_dr
+        if self.embedding:  # sums of float32 products
+            w_e, x = self.embedding[0].abs().mT, self.input.abs().mT
+            d_dx = d_dx + U * dx.abs()
+            parts += [x @ d_dx + (self.N + 3) * U * (x @ dx.abs()), sums(dx, d_dx)]
+            dx, d_dx = dx @ self.embedding[0].mT, d_dx @ w_e + (self.D + 2) * U * (dx.abs() @ w_e)
+        return self.stored(dx, d_dx), torch.cat([t.flatten(1) for t in parts], 1), self.stored(dr, d_dr)
 
 
 def inputs(
-    F: int, N: int, D: int, dtype: torch.dtype, precision: str = "ieee", params_dtype: torch.dtype | None = None
-) -> tuple[Tensor, ...]:
-    """x, params, h, dy with every pre-activation farther from 0 than it may err: relu has slopes 0 and 1 there."""
+    F: int, N: int, D: int, dtype: torch.dtype, precision: str = "ieee", params_dtype: torch.dtype | None = None,
+    K: int = 0,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """x, params, h, dy with every pre-activation farther from 0 than it may err: relu has slopes 0 and 1 there. With
+    K > 0 x has K numbers a row, to be embedded."""
     generator = torch.Generator().manual_seed(0)
     normal = lambda *shape: torch.randn(shape, generator=generator)
-    gamma, beta, *rest = (part.flatten(1) for part in split(normal(F, 2 * D * D + 4 * D) / D**0.5, D))
+    gamma, beta, *rest = (part.flatten(1) for part in split(normal(F, parameters(D, K)) / D**0.5, D, K))
     params = torch.cat([1 + 0.1 * gamma, beta, *rest], 1).to(dtype)
-    x, h, dy = (normal(F, N, D).to(dtype) for _ in range(3))
+    x, h, dy = (normal(F, N, width).to(dtype) for width in (K or D, D, D))
     for _ in range(400):
         bounds = Bounds(x, params, h, dy, precision)
         near = (bounds.a.abs() <= 2 * bounds.d_a).any(2, keepdim=True)
         if not near.any():
             return x, params.to(params_dtype or dtype), h, dy
-        x, h = (torch.where(near, normal(F, N, D).to(dtype), t) for t in (x, h))
+        x, h = (torch.where(near, normal(*t.shape).to(dtype), t) for t in (x, h))
     raise AssertionError("the pre-activations stay near 0")
 
 
