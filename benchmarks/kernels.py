@@ -145,21 +145,27 @@ def _linear_entry(dim: int, hidden: int, backward: bool, dtype: torch.dtype, pre
     return Entry(name, build, lanes, bytes_, bytes_, None, dim * dtype.itemsize % 16 == 0 and dim >= 8)
 
 
-def _feed_forward_entry(dim: int, backward: bool, dtype: torch.dtype, precision: str) -> Entry:
-    x = torch.empty(2, 4096, dim, dtype=dtype)
-    params = torch.empty(2, parameters(dim), dtype=dtype)
+def _feed_forward_entry(dim: int, backward: bool, dtype: torch.dtype, precision: str, embedded: int = 0) -> Entry:
+    """With `embedded` numbers a row in the place of x, and no dx, as in the first block of a model."""
+    h = torch.empty(2, 4096, dim, dtype=dtype)
+    x = torch.empty(2, 4096, embedded, dtype=dtype) if embedded else h
+    params = torch.empty(2, parameters(dim, embedded), dtype=dtype)
 
     def build() -> Launch:
         if not backward:
-            return feed_forward.forward_launch(x, params, x, x, precision=precision)
-        return feed_forward_bwd.backward_launch(x, params, x, x, needs=(True, True, True), precision=precision)
+            return feed_forward.forward_launch(x, params, h, h, precision=precision)
+        needs = (not embedded, True, True)
+        return feed_forward_bwd.backward_launch(x, params, h, h, needs=needs, precision=precision)
 
     constants = build().constants
-    bytes_ = dtype.itemsize * (5 if backward else 3)  # x, h and y; or x, h, dy, dx and dh
+    # h and y, or h, dy and dh; and x, in the backward with dx
+    tensors = (3 if backward else 2) + (embedded / dim or (2 if backward else 1))
+    bytes_ = dtype.itemsize * tensors
     lanes = constants["BLOCK_N"] * (constants["BLOCK_D"] // constants["WIDTH"]) * dim / 32
     kind = "bfloat16" if dtype == BF16 else precision
-    name = f"feed_forward {'backward' if backward else 'forward'} D={dim} {kind}"
-    return Entry(name, build, lanes, bytes_, bytes_, None, True)
+    of = f"D={dim} K={embedded}" if embedded else f"D={dim}"
+    name = f"feed_forward {'backward' if backward else 'forward'} {of} {kind}"
+    return Entry(name, build, lanes, bytes_, bytes_, None, not embedded)
 
 
 def _kind(dtype: torch.dtype) -> str:
@@ -190,3 +196,4 @@ def entries() -> Iterator[Entry]:
             for backward in (False, True):
                 for precision in PRECISIONS[dtype]:
                     yield _feed_forward_entry(dim, backward, dtype, precision)
+                    yield _feed_forward_entry(dim, backward, dtype, precision, embedded=1)

@@ -1,6 +1,7 @@
 """The fused Triton kernels and their launchers: tensors in, tensors out, no autograd. See README.md."""
 
 from .config import is_fused as min_gru_is_fused
+from .config_feed_forward import embedded_columns
 from .config_feed_forward import keeps_embedding as feed_forward_keeps_embedding
 from .config_feed_forward import uses_kernel as feed_forward_is_fused
 from .feed_forward import feed_forward_forward
@@ -12,6 +13,7 @@ from .min_gru import min_gru_backward, min_gru_forward
 from .min_lstm import min_lstm_backward, min_lstm_forward
 
 __all__ = [
+    "embedded_columns",
     "feed_forward_backward",
     "feed_forward_forward",
     "feed_forward_is_fused",

@@ -42,6 +42,12 @@ TABLE: dict[tuple[bool, int, int], int] = {
 SPILLS = {"tf32": 32, "tf32x3": 132}
 
 
+# As SPILLS, of a backward that embeds: its sums are two to four tiles more. Those of one number are 70, 235 and 11. At
+# 16 cycles per element (tf32, one number) they take a part of what reading x and writing dx took: bound 135 and not
+# 144, and 1.9 units less of traffic, of 20 cycles each.
+EMBEDDED_SPILLS = {"tf32": 126, "tf32x3": 325, "ieee": 62}
+
+
 @dataclass(frozen=True)
 class FeedForwardConfig:
     """A program of one warp owns `span` rows of one term, BLOCK_N lines of BLOCK_D / WIDTH rows at a time."""
@@ -60,6 +66,16 @@ def uses_kernel(D: int) -> bool:
 def keeps_embedding(K: int, D: int) -> bool:
     """Whether the kernels make x of D numbers out of K."""
     return uses_kernel(D) and 0 < K <= MAX_INPUTS and 2 * (K + 1) <= D
+
+
+def embedded_columns(K: int, itemsize: int) -> int:
+    """To how many columns [x, 1] is padded before a minGRU whose weight takes the embedding in.
+
+    Two columns take no product, four are whole words. Forward and backward without dx at D = H = 8, 16, 32, in cycles
+    per element with tf32: 118, 112, 136 with two, 137, 109, 131 with four, where tf32x3 costs more; in halves 103, 97,
+    98 and 82, 77, 90. Three columns are read number by number: 34 spills in the loop of the backward at 16.
+    """
+    return 2 if K == 1 and itemsize == 4 else max(4, K + 1)
 
 
 def select_feed_forward(F: int, N: int, D: int, itemsize: int, *, backward: bool, K: int = 0) -> FeedForwardConfig:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from rnam import blocked, reference
 from rnam._operators import Operator, learns
@@ -60,7 +61,8 @@ class _Layers:
     ) -> tuple[Tensor, Tensor]:
         start = None if h0 is None else reference.forget(h0, reset, input)
         if embedding is not None:
-            input, weight = _compose(input, embedding, weight)
+            columns = self._launchers().embedded_columns(input.shape[-1], input.dtype.itemsize)
+            input, weight = _compose(input, embedding, weight, columns)
         # the backward reads h
         if need_h or learns(input, weight, start):
             h, h_last = self._min_gru(input, weight, start, _encode(mask, reset), space)
@@ -155,13 +157,14 @@ class _Blocks(_Layers):
     log_scan = staticmethod(reference.log_scan)
 
 
-def _compose(input: Tensor, embedding: tuple[Tensor, Tensor], weight: Tensor) -> tuple[Tensor, Tensor]:
-    """([input, 1], [E W; b W]) of input E + b and then W, whose product is the same: input with a column of ones, and a
-    weight of in_dim + 1 rows, which is not rounded before it is read."""
+def _compose(input: Tensor, embedding: tuple[Tensor, Tensor], weight: Tensor, columns: int) -> tuple[Tensor, Tensor]:
+    """([input, 1], [E W; b W]), whose product is that of input E + b and W; both are padded to `columns`. The weight is
+    not rounded before it is read."""
     before, bias = embedding
     rows = torch.cat([reference.widen(before.to(input.dtype)), reference.widen(bias)], dim=1)
-    ones_last = torch.nn.functional.pad(input, (0, 1), value=1.0)
-    return ones_last, torch.bmm(rows, reference.widen(weight.to(input.dtype)))
+    joined = torch.bmm(rows, reference.widen(weight.to(input.dtype)))
+    missing = columns - rows.shape[1]
+    return pad(input, (0, 1 + missing), value=1.0), pad(joined, (0, 0, 0, missing)) if missing else joined
 
 
 def _encode(mask: _Maybe, reset: _Maybe) -> _Maybe:

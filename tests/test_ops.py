@@ -72,6 +72,25 @@ def _feed_forward(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     return feed_forward(x, x.sin(), 1 + norm[0], norm[0], w[..., :D], bias1, w[..., D : 2 * D], bias2)
 
 
+def _embedding(w: Tensor) -> tuple[Tensor, Tensor]:
+    """Of one number, to H."""
+    return w[:, :1, :H], w[:, 1:2, :H]
+
+
+def _embedded_min_gru(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    weight = torch.cat([w, w[:, :1]], 1)
+    return torch.cat(min_gru(x[..., :1], weight, h0, mask=MASK, reset=RESET[0], embedding=_embedding(w)), dim=2)
+
+
+def _embedded_feed_forward(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    norm, bias1, bias2, weights = h0[0, 0, 0], h0[:, 0], h0[:, 1], w.reshape(F, -1) / 4
+    update = torch.cat([x, x[..., :1]], -1).sin() + 2 * torch.arange(
+        H, dtype=x.dtype
+    )  # far from a row without variance
+    layers = (weights[:, :16].reshape(F, H, H), bias1, weights[:, 8:24].reshape(F, H, H), bias2)
+    return feed_forward(x[..., :1], update, 1 + norm, norm, *layers, embedding=_embedding(w))
+
+
 def _linear_scan(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     return linear_scan(x.tanh(), x, h0[..., :D])
 
@@ -80,7 +99,16 @@ def _log_scan(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     return log_scan(-x.abs(), x, h0[..., :D])
 
 
-FUNCTIONS = [_min_gru, _last_state, _linear, _feed_forward, _linear_scan, _log_scan]
+FUNCTIONS = [
+    _min_gru,
+    _last_state,
+    _linear,
+    _feed_forward,
+    _embedded_min_gru,
+    _embedded_feed_forward,
+    _linear_scan,
+    _log_scan,
+]
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -176,7 +204,7 @@ def test_vmap_over_masks() -> None:
 def test_forward_mode_raises(backend: str) -> None:
     x, w, h0 = _tensors()
     # the scans of "torch" are the reference's, which has it
-    for function in FUNCTIONS if backend == "triton" else FUNCTIONS[:4]:
+    for function in FUNCTIONS if backend == "triton" else FUNCTIONS[:-2]:
         with pytest.raises(NotImplementedError, match="forward-mode"):
             jvp(lambda x, f=function: f(x, w, h0), (x,), (x,))
 
@@ -190,6 +218,9 @@ def test_opcheck(requires_grad: bool, backend: str) -> None:
     rows, bias = x.detach().flatten(1, 2), w.detach()[:, :1].clone()
     rows, bias = rows.requires_grad_(requires_grad), bias.requires_grad_(requires_grad)
     start = a.detach()[:, :1].clone().requires_grad_(requires_grad)
+    params, wide = (torch.randn(F, n, requires_grad=requires_grad) for n in (2 * H * H + 4 * H, 2 * H * H + 6 * H))
+    update = torch.randn(F, B * T, H, requires_grad=requires_grad)
+    column = rows.detach()[..., :1].clone().requires_grad_(requires_grad)
     kernels = (
         (ops.min_gru, (x, w, h0, codes, "linear")),
         (ops.min_gru, (x, w, None, None, "log")),
@@ -197,6 +228,8 @@ def test_opcheck(requires_grad: bool, backend: str) -> None:
         (ops.scan, (a, a, None, None, "linear")),
         (ops.scan, (a, a, start, None, "log")),
         (ops.grouped_linear, (rows, w, bias, None, "gelu")),
+        (ops.feed_forward, (update, params, update, None, "none")),
+        (ops.feed_forward, (column, wide, update, None, "none")),
     )
     blocks = (
         (ops.blocked_min_gru, (x, w, h0, codes, "linear")),
@@ -204,6 +237,8 @@ def test_opcheck(requires_grad: bool, backend: str) -> None:
         (ops.blocked_min_gru, (x[:, :, :1].detach().clone().requires_grad_(requires_grad), w, h0, None, "linear")),
         (ops.blocked_min_gru_last, (x, w, h0, codes, "linear")),
         (ops.blocked_linear, (rows, w, bias, None, "gelu")),
+        (ops.blocked_feed_forward, (update, params, update, None, "none")),
+        (ops.blocked_feed_forward, (column, wide, update, None, "none")),
     )
     for op, arguments in kernels if backend == "triton" else blocks:
         torch.library.opcheck(op.default, arguments)

@@ -3,6 +3,7 @@
 import functools
 
 from rnam.blocked.feed_forward import backward as feed_forward_backward
+from rnam.blocked.feed_forward import embedded_columns
 from rnam.blocked.feed_forward import forward as feed_forward_forward
 from rnam.blocked.feed_forward import is_fused as feed_forward_is_fused
 from rnam.blocked.feed_forward import keeps_embedding as feed_forward_keeps_embedding
@@ -15,6 +16,7 @@ min_lstm_forward = functools.partial(min_gru_forward, parts=3)
 min_lstm_backward = functools.partial(min_gru_backward, parts=3)
 
 __all__ = [
+    "embedded_columns",
     "feed_forward_backward",
     "feed_forward_forward",
     "feed_forward_is_fused",

@@ -44,6 +44,11 @@ def keeps_embedding(in_dim: int, dim: int) -> bool:
     return is_fused(dim) and in_dim + 1 <= dim / 2
 
 
+def embedded_columns(in_dim: int, itemsize: int) -> int:
+    """How many columns [x, 1] have before a minGRU whose weight takes the embedding in."""
+    return in_dim + 1
+
+
 def unpack(params: Tensor, dim: int) -> list[Tensor]:
     """gamma, beta (terms, 1, dim), W1 (terms, dim, dim), b1, W2 and b2, which lie one after the other in params; after
     them W_e (terms, in_dim, dim) and b_e where there is an embedding."""

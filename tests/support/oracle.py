@@ -120,13 +120,21 @@ def _full(code: Tensor | None, shape: tuple[int, ...], default: bool) -> Tensor:
     return torch.full(shape, default) if code is None else code.expand(shape)
 
 
+def embed(x: Tensor, weight: Tensor, bias: Tensor, *, dtype: torch.dtype = torch.float64) -> Tensor:
+    """x (terms, batch, seq, in_dim) as (terms, batch, seq, dim): x @ weight + bias."""
+    return torch.einsum("fbtd,fdh->fbth", x.to(dtype), weight.to(dtype)) + bias.to(dtype)[:, None]
+
+
 def feed_forward(x: Tensor, update: Tensor, *parameters: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """x + relu(LayerNorm(x + update) @ weight1 + bias1) @ weight2 + bias2, term by term in `dtype`.
 
-    parameters: norm weight and bias (dim,), weight1 (terms, dim, dim), bias1 (terms, 1, dim), weight2, bias2.
+    parameters: norm weight and bias (dim,), weight1 (terms, dim, dim), bias1 (terms, 1, dim), weight2, bias2; and those
+    of `embed` where x is its input.
     """
     x, update = x.to(dtype), update.to(dtype)
-    scale, shift, weight1, bias1, weight2, bias2 = (p.to(dtype) for p in parameters)
+    scale, shift, weight1, bias1, weight2, bias2, *embedding = (p.to(dtype) for p in parameters)
+    if embedding:
+        x = embed(x, *embedding, dtype=dtype)
     outputs = []
     for f in range(x.shape[0]):
         r = x[f] + update[f]
