@@ -44,7 +44,7 @@ SPILLS = {"tf32": 32, "tf32x3": 132}
 
 # As SPILLS, of a backward that embeds: its sums are two to four tiles more. Those of one number are 70, 235 and 11. At
 # 16 cycles per element (tf32, one number) they take a part of what reading x and writing dx took: bound 135 and not
-# 144, and 1.9 units less of traffic, of 20 cycles each.
+# 144, and 1.9 tensors less of traffic, of 40 cycles each.
 EMBEDDED_SPILLS = {"tf32": 126, "tf32x3": 325, "ieee": 62}
 
 

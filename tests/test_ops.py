@@ -228,7 +228,6 @@ def test_opcheck(requires_grad: bool, backend: str) -> None:
         (ops.scan, (a, a, None, None, "linear")),
         (ops.scan, (a, a, start, None, "log")),
         (ops.grouped_linear, (rows, w, bias, None, "gelu")),
-        (ops.feed_forward, (update, params, update, None, "none")),
         (ops.feed_forward, (column, wide, update, None, "none")),
     )
     blocks = (
