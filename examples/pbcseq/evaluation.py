@@ -13,8 +13,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from examples.pbcseq.data import Bools, Cohort, Floats, carried_forward
+from examples.pbcseq.data import Bools, Cohort, Floats
 from examples.pbcseq.training import Fold, Progress, Settings, log_odds
+from examples.sequences import carried_forward
 from rnam import explain
 
 

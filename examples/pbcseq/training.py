@@ -7,9 +7,9 @@ Every random number is drawn from (seed, fold, member, epoch), so a run can be c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 import rnam
 from examples.pbcseq.data import TERMS, Bools, Cohort, Floats, Inputs, Scaler, folds, outcome, weights
+from examples.training import Plan, Progress, Running, fit, in_turn, seed_for
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Settings:
         return rnam.RNAM(len(TERMS), self.hidden_dim, out_dim=1, blocks=self.blocks, in_dim=2)
 
     def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """Of a model; `train` sets the learning rate before each step."""
+        """Of a model; the training sets the learning rate before each step."""
         return torch.optim.AdamW(model.parameters(), weight_decay=self.weight_decay)
 
     def steps(self, people: int) -> int:
@@ -53,35 +54,9 @@ class Settings:
         return math.ceil(people / self.batch)
 
     def seed_for(self, *path: int) -> int:
-        """The seed of a path: (fold, member), from which torch draws a model's parameters, or
-        (fold, member, epoch), from which numpy draws the order of an epoch's people.
-
-        Paths of one length have different seeds, but for the chance of 2^-32 that two numbers of 32 bits
-        agree. A path and the same path with 0 at its end have one seed, since numpy reads missing numbers
-        as 0: parameters and first order then come from one seed, by generators that share no numbers.
-        """
-        return int(np.random.SeedSequence([self.seed, *path]).generate_state(1)[0])
-
-
-@dataclass
-class Running:
-    """A model in training, after `epoch` whole epochs: its parameters and its optimizer's state."""
-
-    epoch: int
-    model: dict[str, Tensor]
-    optimizer: dict[str, Any]
-
-
-@dataclass
-class Progress:
-    """How far a run is: the parameters of the finished models, fold by fold, and of the one in training."""
-
-    finished: list[dict[str, Tensor]] = field(default_factory=list)
-    running: Running | None = None
-
-    def epochs(self, settings: Settings) -> int:
-        """The whole epochs behind."""
-        return len(self.finished) * settings.epochs + (self.running.epoch if self.running else 0)
+        """Of the path (fold, member), from which torch draws a model's parameters, or (fold, member, epoch), from
+        which numpy draws the order of an epoch's people. See `examples.training.seed_for`."""
+        return seed_for(self.seed, *path)
 
 
 @dataclass(frozen=True)
@@ -109,22 +84,27 @@ def make_folds(people: Cohort, settings: Settings) -> list[Fold]:
     return made
 
 
+def plans(settings: Settings, made: Sequence[Fold]) -> list[Plan]:
+    """Of all models, fold by fold."""
+    return [
+        Plan(settings.model, settings.optimizer, settings.steps(len(fold.train)))
+        for fold in made
+        for _ in range(settings.members)
+    ]
+
+
 def train(made: list[Fold], settings: Settings, progress: Progress, device: torch.device) -> Iterator[Progress]:
     """Train every model of every fold from where `progress` stands; yields it after each epoch."""
-    for number in range(len(progress.finished), settings.folds * settings.members):
-        fold, member = divmod(number, settings.members)
-        for running in _train_one(made[fold], settings, (fold, member), progress.running, device):
-            progress.running = running
-            if running.epoch == settings.epochs:
-                progress.finished.append(running.model)
-                progress.running = None
-            yield progress
+    one = partial(_train_one, made, settings, device)
+    return in_turn(one, settings.folds * settings.members, settings.epochs, progress)
 
 
 def _train_one(
-    fold: Fold, settings: Settings, path: tuple[int, int], running: Running | None, device: torch.device
+    made: list[Fold], settings: Settings, device: torch.device, number: int, running: Running | None
 ) -> Iterator[Running]:
     """The state of one model after each epoch, from `running` on."""
+    path = divmod(number, settings.members)
+    fold = made[path[0]]
     inputs = fold.inputs.to(device)
     positive = torch.tensor(fold.positive, dtype=torch.float32, device=device)
     weight = torch.tensor(fold.weight, dtype=torch.float32, device=device)
@@ -136,37 +116,22 @@ def _train_one(
     rate = np.average(fold.positive[fold.train], weights=fold.weight[fold.train])
     torch.nn.init.constant_(model.gam.bias, math.log(rate / (1 - rate)))
     model.to(device)
-    optimizer = settings.optimizer(model)
-    if running is not None:
-        model.load_state_dict(running.model)
-        optimizer.load_state_dict(running.optimizer)
 
-    steps = settings.steps(len(fold.train))
-    for epoch in range(running.epoch if running else 0, settings.epochs):
+    def batches(epoch: int) -> Sequence[Tensor]:
         order = np.random.default_rng(settings.seed_for(*path, epoch)).permutation(fold.train)
-        for step, batch in enumerate(torch.tensor(order).split(settings.batch)):
-            batch = batch.to(device)
-            some = inputs.people(batch)
-            prediction, contributions = model(some.input, some.mask, lengths=some.length, return_sequence=True)
-            loss = F.binary_cross_entropy_with_logits(prediction[..., 0], positive[batch], reduction="none")
-            loss = loss + settings.penalty * contributions[..., 0].square().sum(0)
-            loss = (loss * weight[batch]).sum() / (per_person * len(batch))
-            optimizer.param_groups[0]["lr"] = settings.learning_rate * _schedule(
-                (epoch * steps + step + 1) / (settings.epochs * steps)
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        yield Running(epoch + 1, _copy(model.state_dict()), optimizer.state_dict())
+        return torch.tensor(order, device=device).split(settings.batch)
 
+    def loss(batch: Tensor) -> Tensor:
+        some = inputs.people(batch)
+        prediction, contributions = model(some.input, some.mask, lengths=some.length, return_sequence=True)
+        each = F.binary_cross_entropy_with_logits(prediction[..., 0], positive[batch], reduction="none")
+        each = each + settings.penalty * contributions[..., 0].square().sum(0)
+        return (each * weight[batch]).sum() / (per_person * len(batch))
 
-def _schedule(done: float) -> float:
-    """The learning rate's factor: up in a line for 30% of the steps, down to 0 along a cosine."""
-    return done / 0.3 if done < 0.3 else 0.5 + 0.5 * math.cos(math.pi * (done - 0.3) / 0.7)
-
-
-def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in state.items()}
+    optimizer = settings.optimizer(model)
+    return fit(
+        model, optimizer, batches, loss, rate=settings.learning_rate, epochs=settings.epochs, running=running
+    )
 
 
 def log_odds(

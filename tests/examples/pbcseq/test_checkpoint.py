@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
 import zipfile
@@ -91,7 +92,7 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(finished, people, tmp_path)
 )
 def test_a_foreign_checkpoint_is_refused(people, tmp_path, capsys, content):
     torch.save(content, tmp_path / "checkpoint.pt")
-    assert "is not a checkpoint of this demo" in refused(tmp_path / "checkpoint.pt", SHORT, capsys)
+    assert "is not a checkpoint of this program" in refused(tmp_path / "checkpoint.pt", SHORT, capsys)
 
 
 class Creates:
@@ -106,7 +107,7 @@ class Creates:
 
 def test_a_checkpoint_that_runs_code_is_refused_unrun(people, tmp_path, capsys):
     torch.save({"format": checkpoint.FORMAT, "settings": Creates(tmp_path / "created")}, tmp_path / "checkpoint.pt")
-    assert "is not a checkpoint of this demo" in refused(tmp_path / "checkpoint.pt", SHORT, capsys)
+    assert "is not a checkpoint of this program" in refused(tmp_path / "checkpoint.pt", SHORT, capsys)
     assert not (tmp_path / "created").exists()
 
 
@@ -116,7 +117,7 @@ def test_a_text_file_or_another_zip_file_is_refused(people, tmp_path, capsys):
     assert "is damaged, or is not a checkpoint" in refused(path, SHORT, capsys)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme", "hello")
-    assert "is not a checkpoint of this demo" in refused(path, SHORT, capsys)
+    assert "is not a checkpoint of this program" in refused(path, SHORT, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_a_model_in_training_that_no_run_wrote_is_refused(interrupted, tmp_path,
     if change == "nothing":
         assert checkpoint.load(path, content["settings"], settings, made).running.epoch == 2
     else:
-        with pytest.raises(checkpoint.CheckpointError, match="does not hold this demo's models"):
+        with pytest.raises(checkpoint.CheckpointError, match="does not hold this program's models"):
             checkpoint.load(path, content["settings"], settings, made)
 
 
@@ -174,7 +175,7 @@ def test_a_full_disk_is_said_and_leaves_no_part(people, tmp_path, monkeypatch, c
     def full(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert demo.main([*SHORT, "--out", str(tmp_path)]) == 1
     assert "checkpoint.pt cannot be written: No space left on device" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -206,7 +207,7 @@ def test_a_checkpoint_with_other_models_is_refused(finished, tmp_path, capsys, c
         content["finished"].pop()
         content["running"] = {"epoch": 2, "model": state, "optimizer": {}}
     torch.save(content, tmp_path / "checkpoint.pt")
-    assert "does not hold this demo's models" in refused(tmp_path / "checkpoint.pt", SHORT, capsys)
+    assert "does not hold this program's models" in refused(tmp_path / "checkpoint.pt", SHORT, capsys)
 
 
 def test_where_files_may_not_grow_a_message_says_so(people, tmp_path):

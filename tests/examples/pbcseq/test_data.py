@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from examples.pbcseq import data
+from examples.sequences import carried_forward
 from tests.examples.pbcseq.support import DAYS, FUTIME, STATUS, frame
 
 
@@ -180,7 +181,7 @@ def test_no_two_input_columns_are_identical(people):
     inputs = data.Scaler.fit(people, np.arange(len(people.id))).inputs(people)
     visit = people.is_visit()
     values = np.where(inputs.mask, inputs.input[..., 0], np.nan)
-    columns = [*data.carried_forward(values)[:, visit], inputs.input[0, ..., 1].numpy()[visit]]
+    columns = [*carried_forward(values)[:, visit], inputs.input[0, ..., 1].numpy()[visit]]
     assert len(columns) == 16
     for a, b in itertools.combinations(columns, 2):
         both = np.isfinite(a) & np.isfinite(b)
@@ -191,12 +192,6 @@ def test_no_two_input_columns_are_identical(people):
     time = inputs.input[..., 1]
     assert torch.equal(time[~static], time[:1].expand(12, -1, -1))
     assert (time[static] == 0).all()
-
-
-def test_carried_forward():
-    nan = np.nan
-    values = np.array([[nan, 1, nan, nan, 2], [nan] * 5])
-    np.testing.assert_array_equal(data.carried_forward(values), [[nan, 1, 1, 1, 2], [nan] * 5])
 
 
 def test_inputs_hold_no_outcome(people):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from examples import runtime
 from examples.pbcseq import checkpoint, demo
 from tests.examples.pbcseq.support import SHORT
 
@@ -155,7 +156,7 @@ def test_without_the_data_package_the_extra_is_named(monkeypatch, tmp_path, caps
 def test_settings_of_torch_are_left_as_they_were(finished):
     assert not torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(2)
-    with demo._reproducible(torch.device("cpu")):
+    with runtime.reproducible(torch.device("cpu")):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
 
