@@ -129,9 +129,7 @@ def _train_one(
         return (each * weight[batch]).sum() / (per_person * len(batch))
 
     optimizer = settings.optimizer(model)
-    return fit(
-        model, optimizer, batches, loss, rate=settings.learning_rate, epochs=settings.epochs, running=running
-    )
+    return fit(model, optimizer, batches, loss, rate=settings.learning_rate, epochs=settings.epochs, running=running)
 
 
 def log_odds(

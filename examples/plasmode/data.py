@@ -27,7 +27,7 @@ from examples.sequences import Floats, carried_forward
 Bools = NDArray[np.bool_]
 
 YEAR = 365.25  # days
-LONGEST = 40  # visits: of people with more the first so many are kept
+LONGEST = 32  # visits: of people with more the first so many are kept
 NEVER = 10.0  # years: the gap before a first measurement, and the longest that is told apart
 
 
@@ -95,9 +95,7 @@ class Cohort:
         """The cohort of some people, padded to the longest of them."""
         length = self.length[people]
         seq = int(length.max())
-        return Cohort(
-            self.values[:, people, :seq], self.day[people, :seq], length, self.facts[people], self.id[people]
-        )
+        return Cohort(self.values[:, people, :seq], self.day[people, :seq], length, self.facts[people], self.id[people])
 
     def gaps(self) -> Floats:
         """Years since the lab was measured before (labs, people, seq): at most 10, also at its first; NaN where not

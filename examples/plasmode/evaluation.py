@@ -132,9 +132,7 @@ def evaluate(task: Task, finished: list[dict[str, Tensor]], device: torch.device
     return result, recovery
 
 
-def probabilities(
-    task: Task, recovery: Recovery, last: dict[str, Tensor], device: torch.device
-) -> dict[str, Floats]:
+def probabilities(task: Task, recovery: Recovery, last: dict[str, Tensor], device: torch.device) -> dict[str, Floats]:
     """(visits,) of the outcome at each visit of the test people, by model."""
     visits = task.test.is_visit()
     parts, bias = read(task.settings, last, task.scaler.last_values(task.test), device, rows=20_000)
@@ -161,7 +159,5 @@ def coverage(recovery: Recovery, visits: Bools, never: Bools) -> dict[str, float
     """By term, the share of the visits at which it is observed whose truth is within mean +- 1.645 sd; and of those
     at which sbp was never measured, at all of which mean, sd and truth are the same."""
     inside = np.abs(recovery.mean - recovery.truth) <= QUANTILE * recovery.sd
-    shares = {
-        name: float(inside[:, term][visits & recovery.observed[:, term]].mean()) for name, term in TERM.items()
-    }
+    shares = {name: float(inside[:, term][visits & recovery.observed[:, term]].mean()) for name, term in TERM.items()}
     return shares | {MISSING: float(inside[:, TERM["sbp"]][never].mean())}

@@ -24,17 +24,18 @@ from examples.training import Plan, Progress, Running, fit, in_turn, seed_for
 
 KINDS = ("full", "last")  # the models of a seed, in the order of training
 TRAIN, TEST = 0, 1  # the last number of the seed of an outcome
+PARTS = {"full": 4, "last": 1}  # of a batch, by length
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the result, next to the data and the versions. The numbers were chosen on seeds from 10 on."""
+    """What decides the result, next to the data and the versions. The numbers were chosen on the seeds 10 and 11."""
 
     seed: int = 0
     people: int = 8000  # drawn from the cohort: half of them to train, half to test
     epochs: int = 20
     members: int = 10
-    hidden_dim: int = 8
+    hidden_dim: int = 16
     blocks: int = 1
     batch: int = 128  # people in a step
     learning_rate: float = 1e-2  # at its highest
@@ -129,12 +130,11 @@ def train(task: Task, progress: Progress, device: torch.device) -> Iterator[Prog
     return in_turn(partial(_train_one, task, device), len(KINDS), task.settings.epochs, progress)
 
 
-def _train_one(
-    task: Task, device: torch.device, number: int, running: Running | None
-) -> Iterator[Running]:
+def _train_one(task: Task, device: torch.device, number: int, running: Running | None) -> Iterator[Running]:
     """The state of one model after each epoch, from `running` on."""
     settings = task.settings
-    rows = Rows.of(KINDS[number], task, device)
+    kind = KINDS[number]
+    rows = Rows.of(kind, task, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed_for(3, number))
         model = settings.model()
@@ -148,18 +148,20 @@ def _train_one(
         return torch.tensor(order, device=device).tensor_split(settings.steps())
 
     def loss(batch: Tensor) -> Tensor:
-        some = rows.inputs.rows(batch)
-        prediction, parts = model(**some.keywords(), return_sequence=True, return_members=True)
+        by_length = batch[rows.inputs.length[batch].argsort()]  # so that little of what is computed is padding
+        return torch.stack([part_of_loss(part) for part in by_length.tensor_split(PARTS[kind])]).sum()
+
+    def part_of_loss(part: Tensor) -> Tensor:
+        some = rows.inputs.rows(part)
+        prediction, contributions = model(**some.keywords(), return_sequence=True, return_members=True)
         seq = prediction.shape[2]
-        target = rows.positive[batch, :seq].expand(settings.members, -1, -1)
+        target = rows.positive[part, :seq].expand(settings.members, -1, -1)
         each = F.binary_cross_entropy_with_logits(prediction[..., 0], target, reduction="none")
-        each = each + settings.penalty * parts[..., 0].square().sum(1)
-        return (each * rows.counted[batch, :seq] * rows.weight[:, batch, None]).sum() / each_step
+        each = each + settings.penalty * contributions[..., 0].square().sum(1)
+        return (each * rows.counted[part, :seq] * rows.weight[:, part, None]).sum() / each_step
 
     optimizer = settings.optimizer(model)
-    return fit(
-        model, optimizer, batches, loss, rate=settings.learning_rate, epochs=settings.epochs, running=running
-    )
+    return fit(model, optimizer, batches, loss, rate=settings.learning_rate, epochs=settings.epochs, running=running)
 
 
 def read(
