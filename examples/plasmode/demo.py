@@ -92,8 +92,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add, auto = parser.add_argument, device(default_device())
     add("--device", type=device, default=auto, help="where to train: cpu or cuda (default: %(default)s)")
     add(
-        "--seeds",
         "--seed",
+        "--seeds",
+        dest="seeds",
         type=whole(0),
         nargs="+",
         default=list(SEEDS),

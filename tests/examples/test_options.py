@@ -10,6 +10,7 @@ import torch
 
 from examples import friedman, options
 from examples.pbcseq import demo
+from examples.plasmode import demo as plasmode
 
 
 @pytest.mark.parametrize("text", ["2", "-1", "abc", "1.5", "11", ""])
@@ -28,7 +29,7 @@ def test_devices(text: str) -> None:
     assert options.device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("main", [demo.main, friedman.main])
+@pytest.mark.parametrize("main", [demo.main, friedman.main, plasmode.main])
 @pytest.mark.parametrize(
     "arguments",
     [["--device", "foo"], ["--seed", "-1"], ["--seed", str(2**64)], ["--epochs", "0"], ["--epochs", "x"]],
@@ -41,7 +42,7 @@ def test_the_programs_refuse_them(main, arguments: list[str], capsys: pytest.Cap
     assert f"argument {arguments[0]}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("main", [demo.main, friedman.main])
+@pytest.mark.parametrize("main", [demo.main, friedman.main, plasmode.main])
 @pytest.mark.parametrize("option", ["--out", "--json"])
 def test_a_path_that_cannot_be_written_ends_before_training(
     main, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -50,6 +51,7 @@ def test_a_path_that_cannot_be_written_ends_before_training(
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(demo, "train", None)
     monkeypatch.setattr(friedman, "run", None)
+    monkeypatch.setattr(plasmode, "train", None)
     out = [] if option == "--out" else ["--out", str(tmp_path / "out")]
     assert main([option, str(tmp_path / "file" / "below"), *out]) == 1
     assert capsys.readouterr().err.startswith("error: ")

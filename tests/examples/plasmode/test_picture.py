@@ -57,9 +57,9 @@ def test_the_words_fit_and_are_large_enough(evaluated):
 
 def test_the_person_has_clear_visits_and_the_largest_change(evaluated):
     """Made clear: two people, the second of whom moves more."""
-    task, recovery, _ = evaluated
-    people = task.test
-    sbp = TERM["sbp"]
+    task, found, _ = evaluated
+    people, sbp = task.test, TERM["sbp"]
+    recovery = replace(found, truth=found.truth.copy(), observed=found.observed.copy())
     values, day, length = people.values.copy(), people.day.copy(), people.length.copy()
     for person, size in ((4, 1.0), (9, 2.0)):
         length[person], day[person, :7] = 7, 100 * np.arange(7)
