@@ -17,7 +17,7 @@ from rnam.plot import GREY
 
 BLUE, BLACK = "#0072B2", "black"  # told apart by their lightness, and lines by more than colour
 DOTS = 1500  # visits drawn in a panel
-LEAST_VISITS, LEAST_GAP, LEAST_UNSEEN, LEAST_SEEN = 6, 60, 2, 4  # of the person drawn; the gap in days
+LEAST_GAP, LEAST_UNSEEN, LEAST_SEEN = 60, 2, 4  # of the person drawn: days, visits, visits
 FIGURE = 13, 10  # inches
 ARGUMENTS = {
     "hdl": "average of HDL so far (mg/dl)",
@@ -70,7 +70,7 @@ def _draw_never(axes: Axes, result: Result) -> None:
     """A place of its own, right of the values, for people whose sbp was never measured."""
     low, high = axes.get_xlim()
     width = high - low
-    at = high + 0.15 * width
+    at = high + 0.18 * width
     axes.plot([at], [result.missing["truth"]], marker="_", markersize=24, markeredgewidth=2, color=BLACK)
     axes.plot([at], [result.missing["estimate"]], marker="o", markersize=7, color=BLUE)
     axes.axvline(high, color="0.8", linewidth=0.8)
@@ -78,7 +78,7 @@ def _draw_never(axes: Axes, result: Result) -> None:
         "never\nmeasured", (at, 0), xycoords=("data", "axes fraction"), xytext=(0, 5), textcoords="offset points",
         ha="center", fontsize=9.5, color=GREY,
     )  # fmt: skip
-    axes.set_xlim(low, high + 0.3 * width)
+    axes.set_xlim(low, high + 0.36 * width)
 
 
 def _draw_idle(axes: Axes, task: Task, recovery: Recovery, result: Result) -> None:
@@ -100,8 +100,8 @@ def _draw_idle(axes: Axes, task: Task, recovery: Recovery, result: Result) -> No
 def choose(task: Task, recovery: Recovery) -> int:
     """The index of the person drawn.
 
-    Of the people with at least 6 visits, all at least 60 days apart, whose sbp was measured first at the third visit or
-    later, and 4 times at least: the one whose true contribution of sbp then moved most. Of all, if there is none.
+    Of the people whose visits are all at least 60 days apart, and whose sbp was measured first at the third or later
+    and at 4 or more: the one whose true contribution of sbp then moved most. Of all, if there is none.
     """
     sbp, seen = TERM["sbp"], recovery.observed[:, TERM["sbp"]] & task.test.is_visit()
     true = np.where(seen, recovery.truth[:, sbp], 0)
@@ -116,12 +116,7 @@ def _clear(task: Task) -> Bools:
     measured = np.isfinite(people.values[TERM["sbp"]])
     first = np.where(measured.any(1), measured.argmax(1), 0)
     gap = np.diff(people.day, axis=1)
-    return (
-        (people.length >= LEAST_VISITS)
-        & (first >= LEAST_UNSEEN)
-        & (measured.sum(1) >= LEAST_SEEN)
-        & ~(gap < LEAST_GAP).any(1)
-    )
+    return (first >= LEAST_UNSEEN) & (measured.sum(1) >= LEAST_SEEN) & ~(gap < LEAST_GAP).any(1)
 
 
 def _draw_person(rows: NDArray[np.object_], person: int, task: Task, recovery: Recovery) -> None:
@@ -160,7 +155,10 @@ def _draw_contribution(axes: Axes, name: str, year: Floats, person: int, task: T
     for x, y, value in zip(year, true, measured, strict=True):
         if np.isfinite(value):
             axes.plot([x], [y], "o", color=BLACK, markersize=5)
-            axes.annotate(f"{value:.0f}", (x, y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9.5)
+            axes.annotate(
+                f"{value:.0f}", (x, y), xytext=(6, 6), textcoords="offset points", fontsize=9.5,
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6},
+            )  # fmt: skip
     seen = np.flatnonzero(np.isfinite(measured))
     until = year[seen[0]] if len(seen) else year[-1]
     if until > year[0]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from examples.plasmode.evaluation import ASKED, NOMINAL, Result
 
@@ -28,7 +29,9 @@ def table(results: Sequence[Result]) -> str:
     lines += ["Idle terms, share of the variance"]
     lines += [_line(f"  {n}", [f"{r.idle[n]:.4f}" for r in results], f"<= {ASKED['idle']}") for n in first.idle]
     lines += [f"Truth within the refit spread's interval of nominal {NOMINAL:.0%}"]
-    lines += [_line(f"  {name}", [f"{r.coverage[name]:.2f}" for r in results]) for name in first.coverage]
+    for name in first.coverage:
+        covered = [r.coverage[name] for r in results]
+        lines.append(_line(f"  {name}", [f"{share:.2f}" for share in covered], f"mean {fmean(covered):.2f}"))
     return "\n".join(lines)
 
 

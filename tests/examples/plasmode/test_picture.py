@@ -56,18 +56,19 @@ def test_the_words_fit_and_are_large_enough(evaluated):
 
 
 def test_the_person_has_clear_visits_and_the_largest_change(evaluated):
-    """Made clear: two people, the second of whom moves more."""
+    """Made clear: two people, the second of whom moves more; others lack a measurement, or have one too early."""
     task, found, _ = evaluated
     people, sbp = task.test, TERM["sbp"]
     recovery = replace(found, truth=found.truth.copy(), observed=found.observed.copy())
     values, day, length = people.values.copy(), people.day.copy(), people.length.copy()
-    for person, size in ((4, 1.0), (9, 2.0)):
-        length[person], day[person, :7] = 7, 100 * np.arange(7)
-        values[sbp, person], values[sbp, person, 2:7] = np.nan, 120
+    cases = (4, 1, 6, 2), (9, 2, 6, 2), (11, 3, 5, 2), (12, 3, 6, 1), (13, 3, 6, 3)
+    for person, size, visits, first in cases:
+        length[person], day[person, :visits], day[person, visits:] = visits, 60 * np.arange(visits), np.nan
+        values[sbp, person], values[sbp, person, first:visits] = np.nan, 120
         recovery.observed[person, sbp] = np.arange(day.shape[1]) >= 2
         recovery.truth[person, sbp] = size * np.arange(day.shape[1])
     made = replace(task, test=Cohort(values, day, length, people.facts, people.id))
     assert np.flatnonzero(picture._clear(made)).tolist() == [4, 9]
     assert picture.choose(made, recovery) == 9
-    day[9, 3] = day[9, 2] + 30  # no longer told apart
+    day[9, 3] = day[9, 2] + 59  # no longer told apart
     assert picture.choose(made, recovery) == 4
