@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from examples.pbcseq import data, training
+from examples.training import seed_for
 
 
 def test_no_prediction_moves_when_later_visits_or_the_outcome_change(people, trained):
@@ -78,4 +79,4 @@ def test_no_two_models_and_no_two_epochs_share_a_seed():
     for paths in (models, epochs):
         assert len({settings.seed_for(*path) for path in paths}) == len(paths)
     assert settings.seed_for(1, 2) == settings.seed_for(1, 2, 0)
-    assert "one seed" in training.Settings.seed_for.__doc__
+    assert "one seed" in seed_for.__doc__
