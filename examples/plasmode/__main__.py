@@ -1,7 +1,5 @@
 """`python -m examples.plasmode`."""
 
-import sys
+from examples.start import start
 
-from examples.plasmode.demo import main
-
-sys.exit(main())
+start("examples.plasmode.demo", "demo")
