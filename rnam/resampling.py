@@ -17,6 +17,10 @@ def bootstrap_weights(ids: Tensor, members: int, *, generator: torch.Generator |
     Each member draws as many people as there are, with replacement. Draw once for the whole training set, and take the
     columns of a mini-batch from that.
 
+    What such members differ by (`rnam.explain.spread`) is a refit spread, not a confidence interval. Measured where the
+    truth is known (examples/plasmode, 10 members, 5 seeds), mean +- 1.645 sd, nominally 90%, held the true contribution
+    at 89% of the visits for an average of a lab, at 79% for a trend, and at 85% for age, by seed from 57% to 95%.
+
     Args:
         ids: integers (rows,), who each row belongs to; rows of their own have arange(rows).
         members: the number of members.
