@@ -23,7 +23,6 @@ from examples.sequences import Floats
 from examples.training import Plan, Progress, Running, fit, in_turn, seed_for
 
 KINDS = ("full", "last")  # the models of a seed, in the order of training
-TRAIN, TEST = 0, 1  # the last number of the seed of an outcome
 PARTS = {"full": 4, "last": 1}  # of a batch, by length
 
 
@@ -92,7 +91,7 @@ class Task:
         outcomes = [draw(each.log_odds(), settings.seed_for(1, part)) for part, each in enumerate(truths)]
         generator = torch.Generator().manual_seed(settings.seed_for(2))
         weight = rnam.bootstrap_weights(torch.tensor(train.id), settings.members, generator=generator)
-        return Task(settings, train, test, Scaler.fit(train), *outcomes, truths[TEST], weight)
+        return Task(settings, train, test, Scaler.fit(train), *outcomes, truths[1], weight)
 
 
 @dataclass(frozen=True)
