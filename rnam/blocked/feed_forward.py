@@ -14,8 +14,8 @@ x W_e with the product of W2. With de = dh + dy the gradients are dW_e = x^T de,
 
 Inside a block a row of numbers is a column: (terms, dim, rows). Sums over a row are then sums of long vectors (torch's
 LayerNorm takes 4.9 ns an element at width 8, this 0.9), and products have few rows and many columns (0.4 ns an output
-at width 8; 1.3 the other way round). Below 12 columns y is made in columns too, and copied: 1.6 ns an output and not
-2.5 at width 8, but 3 and not 0.8 at 16, where the columns of a block lie 32 KiB apart.
+at width 8; 1.3 the other way round). Below 12 columns y is made in columns too, and copied: 1.6 ns an output at width 8
+and not 2.5, but 3 and not 0.8 at 16, where the columns of a block lie 32 KiB apart.
 """
 
 from __future__ import annotations

@@ -62,9 +62,10 @@ def check_code(launch, cc):
         found = [next((n for n in (128, 64, 16) if f".{'U' * (n == 16)}{n}" in op), 32) for op in used.loads]
         narrow = [n for n in found if n < least]
         assert len(found) > len(narrow), used.loads
-        # of an embedded tile each lane reads K numbers of a row, or of two
+        # of an embedded tile each lane reads K numbers of a row, or of two, again in each of up to three layouts that
+        # they are used in
         rows = c["BLOCK_N"] * c["BLOCK_D"] // c["WIDTH"]
-        assert len(narrow) <= c["K"] * max(1, rows // 32), used.loads
+        assert len(narrow) <= 3 * c["K"] * max(1, rows // 32), used.loads
 
 
 @pytest.mark.parametrize(("D", "dtype", "precision"), VARIANTS)

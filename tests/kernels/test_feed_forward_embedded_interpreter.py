@@ -20,12 +20,11 @@ def test_parity(D, K, N, dtype):
     check(*inputs(2, N, D, dtype, K=K))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_several_programs_per_term(dtype):
+def test_several_programs_per_term():
     N, D, K = 2500, 8, 1
-    config = config_feed_forward.select_feed_forward(2, N, D, dtype.itemsize, backward=True, K=K)
+    config = config_feed_forward.select_feed_forward(1, N, D, 4, backward=True, K=K)
     assert config.span < N and N % config.span
-    check(*inputs(2, N, D, dtype, K=K))
+    check(*inputs(1, N, D, torch.float32, K=K))
 
 
 @pytest.mark.parametrize("layout", ["a column of many", "transposed", "between other rows", "one for all terms"])
