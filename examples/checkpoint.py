@@ -43,10 +43,19 @@ def save(path: Path, form: str, about: Mapping[str, Any], progress: Progress) ->
     }
     whole = io.BytesIO()  # torch's own writer turns a full disk into an internal error
     torch.save(content, whole)
+    write(path, whole.getbuffer())
+
+
+def write(path: Path, content: bytes | memoryview) -> None:
+    """Write a file so that at any moment `path` is a whole one, the old or the new.
+
+    Raises:
+        CheckpointError: it cannot be written. What `path` held is still there.
+    """
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
-            file.write(whole.getbuffer())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -71,10 +80,10 @@ def load(path: Path, form: str, about: Mapping[str, Any], plans: Sequence[Plan],
         return Progress()
     content = _read(path)
     if not isinstance(content, dict) or content.get("format") != form:
-        raise _refused(path, "is not a checkpoint of this program")
-    differ = _differences(content.get("settings"), about)
+        raise refused(path, "is not a checkpoint of this program")
+    differ = differences(content.get("settings"), about)
     if differ:
-        raise _refused(path, "was made with other settings: " + "; ".join(differ))
+        raise refused(path, "was made with other settings: " + "; ".join(differ))
     try:
         _fields(content, ("format", "settings", "finished", "running"), "the checkpoint")
         running = content["running"]
@@ -83,7 +92,7 @@ def load(path: Path, form: str, about: Mapping[str, Any], plans: Sequence[Plan],
         progress = Progress(content["finished"], None if running is None else Running(**running))
         _check(progress, plans, epochs)
     except Exception as error:  # a tensor of a strange kind may raise anything where it is looked at
-        raise _refused(path, f"does not hold this program's models ({error})") from error
+        raise refused(path, f"does not hold this program's models ({error})") from error
     return progress
 
 
@@ -94,18 +103,18 @@ def _read(path: Path) -> Any:
         with zipfile.ZipFile(whole) as archive:
             broken = archive.testzip()  # torch.load does not look at the checksums
     except Exception as error:  # not a zip file, cut short, an unreadable directory of records
-        raise _refused(path, f"is damaged, or is not a checkpoint ({error})") from error
+        raise refused(path, f"is damaged, or is not a checkpoint ({error})") from error
     if broken is not None:
-        raise _refused(path, f"is damaged (in {broken})")
+        raise refused(path, f"is damaged (in {broken})")
     whole.seek(0)
     try:
         return torch.load(whole, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for what it cannot or may not read
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise _refused(path, f"is not a checkpoint of this program ({reason})") from error
+        raise refused(path, f"is not a checkpoint of this program ({reason})") from error
 
 
-def _differences(found: Any, about: Mapping[str, Any]) -> list[str]:
+def differences(found: Any, about: Mapping[str, Any]) -> list[str]:
     """What the settings of a file have another value or type for than `about`, in words."""
     known = found if isinstance(found, dict) else {}
     names = dict.fromkeys([*about, *known])
@@ -183,5 +192,5 @@ def _fields(found: Any, names: Iterable[Any], what: str) -> None:
         raise ValueError(f"{what}: {sorted(map(str, found.keys() ^ set(names)))} missing or too many")
 
 
-def _refused(path: Path, reason: str) -> CheckpointError:
+def refused(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(f"{path} {reason}. Delete it to start over, or choose another folder with --out.")

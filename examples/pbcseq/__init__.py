@@ -8,4 +8,5 @@ checkpoint.py  which models the file holds that an interrupted run goes on from
 evaluation.py  the scores, and the logistic regression beside the model
 picture.py     one patient, visit by visit
 demo.py        the command line: puts these together
+compare/       the model beside plain baselines, and beside itself without a memory
 """

@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace) -> None:
         made = make_folds(people, settings)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from error
-    about = _about(settings, people, options.device)
+    about = provenance(settings, people, options.device)
     prepare(options.out, options.json)
     path = options.out / "checkpoint.pt"
     progress = checkpoint.load(path, about, settings, made)
@@ -129,7 +129,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(seed=options.seed, folds=options.folds, epochs=options.epochs)
 
 
-def _about(settings: Settings, people: Cohort, device: torch.device) -> dict[str, Any]:
+def provenance(settings: Settings, people: Cohort, device: torch.device) -> dict[str, Any]:
     """What decides the result, as plain numbers and strings: settings, data and versions."""
     digest = hashlib.sha256()
     for array in (people.values, people.day, people.length, people.futime, people.event, people.id):

@@ -68,11 +68,13 @@ class Scores(NamedTuple):
     """auc: 1 is perfect ranking, 0.5 chance.
     brier_skill: 1 - squared error / that of the overall weighted rate; 1 is perfect, 0 says the rate.
     calibration_slope: of the outcome's log-odds on the predicted ones; 1 is right, below 1 overconfident.
+    observed_expected: the weighted number of outcomes over the sum of the probabilities; 1 is right.
     """
 
     auc: float
     brier_skill: float
     calibration_slope: float
+    observed_expected: float
 
 
 def scores(probability: Floats, positive: Bools, weight: Floats) -> Scores:
@@ -82,6 +84,7 @@ def scores(probability: Floats, positive: Bools, weight: Floats) -> Scores:
         auc=float(roc_auc_score(positive, probability, sample_weight=weight)),
         brier_skill=explain.brier_skill(probability, positive, weight),
         calibration_slope=explain.calibration_slope(np.log(p / (1 - p)), positive, weight),
+        observed_expected=explain.observed_expected(probability, positive, weight),
     )
 
 

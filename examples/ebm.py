@@ -1,0 +1,42 @@
+"""interpret's explainable boosting machine, an optional package: is it there, and how the examples fit it.
+
+It is fitted without interactions, so that it is additive as rnam's models are; everything else is its default.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+DISTRIBUTION = "interpret-core"
+BAGS = 14  # its default
+
+
+def version() -> str | None:
+    """None where it is not installed."""
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def left_out(names: Sequence[str]) -> str:
+    """What a program says where it is not installed."""
+    return f"Left out: {', '.join(names)}; {DISTRIBUTION} is not installed (pip install -e '.[compare]')."
+
+
+def fit(values: Any, target: Any, names: Sequence[str], seed: int, *, binary: bool, **arguments: Any) -> Any:
+    """A fitted classifier or regressor; every column is a number. `arguments` are those of its `fit`."""
+    from interpret.glassbox import ExplainableBoostingClassifier, ExplainableBoostingRegressor
+
+    kind = ExplainableBoostingClassifier if binary else ExplainableBoostingRegressor
+    model = kind(
+        feature_names=list(names), feature_types=["continuous"] * len(names), interactions=0, outer_bags=BAGS,
+        random_state=seed, n_jobs=1,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        # that its pictures leave missing values out; what is drawn here has none
+        warnings.filterwarnings("ignore", message="Missing values detected", category=UserWarning)
+        return model.fit(values, target, **arguments)

@@ -1,0 +1,1 @@
+"""The comparison on clinic visits, in a short form."""
