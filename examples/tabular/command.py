@@ -1,0 +1,127 @@
+"""The command line: the same folds for every method, their scores, and the shape functions."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from examples import ebm, report
+from examples.finished import Finished
+from examples.options import prepare, whole
+from examples.runtime import resumable, run, versions
+from examples.tabular import picture
+from examples.tabular.data import TABLES, Data, Floats
+from examples.tabular.methods import EBM, METHODS, NAM, Ebm, Nam, Settings
+from examples.tabular.scores import headings, scores
+from examples.training import seed_for
+
+LARGEST_SEED = 2**32 - 1  # that scikit-learn takes
+FOLDS = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example; the exit status: 0, or 1 after a message, or 130 after Ctrl-C."""
+    options = _options(arguments)
+    return run(lambda: _run(options), torch.device("cpu"))
+
+
+def _run(options: argparse.Namespace) -> None:
+    tables = {name: TABLES[name]() for name in options.data}
+    left_out = [] if ebm.version() else [EBM]
+    if left_out:
+        print(ebm.left_out(left_out), flush=True)
+    settings = Settings(epochs=options.epochs)
+    about = {"folds": options.folds, **versions()}
+    prepare(options.out, options.json)
+    finished = Finished(options.out / "finished.json", about)
+    methods = [name for name in METHODS if name not in left_out]
+    plan = list(itertools.product(tables, options.seeds, methods))
+    with resumable(finished.path):
+        with tqdm(total=len(plan) * options.folds, desc="Fitting", unit="model", dynamic_ncols=True) as bar:
+            for name, seed, method in plan:
+                key = _key(name, seed, method, settings)
+                if key in finished.done:
+                    bar.update(options.folds)
+                    continue
+                bar.set_postfix_str(f"{name}, seed {seed}, {method}", refresh=False)
+                predicted = _predicted(tables[name], seed, options.folds, method, settings, bar.update)
+                finished.add(key, scores(tables[name], predicted))
+        found = {
+            name: {m: [finished.done[_key(name, seed, m, settings)] for seed in options.seeds] for m in methods}
+            for name in tables
+        }
+        for name, data in tables.items():
+            print(f"\n{data.title}\nRows not trained on, {options.folds} folds pooled:\n")
+            print(report.table(found[name], options.seeds, headings(data)))
+        drawing, seed = options.out / "shapes.png", options.seeds[0]
+        _draw(list(tables.values()), seed, settings).savefig(drawing)
+    print(f"\nPicture      {drawing}  (models of all rows, seed {seed})")
+    if options.json:
+        content = {
+            "settings": about | {ebm.DISTRIBUTION: ebm.version()},
+            "nam": asdict(settings),
+            "seeds": options.seeds,
+            "left_out": left_out,
+            "scores": {name: report.as_json(of, options.seeds) for name, of in found.items()},
+        }
+        options.json.write_text(json.dumps(content, indent=2) + "\n")
+        print(f"Results      {options.json}")
+
+
+def _key(data: str, seed: int, method: str, settings: Settings) -> str:
+    """The name of a piece of work, with what decides its result: other settings of the NAM leave the rest finished."""
+    decides = {NAM: f" of {settings}", EBM: f" of {ebm.DISTRIBUTION} {ebm.version()}"}
+    return f"{data}, seed {seed}, {method}{decides.get(method, '')}"
+
+
+def _predicted(
+    data: Data, seed: int, folds: int, method: str, settings: Settings, advance: Callable[[], object]
+) -> Floats:
+    """Out-of-fold predictions (rows,); `advance` is called after each fold."""
+    predicted = np.zeros(len(data.target))
+    for fold, (train, test) in enumerate(data.folds(folds, seed)):
+        model = METHODS[method](data, train, seed_for(seed, fold), settings)
+        predicted[test] = model.predict(data.values[test])
+        advance()
+    return predicted
+
+
+def _draw(tables: Sequence[Data], seed: int, settings: Settings) -> Figure:
+    """The shape functions of a NAM and an EBM of all rows."""
+    parts = []
+    for data in tables:
+        rows = np.arange(len(data.target))
+        boosted = Ebm(data, rows, seed) if ebm.version() else None
+        parts.append((data, Nam(data, rows, seed, settings), boosted))
+    return picture.draw(parts)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, `out` filled in."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.tabular",
+        description="Score the neural additive model beside a linear model and an EBM on scikit-learn's tables, and "
+        "draw shape functions. Interrupted, the same command goes on.",
+    )
+    add = parser.add_argument
+    add("--data", choices=list(TABLES), nargs="+", default=list(TABLES), help="which tables (default: both)")
+    seeds = whole(0, LARGEST_SEED)
+    add("--seeds", type=seeds, nargs="+", default=[0, 1, 2], help="of folds and models (default: 0 1 2)")
+    add("--folds", type=whole(2, 100), default=FOLDS, help="by row (default: %(default)s)")
+    add("--epochs", type=whole(1), default=Settings().epochs, help="of each NAM (default: %(default)s)")
+    add("--out", type=Path, help="folder of the files made (default: results/tabular, and folds if given)")
+    add("--json", type=Path, metavar="FILE", help="write settings and scores to this file")
+    options = parser.parse_args(arguments)
+    options.data, options.seeds = list(dict.fromkeys(options.data)), list(dict.fromkeys(options.seeds))
+    folds = "" if options.folds == FOLDS else f"-folds{options.folds}"
+    options.out = options.out or Path("results") / f"tabular{folds}"
+    return options

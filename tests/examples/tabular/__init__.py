@@ -1,0 +1,1 @@
+"""The example on scikit-learn's tables, in a short form."""

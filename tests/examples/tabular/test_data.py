@@ -1,0 +1,47 @@
+"""The tables: what they hold, and their folds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from examples.tabular import data
+
+
+def test_breast_cancer_counts_malignant_tumours() -> None:
+    table = data.breast_cancer()
+    assert table.values.shape == (569, len(table.terms)) == (569, 30)
+    assert table.target.sum() == 212, "as scikit-learn's description says of malignant ones"
+    # larger nuclei are the worse sign
+    radius = table.values[:, table.terms.index("mean radius")]
+    assert radius[table.target == 1].mean() > radius[table.target == 0].mean() + 4
+
+
+def test_diabetes_is_in_units() -> None:
+    table = data.diabetes()
+    assert table.values.shape == (442, 10)
+    assert (table.target.min(), table.target.max()) == (25, 346)
+    columns = dict(zip(table.terms, table.values.T, strict=True))
+    assert columns["Age"].min() >= 19 and columns["Age"].max() <= 79
+    assert set(columns["Sex"]) == {1, 2}
+    assert columns["Body mass index"].min() > 15 and columns["Body mass index"].max() < 45
+    assert columns["Mean blood pressure"].min() > 50 and columns["Mean blood pressure"].max() < 150
+    ratio = columns["Total cholesterol"] / columns["HDL cholesterol"]
+    assert np.corrcoef(ratio, columns["Total / HDL cholesterol"])[0, 1] > 0.9
+    assert 20 < np.exp(columns["Log of triglycerides"]).min() < np.exp(columns["Log of triglycerides"]).max() < 600
+
+
+@pytest.mark.parametrize("name", list(data.TABLES))
+def test_each_row_is_tested_once_and_a_seed_repeats_its_folds(name: str) -> None:
+    table = data.TABLES[name]()
+    assert np.isfinite(table.values).all()
+    assert len(table.terms) == len(set(table.terms)) == len(table.units)
+    folds = table.folds(5, 0)
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(table.target)))
+    for train, test in folds:
+        assert set(train).isdisjoint(test) and len(train) + len(test) == len(table.target)
+        if table.binary:
+            assert table.target[test].mean() == pytest.approx(table.target.mean(), abs=0.01)
+    again, other = table.folds(5, 0), table.folds(5, 1)
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(folds, again, strict=True))
+    assert not np.array_equal(folds[0][1], other[0][1])
