@@ -46,8 +46,8 @@ def is_fused(dim: int) -> bool:
 def keeps_embedding(in_dim: int, dim: int) -> bool:
     """Whether an embedding of in_dim numbers is worth making inside.
 
-    A training step of a model that embeds first takes 1.42 times the CPU time from 1 number to 8, and 1.19 from 3 to 8
-    and 1.15 from 7 to 16, which are the edge. From 5 to 8 it still takes 1.10.
+    A training step of a model that embeds first takes 1.25 to 1.42 times the CPU time from 1 number to 8, 1.28 from 1
+    to 16, and 1.19 from 3 to 8 and 1.15 from 7 to 16, which are the edge. From 5 to 8 it still takes 1.10.
     """
     return is_fused(dim) and 2 * (in_dim + 1) <= dim
 
