@@ -57,8 +57,9 @@ class Operator:
     def __call__(self, first: Tensor, second: Tensor, third: Maybe, codes: Maybe, option: str) -> Tensors:
         if _dispatch.forward_mode():
             raise NotImplementedError(f"rnam::{self.name} has no forward-mode derivative; the backend 'reference' has")
-        recorded = learns(first, second, third) and not torch.compiler.is_compiling()
-        door = self.function.apply if recorded else self.op
+        # inside vmap a tensor does not say that a grad around it wants its gradient
+        recorded = learns(first, second, third) or torch._C._are_functorch_transforms_active()
+        door = self.function.apply if recorded and not torch.compiler.is_compiling() else self.op
         return _tuple(door(first, second, third, codes, option))
 
     @property

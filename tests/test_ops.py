@@ -188,6 +188,7 @@ def test_func_grad_vmap_and_jacrev(function: Function) -> None:
         many,
         lambda t: vmap(function, in_dims=(None, 2, None))(t[0], torch.stack([t[1], -t[1]], 2), t[2]),
         lambda t: jacrev(lambda x: function(x, t[1], t[2])[0, 0, -1])(t[0]),
+        lambda t: grad(lambda x: vmap(lambda x: function(x, t[1], t[2]))(x).sin().sum())(torch.stack([t[0], -t[0]])),
     ):
         _close(run(_tensors()), _exactly(run))
 
