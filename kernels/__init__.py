@@ -1,6 +1,8 @@
 """The fused Triton kernels and their launchers: tensors in, tensors out, no autograd. See README.md."""
 
+from .block import block_forward
 from .config import is_fused as min_gru_is_fused
+from .config_block import block_is_fused
 from .config_feed_forward import embedded_columns
 from .config_feed_forward import keeps_embedding as feed_forward_keeps_embedding
 from .config_feed_forward import uses_kernel as feed_forward_is_fused
@@ -13,6 +15,8 @@ from .min_gru import min_gru_backward, min_gru_forward
 from .min_lstm import min_lstm_backward, min_lstm_forward
 
 __all__ = [
+    "block_forward",
+    "block_is_fused",
     "embedded_columns",
     "feed_forward_backward",
     "feed_forward_forward",

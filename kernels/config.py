@@ -65,8 +65,9 @@ def padded_state(H: int) -> int:
     return max(8, 1 << (H - 1).bit_length())
 
 
-def resolve_precision(precision: str | None, x: torch.Tensor) -> str:
-    """Precision of float32 products; None follows torch.backends.cuda.matmul.fp32_precision, where "ieee" is tf32x3.
+def resolve_precision(precision: str | None, dtype: torch.dtype) -> str:
+    """Precision of products of `dtype`; of float32 None follows torch.backends.cuda.matmul.fp32_precision, where "ieee"
+    is tf32x3.
 
     tf32x3 keeps h within 1e-6 of float64, and plain float32 products exceed the time budget of the backward.
     Products of halves do not depend on it: one value, so that they are compiled once.
@@ -75,12 +76,12 @@ def resolve_precision(precision: str | None, x: torch.Tensor) -> str:
         precision = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {PRECISIONS}, got {precision!r}")
-    return precision if x.dtype == torch.float32 else "ieee"
+    return precision if dtype == torch.float32 else "ieee"
 
 
 def fused_precision(precision: str | None, x: torch.Tensor, H: int, what: str) -> str:
     """`resolve_precision` for a fused kernel of x [..., D] to H columns; "ieee" beyond IEEE_WIDTH is refused."""
-    resolved, D = resolve_precision(precision, x), x.shape[-1]
+    resolved, D = resolve_precision(precision, x.dtype), x.shape[-1]
     if resolved == "ieee" and x.dtype == torch.float32 and D > 2 and max(D, H) > IEEE_WIDTH[what]:
         raise ValueError(
             f"precision: expected 'tf32' or 'tf32x3' for a {what} with D = {D} and H = {H}, got 'ieee', which takes at "
@@ -193,12 +194,16 @@ def table_config(what: str, seq: bool, D: int, H: int, dtype: torch.dtype) -> La
 def select_config(D: int, H: int, dtype: torch.dtype, F: int, B: int, T: int, what: str) -> LaunchConfig:
     """Config of `what` in "forward", "log", "backward" for F layers of B batch rows of T steps.
 
-    Rows are batch rows (SEQ) where these alone fill the machine, or where T is so short that tiles of time are mostly
-    padding; else pieces of time (SEG). T and B choose between these two and are in no other number.
+    T and B choose the form and are in no other number.
     """
     if not is_fused(D, H, dtype, what):
         raise ValueError(f"no fused {what} for D = {D} and H = {H} in {dtype}")
-    seg, seq = (table_config(what, form, D, H, dtype) for form in (False, True))
+    return choose_form(*(table_config(what, form, D, H, dtype) for form in (False, True)), F, B, T, H)
+
+
+def choose_form(seg: LaunchConfig, seq: LaunchConfig, F: int, B: int, T: int, H: int) -> LaunchConfig:
+    """Rows are batch rows (`seq`) where these alone fill the machine, or where T is so short that tiles of time are
+    mostly padding; else pieces of time (`seg`)."""
     if not B or not T:
         return seg
     full = F * B * H >= SEQ_CHANNELS and seq.waste(B, T) <= 1.25 * seg.waste(B, T)

@@ -117,7 +117,7 @@ def common(
             arguments |= {f"stride_{name}_f": stride_f // each, f"stride_{name}_n": stride_n // each}
     constants = dict(
         K=K, D=D, WIDTH=config.WIDTH, PACKED=all(packed(t) for t in wide), UNIT=n,
-        PRECISION=resolve_precision(precision, x),
+        PRECISION=resolve_precision(precision, x.dtype),
         BLOCK_N=config.BLOCK_N, BLOCK_D=config.BLOCK_D,
     )  # fmt: skip
     return arguments, constants
@@ -138,6 +138,15 @@ def embedded(x: torch.Tensor, h: torch.Tensor) -> int:
     return 0 if x.shape[2] == h.shape[2] else x.shape[2]
 
 
+def check_parameters(x: torch.Tensor, params: torch.Tensor, count: int) -> None:
+    """Raises unless params holds `count` numbers of each term of x, in the dtype of x or float32."""
+    wanted = (x.shape[0], count)
+    if params.shape != wanted or params.dtype not in (x.dtype, torch.float32):
+        raise ValueError(
+            f"params: expected {wanted} in {x.dtype} or float32, got {tuple(params.shape)} in {params.dtype}"
+        )
+
+
 def check_operands(x: torch.Tensor, params: torch.Tensor, h: torch.Tensor, dy: torch.Tensor | None = None) -> None:
     """Raises for what no kernel takes, and where shapes or dtypes do not fit."""
     check_dtypes(x=x, params=params, h=h, dy=dy)
@@ -147,11 +156,7 @@ def check_operands(x: torch.Tensor, params: torch.Tensor, h: torch.Tensor, dy: t
             f"x: expected rows of 1 to {MAX_WIDTH} numbers, or of 1 to {MAX_INPUTS} before an embedding of as many, "
             f"got {x.shape[2]} and h of {D}"
         )
-    wanted = (x.shape[0], parameters(D, K))
-    if params.shape != wanted or params.dtype not in (x.dtype, torch.float32):
-        raise ValueError(
-            f"params: expected {wanted} in {x.dtype} or float32, got {tuple(params.shape)} in {params.dtype}"
-        )
+    check_parameters(x, params, parameters(D, K))
     for name, given in (("h", h), ("dy", dy)):
         shape = (*x.shape[:2], D)
         if given is not None and (given.shape != shape or given.dtype != x.dtype):

@@ -342,7 +342,8 @@ def grouped_linear_forward(
         return y if out is None else out.copy_(y)
     y = torch.empty(F, N, H, dtype=x.dtype, device=x.device) if out is None else out
     bias = None if bias is None else bias.contiguous()
-    linear_forward_launch(rows(x), weight.contiguous(), bias, y, activation, resolve_precision(precision, x)).run()
+    precision = resolve_precision(precision, x.dtype)
+    linear_forward_launch(rows(x), weight.contiguous(), bias, y, activation, precision).run()
     return y
 
 
@@ -359,7 +360,7 @@ def grouped_linear_backward(
         )
     contiguous_bias = None if bias is None else bias.contiguous()
     launch = linear_backward_launch(
-        rows(x), weight.contiguous(), contiguous_bias, rows(dy), activation, resolve_precision(precision, x),
+        rows(x), weight.contiguous(), contiguous_bias, rows(dy), activation, resolve_precision(precision, x.dtype),
         need_x=need_x, need_weight=need_weight, need_bias=need_bias,
     )  # fmt: skip
     launch.run()

@@ -7,23 +7,10 @@ import triton.language as tl
 from .config import LaunchConfig, fused_precision, select_config
 from .launch import Launch, check_dtypes
 from .operands import common, rows
-from .primitives import (
-    advance,
-    chain_rows,
-    coded_input,
-    coded_multiplier,
-    in_elements,
-    is_masked,
-    is_reset,
-    load_codes,
-    log2,
-    min_gru_gates,
-    min_gru_log_gates,
-    prolong,
-    row_scan,
-)
+from .primitives import advance, chain_rows, in_elements, is_masked, load_codes, prolong, row_scan
+from .recurrence import first_state, place_rows, step_map, store_last
 from .split_t import entry_launches, plan_chunks, totals_launch
-from .tiles import input_pointers, load_input, load_weight, project, state_mask, state_offsets, store_rows
+from .tiles import input_pointers, load_input, load_weight, project, store_rows
 
 _NUMBERS = [
     "B",
@@ -76,38 +63,11 @@ def _min_gru_fwd_kernel(
     Backward  computes the gates again from x and reads h where a row of its tiles starts; nothing else is saved.
     """
     TILE: tl.constexpr = STEPS if SEQ else ROWS * STEPS
-    r = tl.arange(0, ROWS)
-    pid = tl.program_id(0).to(tl.int64)
-    if SEQ:
-        groups = tl.cdiv(B, ROWS)
-        f = pid // groups
-        b = pid % groups * ROWS + r  # [ROWS]
-        row_exists = b < B
-        state_exists = row_exists
-        t_row = tl.zeros((ROWS,), tl.int32)
-        begin, end = 0, T
-    else:
-        g = (pid % count).to(tl.int32)
-        f = pid // count // B
-        b = pid // count % B
-        row_exists = r < ROWS
-        state_exists = b < B
-        t_row = r * STEPS
-        begin = g * length
-        end = tl.minimum(begin + length, T)
-
+    f, b, g, row_exists, state_exists, t_row, begin, end, middle = place_rows(B, T, length, count, ROWS, STEPS, SEQ)
     row = f * B + b
-    state = state_offsets(row, H, BLOCK_H, SEQ)
-    state_there = state_mask(state_exists, H, BLOCK_H, SEQ)
-    if HAS_H0:
-        carry = tl.load(h0_ptr + state, mask=state_there, other=0.0).to(tl.float32)
-    else:
-        carry = tl.zeros((ROWS, BLOCK_H) if SEQ else (BLOCK_H,), tl.float32)
-    if SPLIT:
-        entry = state_offsets(row * count + g - 1, H, BLOCK_H, SEQ)
-        carry = tl.where(g == 0, carry, tl.load(entry_ptr + entry, mask=state_there & (g > 0), other=0.0))
-    if LOG:
-        carry = log2(carry)
+    carry = first_state(
+        h0_ptr, entry_ptr, row, g, count, state_exists, H, HAS_H0, SPLIT, SEQ, LOG, ROWS, BLOCK_H
+    )  # fmt: skip
 
     step_x = D if PACKED else in_elements(stride_x_t, UNIT)
     x_ptrs = input_pointers(x_ptr + (f * stride_x_f + b * stride_x_b) * UNIT + t_row.to(tl.int64) * step_x, D, BLOCK_D)
@@ -120,9 +80,6 @@ def _min_gru_fwd_kernel(
     w = load_weight(w_ptr, f, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
 
     # The full tiles are a loop without masks for a tail.
-    middle = begin + (end - begin) // TILE * TILE
-    if SEQ:
-        middle = tl.where(pid % groups * ROWS + ROWS <= B, middle, begin)
     for MASKED in tl.static_range(1 if EVEN else 2):
         start = middle if MASKED else begin
         stop = end if MASKED or EVEN else middle
@@ -132,26 +89,16 @@ def _min_gru_fwd_kernel(
             maps_b = ()
             for s in tl.static_range(STEPS):
                 t = t_tile + s
-                read = r < ROWS
+                read = tl.arange(0, ROWS) < ROWS
                 if MASKED:
                     read = row_exists & (t_row + (t0 + s) < end)
+                code = read
                 if HAS_CODES:
                     code = load_codes(code_ptrs + t * stride_c_t, read)
-                    masked = is_masked(code)
-                    read = read & ~masked
+                    read = read & ~is_masked(code)
                 x = load_input(x_ptrs + t * step_x, read, D, BLOCK_D, HAS_CODES or MASKED)
                 u, k = project(x, w, D, ROWS, BLOCK_H, PRECISION)
-                if LOG:
-                    a, b_t = min_gru_log_gates(u, k)
-                else:
-                    z, v, a, _ = min_gru_gates(u, k)
-                    b_t = z * v
-                if HAS_CODES:
-                    a = coded_multiplier(a, masked[:, None], is_reset(code)[:, None], LOG)
-                    b_t = coded_input(b_t, masked[:, None], LOG)
-                elif MASKED:
-                    a = coded_multiplier(a, ~read[:, None], False, LOG)
-                    b_t = coded_input(b_t, ~read[:, None], LOG)
+                a, b_t = step_map(u, k, code, read, HAS_CODES, MASKED, LOG)
                 if SEQ:
                     carry = advance(a, b_t, carry, LOG)
                     if NEED_H:
@@ -174,11 +121,7 @@ def _min_gru_fwd_kernel(
                         h = tl.exp2(h)
                     store_rows(h_ptrs + (t_tile + s) * H, h, t_row + (t0 + s) < end, H, BLOCK_H, MASKED)
 
-    if LOG:
-        carry = tl.exp2(carry)
-    if not SEQ:
-        state_there = state_there & (g == count - 1)
-    tl.store(h_last_ptr + state, carry, mask=state_there)
+    store_last(h_last_ptr, carry, row, g, count, state_exists, H, SEQ, LOG, BLOCK_H)
 
 
 def forward_launches(

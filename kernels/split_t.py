@@ -113,15 +113,17 @@ SPLIT_BELOW = SATURATING_WARPS // 2
 MIN_CHUNK_TILES = 4
 
 
-def plan_chunks(F: int, B: int, T: int, config: LaunchConfig, min_steps: int = 0) -> tuple[int, int]:
-    """(steps per chunk, chunks) of each batch row: (T, 1) unless too few warps would run. A chunk has >= min_steps."""
+def plan_chunks(F: int, B: int, T: int, config: LaunchConfig, min_steps: int = 0, whole: int = 1) -> tuple[int, int]:
+    """(steps per chunk, chunks) of each batch row: (T, 1) unless too few warps would run. A chunk has >= min_steps, and
+    is whole tiles of `whole` steps too (a power of two, as the tile of config)."""
     warps = config.grid(F, B, 1)[0] * config.num_warps
-    tiles = -(-T // config.tile)
-    smallest = max(MIN_CHUNK_TILES, -(-min_steps // config.tile))
+    tile = max(config.tile, whole)
+    tiles = -(-T // tile)
+    smallest = max(MIN_CHUNK_TILES, -(-min_steps // tile))
     if config.seq or not 0 < warps < SPLIT_BELOW or tiles < 2 * smallest:
         return T, 1
     count = min(-(-SATURATING_WARPS // warps), tiles // smallest)
-    length = -(-tiles // count) * config.tile
+    length = -(-tiles // count) * tile
     return length, -(-T // length)
 
 

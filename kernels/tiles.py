@@ -34,15 +34,23 @@ def load_weight(
         for d in tl.static_range(D):
             w += (tl.load(w_ptr + 2 * d * H + h, mask=h < H, other=0.0).to(DTYPE).to(tl.float32),)
             w += (tl.load(w_ptr + 2 * d * H + H + h, mask=h < H, other=0.0).to(DTYPE).to(tl.float32),)
+    elif BLOCK_H < 64:
+        w += (load_weight_tile(w_ptr, D, H, BLOCK_D, BLOCK_H, DTYPE),)
     else:
         d = tl.arange(0, BLOCK_D)[:, None]
-        if BLOCK_H < 64:
-            n, exists = interleaved(BLOCK_H, H)
-            w += (tl.load(w_ptr + d * (2 * H) + n[None, :], mask=(d < D) & exists[None, :], other=0.0).to(DTYPE),)
-        else:
-            w += (tl.load(w_ptr + d * (2 * H) + h[None, :], mask=(d < D) & (h < H)[None, :], other=0.0).to(DTYPE),)
-            w += (tl.load(w_ptr + d * (2 * H) + H + h[None, :], mask=(d < D) & (h < H)[None, :], other=0.0).to(DTYPE),)
+        w += (tl.load(w_ptr + d * (2 * H) + h[None, :], mask=(d < D) & (h < H)[None, :], other=0.0).to(DTYPE),)
+        w += (tl.load(w_ptr + d * (2 * H) + H + h[None, :], mask=(d < D) & (h < H)[None, :], other=0.0).to(DTYPE),)
     return w
+
+
+@triton.jit
+def load_weight_tile(
+    w_ptr, D: tl.constexpr, H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, DTYPE: tl.constexpr
+):
+    """W [D, 2H] of one layer rounded to DTYPE, [BLOCK_D, 2 BLOCK_H] with interleaved columns."""
+    d = tl.arange(0, BLOCK_D)[:, None]
+    n, exists = interleaved(BLOCK_H, H)
+    return tl.load(w_ptr + d * (2 * H) + n[None, :], mask=(d < D) & exists[None, :], other=0.0).to(DTYPE)
 
 
 @triton.jit

@@ -69,11 +69,11 @@ def test_precision_follows_torch():
     try:
         for setting, wanted in (("tf32", "tf32"), ("ieee", "tf32x3")):
             matmul.fp32_precision = setting
-            assert resolve_precision(None, x) == wanted
+            assert resolve_precision(None, x.dtype) == wanted
             assert fused_precision(None, torch.zeros(1, 64), 64, "forward") == wanted
     finally:
         matmul.fp32_precision = before
-    assert resolve_precision("ieee", x) == "ieee" and resolve_precision("tf32", x.half()) == "ieee"
+    assert resolve_precision("ieee", x.dtype) == "ieee" and resolve_precision("tf32", torch.float16) == "ieee"
 
 
 @pytest.mark.parametrize("what", ["forward", "log", "backward"])

@@ -47,10 +47,13 @@ class Bounds:
     """First-order bounds on the errors of y and of every gradient, number by number.
 
     Each float32 operation errs by U of its result; a sum of n terms by n U of the sum of their sizes. A product also
-    rounds its factors to the dtype of x, or by its precision. Errors of operands go through the formulas as they are.
+    rounds its factors to the dtype of x, or by its precision. Errors of operands go through the formulas as they are;
+    h may come with one, d_h.
     """
 
-    def __init__(self, x: Tensor, params: Tensor, h: Tensor, dy: Tensor, precision: str) -> None:
+    def __init__(
+        self, x: Tensor, params: Tensor, h: Tensor, dy: Tensor, precision: str, d_h: Tensor | None = None
+    ) -> None:
         dtype, (_, self.N, self.D) = x.dtype, h.shape
         self.rounding = PRODUCT_ERROR[precision] if dtype == torch.float32 else 2 * ROUNDOFF[dtype]
         self.smallest, self.store = SMALLEST[dtype], 0.0 if dtype == torch.float32 else ROUNDOFF[dtype]
@@ -68,6 +71,8 @@ class Bounds:
         self.n = (r - mean) * self.rstd
         # r and its mean err by units of the largest r of the row, its variance by that and by a sum of D
         d_centred = (steps + 2) * U * r.abs().amax(2, keepdim=True) + 2 * self.d_x.amax(2, keepdim=True)
+        if d_h is not None:  # once in r, once in its mean
+            d_centred = d_centred + 2 * d_h.amax(2, keepdim=True)
         self.d_rstd = self.rstd * ((steps + RSQRT) * U + d_centred * self.rstd)
         self.d_n = d_centred * self.rstd + self.n.abs() * (self.d_rstd / self.rstd + U)
         self.w = self.gamma.mT * self.w1

@@ -164,7 +164,7 @@ def reference(given: Inputs, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
     return tuple(x.detach().double() for x in (h, h_last, *gradients))
 
 
-def assert_state(actual: torch.Tensor, wanted: torch.Tensor, *, rounding: float = 0.0) -> None:
+def assert_state(actual: torch.Tensor, wanted: torch.Tensor, *, rounding: float | torch.Tensor = 0.0) -> None:
     """The bound of the states, per channel; `rounding` is the share lost by storing in a narrower dtype."""
     largest = wanted.abs().amax(2, keepdim=True)
     excess = (actual.double() - wanted).abs() - (REL + rounding) * wanted.abs() - ABS * largest
