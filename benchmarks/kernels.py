@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from rnam.kernels import (
+    block,
     feed_forward,
     feed_forward_bwd,
     gates_scan,
@@ -17,6 +18,7 @@ from rnam.kernels import (
     min_gru_fwd,
 )
 from rnam.kernels.config import TABLE, is_fused, table_config
+from rnam.kernels.config_block import block_config
 from rnam.kernels.config_feed_forward import parameters
 from rnam.kernels.launch import Launch
 
@@ -168,13 +170,30 @@ def _feed_forward_entry(dim: int, backward: bool, dtype: torch.dtype, precision:
     return Entry(name, build, lanes, bytes_, bytes_, None, not embedded)
 
 
+def _block_entry(dim: int, seq: bool, dtype: torch.dtype, precision: str) -> Entry:
+    """Without h, as it runs where no gradient is recorded."""
+    config = block_config(seq, dim, dtype, precision)
+    x, state = torch.empty(1, BATCH, STEPS, dim, dtype=dtype), torch.empty(1, BATCH, 1, dim)
+    weight, params = torch.empty(1, dim, 2 * dim, dtype=dtype), torch.empty(1, parameters(dim), dtype=dtype)
+
+    def build() -> Launch:
+        options = dict(precision=precision, config=config)
+        return block.forward_launches(x, weight, params, state, None, x, None, state, **options)[-1]
+
+    kind = "bfloat16" if dtype == BF16 else precision
+    name = f"block forward {'SEQ' if seq else 'SEG'} D={dim} {kind}"
+    bytes_ = 2 * dtype.itemsize  # x and y
+    wide = dim // 4 * dtype.itemsize % 16 == 0  # a thread's share of a row
+    return Entry(name, build, config.ROWS * config.STEPS * dim / 32, bytes_, bytes_, GATE_MUFU["forward"], wide)
+
+
 def _kind(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
 def entries() -> Iterator[Entry]:
-    """Every form of the table at its width (and 8, which it pads to 16), the scans, the gates, the linear layer and the
-    feed-forward."""
+    """Every form of the table at its width (and 8, which it pads to 16), the scans, the gates, the linear layer, the
+    feed-forward and the block."""
     for what, seq, width, size in TABLE:
         dtype = DTYPES[size]
         for each in (8, 16) if width == 16 else (width,):
@@ -197,3 +216,6 @@ def entries() -> Iterator[Entry]:
                 for precision in PRECISIONS[dtype]:
                     yield _feed_forward_entry(dim, backward, dtype, precision)
                     yield _feed_forward_entry(dim, backward, dtype, precision, embedded=1)
+            for seq in (False, True):
+                for precision in PRECISIONS[dtype]:
+                    yield _block_entry(dim, seq, dtype, precision)
