@@ -44,6 +44,24 @@ def cell(
     return input, cast
 
 
+def feed_forward(input: Tensor, dim: int, cast: bool, *parameters: Tensor) -> None:
+    """Checks the six parameters of a feed-forward of rows of `dim` numbers; autocast has `cast` input."""
+    terms = input.shape[0]
+    expected = (
+        ("norm_weight", "dim", (dim,)),
+        ("norm_bias", "dim", (dim,)),
+        ("weight1", "terms, dim, dim", (terms, dim, dim)),
+        ("bias1", "terms, 1, dim", (terms, 1, dim)),
+        ("weight2", "terms, dim, dim", (terms, dim, dim)),
+        ("bias2", "terms, 1, dim", (terms, 1, dim)),
+    )
+    for (name, layout, shape), value in zip(expected, parameters, strict=True):
+        _checks.floating(name, value)
+        _checks.shape(name, value, layout, shape)
+        _checks.device(name, value, "input", input)
+        parameter_dtype(name, value, input, cast)
+
+
 def embedded_width(embedding: reference.Embedding, input: Tensor) -> int:
     """Checks the embedding of input (terms, *, in_dim), if there is one; the width that follows."""
     if embedding is None:

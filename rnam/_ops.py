@@ -1,8 +1,5 @@
 """The kernels, and the blocks of `rnam.blocked`, as differentiable functions with the signatures of `rnam.reference`:
-the one file that knows both autograd and these two.
-
-Triton and the kernels are imported at the first launch, so that `import rnam` needs neither.
-"""
+the one file that knows both autograd and, by `_adapters`, these two."""
 
 from __future__ import annotations
 
@@ -14,23 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from rnam import blocked, reference
+from rnam import _adapters, reference
 from rnam._operators import Operator, learns
-from rnam.blocked.feed_forward import unpack
-from rnam.blocked.plan import MASKED, RESET  # as the kernels read them too
 
 _Maybe = Tensor | None
-_Needs = tuple[bool, bool, bool]
-
-
-def _kernels() -> Any:
-    import rnam.kernels as kernels
-
-    return kernels
-
-
-def _blocks() -> Any:
-    return blocked
 
 
 class _Layers:
@@ -65,9 +49,9 @@ class _Layers:
             input, weight = _compose(input, embedding, weight, columns)
         # the backward reads h
         if need_h or learns(input, weight, start):
-            h, h_last = self._min_gru(input, weight, start, _encode(mask, reset), space)
+            h, h_last = self._min_gru(input, weight, start, _adapters.encode(mask, reset), space)
             return h if need_h else h[:, :, :0], h_last
-        (h_last,) = self._min_gru_last(input, weight, start, _encode(mask, reset), space)
+        (h_last,) = self._min_gru_last(input, weight, start, _adapters.encode(mask, reset), space)
         return h_last[:, :, :0].to(input.dtype), h_last
 
     def min_lstm(
@@ -117,16 +101,30 @@ class _Layers:
             scale, shift = norm_weight.to(x.dtype), norm_bias.to(x.dtype)
             n = torch.nn.functional.layer_norm(x + update, (dim,), scale, shift, reference.NORM_EPS).to(input.dtype)
             return input + self.grouped_linear(self.grouped_linear(n, weight1, bias1, "relu"), weight2, bias2, None)
-        # widened first, so that a gradient is summed over the terms before it is rounded
-        of_all_terms = (reference.widen(p).expand(weight1.shape[0], dim) for p in (norm_weight, norm_bias))
-        each = (weight1, bias1, weight2, bias2, *(embedding or ()))
-        packed = torch.cat([*of_all_terms, *(reference.widen(p).flatten(1) for p in each)], dim=1)
+        packed = _pack(norm_weight, norm_bias, weight1, bias1, weight2, bias2, *(embedding or ()))
         (y,) = self._feed_forward(input.flatten(1, -2), packed, update.flatten(1, -2), None, "none")
         return y.reshape(update.shape)
+
+    def min_gru_block(
+        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        h, h_last = self.min_gru(input, weight, h0, mask, reset, "linear")
+        norm_weight, norm_bias, weight1, bias1, weight2, bias2 = parameters
+        return self.feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2), h_last
 
 
 class _Kernels(_Layers):
     """All on the kernels."""
+
+    def min_gru_block(
+        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if learns(input, weight, h0, *parameters) or not self._launchers().feed_forward_is_fused(input.shape[-1]):
+            return super().min_gru_block(input, weight, h0, mask, reset, *parameters)
+        start = None if h0 is None else reference.forget(h0, reset, input)
+        packed = torch.cat([reference.widen(weight).flatten(1), _pack(*parameters)], dim=1)
+        y, h_last = _BLOCK(input, packed, start, _adapters.encode(mask, reset), "none")
+        return y, h_last
 
     def linear_scan(self, coeffs: Tensor, values: Tensor, h0: _Maybe) -> Tensor:
         return _SCAN(coeffs, values, h0, None, "linear")[0]
@@ -157,6 +155,16 @@ class _Blocks(_Layers):
     log_scan = staticmethod(reference.log_scan)
 
 
+def _pack(*parameters: Tensor) -> Tensor:
+    """The parameters of a feed-forward as kernels and blocks read them, one row per term (`unpack`).
+
+    They are widened first, so that a gradient is summed over the terms before it is rounded.
+    """
+    terms = parameters[2].shape[0]
+    wide = [reference.widen(p) for p in parameters]
+    return torch.cat([*(p.expand(terms, -1) for p in wide[:2]), *(p.flatten(1) for p in wide[2:])], dim=1)
+
+
 def _compose(input: Tensor, embedding: tuple[Tensor, Tensor], weight: Tensor, columns: int) -> tuple[Tensor, Tensor]:
     """([input, 1], [E W; b W]), whose product is that of input E + b and W; both are padded to `columns`. The weight is
     not rounded before it is read."""
@@ -167,268 +175,89 @@ def _compose(input: Tensor, embedding: tuple[Tensor, Tensor], weight: Tensor, co
     return pad(input, (0, 1 + missing), value=1.0), pad(joined, (0, 0, 0, missing)) if missing else joined
 
 
-def _encode(mask: _Maybe, reset: _Maybe) -> _Maybe:
-    """One byte a step, MASKED | RESET, with three dimensions of the full size or 1."""
-    codes: _Maybe = None
-    if mask is not None:
-        codes = (~mask).to(torch.uint8) * MASKED
-    if reset is not None:
-        bits = reset.to(torch.uint8) * RESET
-        codes = bits if codes is None else codes | bits
-    return None if codes is None else codes[(None,) * (3 - codes.dim())]
-
-
-def _decode(codes: _Maybe) -> tuple[_Maybe, _Maybe]:
-    return (None, None) if codes is None else ((codes & MASKED) == 0, (codes & RESET) != 0)
-
-
-def _min_gru(launchers: Callable[[], Any], need_h: bool) -> Callable[..., tuple[Tensor, ...]]:
-    """A minLSTM is a minGRU with another gate: here it is the space "lstm"."""
-
-    def launch(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
-        module = launchers()
-        function = module.min_lstm_forward if space == "lstm" else module.min_gru_forward
-        options = {"space": space} if space == "log" else {}
-        h, h_last = function(x, weight, h0, codes, need_h=need_h, **options)
-        return (h, h_last) if need_h else (h_last,)
-
-    return launch
-
-
-def _min_gru_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Maybe, _Maybe, _Maybe]]:
-    def launch_backward(
-        x: Tensor,
-        weight: Tensor,
-        h0: _Maybe,
-        h: _Maybe,
-        codes: _Maybe,
-        dh: _Maybe,
-        dh_last: _Maybe,
-        space: str,
-        needs: _Needs,
-    ) -> tuple[_Maybe, _Maybe, _Maybe]:
-        assert h is not None
-        grads: tuple[_Maybe, _Maybe, _Maybe]
-        module = launchers()
-        launch = module.min_lstm_backward if space == "lstm" else module.min_gru_backward
-        grads = launch(x, weight, h0, h, codes, dh, dh_last, needs=needs)
-        return grads
-
-    return launch_backward
-
-
-def _min_gru_last_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Maybe, _Maybe, _Maybe]]:
-    """That of the last state alone makes h again. `_Layers.min_gru` takes the other operator where it sees that a
-    gradient may be asked."""
-    launch, backward = _min_gru(launchers, need_h=True), _min_gru_backward(launchers)
-
-    def launch_backward(
-        x: Tensor,
-        weight: Tensor,
-        h0: _Maybe,
-        unread: _Maybe,
-        codes: _Maybe,
-        dh_last: _Maybe,
-        unused: _Maybe,
-        space: str,
-        needs: _Needs,
-    ) -> tuple[_Maybe, _Maybe, _Maybe]:
-        h, _ = launch(x, weight, h0, codes, space)
-        return backward(x, weight, h0, h, codes, None, dh_last, space, needs)
-
-    return launch_backward
-
-
-def _fake_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, space: str) -> tuple[Tensor, ...]:
-    terms, batch, seq, _ = x.shape
-    hidden = weight.shape[2] // (3 if space == "lstm" else 2)
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return x.new_empty(terms, batch, seq, hidden), x.new_empty(terms, batch, 1, hidden, dtype=wide)
-
-
-def _twin_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
-    if space == "lstm":
-        return reference.min_lstm(x, weight, h0, *_decode(codes))
-    return reference.min_gru(x, weight, h0, *_decode(codes), "linear")
-
-
-def _launch_scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
-    return (_kernels().scan_forward(a, b, h0, log=space == "log"),)
-
-
-def _launch_scan_backward(
-    a: Tensor,
-    b: Tensor,
-    h0: _Maybe,
-    h: _Maybe,
-    codes: _Maybe,
-    dh: _Maybe,
-    dh_last: _Maybe,
-    space: str,
-    needs: _Needs,
-) -> tuple[_Maybe, _Maybe, _Maybe]:
-    assert h is not None and dh is not None
-    log = space == "log"
-    # the linear form's gradients need the values nowhere
-    return _kernels().scan_backward(a, b if log else None, h0, h, dh, log=log, needs=needs)
-
-
-def _twin_scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
-    return ((reference.log_scan if space == "log" else reference.linear_scan)(a, b, h0),)
-
-
-def _activation(option: str) -> str | None:
-    return None if option == "none" else option
-
-
-def _linear(launchers: Callable[[], Any]) -> Callable[..., tuple[Tensor, ...]]:
-    def launch(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
-        return (launchers().grouped_linear_forward(x, weight, bias, _activation(option)),)
-
-    return launch
-
-
-def _linear_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Maybe, _Maybe, _Maybe]]:
-    def launch_backward(
-        x: Tensor,
-        weight: Tensor,
-        bias: _Maybe,
-        y: _Maybe,
-        codes: _Maybe,
-        dy: _Maybe,
-        unused: _Maybe,
-        option: str,
-        needs: _Needs,
-    ) -> tuple[_Maybe, _Maybe, _Maybe]:
-        assert dy is not None
-        need_x, need_weight, need_bias = needs
-        grads: tuple[_Maybe, _Maybe, _Maybe]
-        grads = launchers().grouped_linear_backward(
-            x, weight, bias, dy, _activation(option), need_x=need_x, need_weight=need_weight, need_bias=need_bias
-        )
-        return grads
-
-    return launch_backward
-
-
-def _fake_linear(x: Tensor, weight: Tensor, bias: _Maybe, option: str) -> tuple[Tensor, ...]:
-    return (x.new_empty(*x.shape[:2], weight.shape[2]),)
-
-
-def _twin_linear(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
-    return (reference.grouped_linear(x, weight, bias, _activation(option)),)
-
-
-def _launch_feed_forward(launchers: Callable[[], Any]) -> Callable[..., tuple[Tensor, ...]]:
-    def launch(x: Tensor, params: Tensor, h: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
-        return (launchers().feed_forward_forward(x, params, h),)
-
-    return launch
-
-
-def _feed_forward_backward(launchers: Callable[[], Any]) -> Callable[..., tuple[_Maybe, _Maybe, _Maybe]]:
-    def launch_backward(
-        x: Tensor,
-        params: Tensor,
-        h: _Maybe,
-        y: _Maybe,
-        codes: _Maybe,
-        dy: _Maybe,
-        unused: _Maybe,
-        option: str,
-        needs: _Needs,
-    ) -> tuple[_Maybe, _Maybe, _Maybe]:
-        grads: tuple[_Maybe, _Maybe, _Maybe] = launchers().feed_forward_backward(x, params, h, dy, needs=needs)
-        return grads
-
-    return launch_backward
-
-
-def _twin_feed_forward(x: Tensor, params: Tensor, h: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
-    assert h is not None
-    norm_weight, norm_bias, weight1, bias1, weight2, bias2, *rest = unpack(params, h.shape[2])
-    embedding = (rest[0], rest[1]) if rest else None
-    return (reference.feed_forward(x, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2, embedding),)
-
-
-def _fake_feed_forward(x: Tensor, params: Tensor, h: _Maybe, option: str) -> tuple[Tensor, ...]:
-    assert h is not None
-    return (torch.empty_like(h, memory_format=torch.contiguous_format),)
-
-
 _MIN_GRU = Operator(
     name="min_gru",
     outputs=2,
-    launch=_min_gru(_kernels, need_h=True),
-    launch_backward=_min_gru_backward(_kernels),
-    fake=_fake_min_gru,
-    twin=_twin_min_gru,
+    launch=_adapters.min_gru(_adapters.kernels, need_h=True),
+    launch_backward=_adapters.min_gru_backward(_adapters.kernels),
+    fake=_adapters.fake_min_gru,
+    twin=_adapters.twin_min_gru,
     joins_terms=True,
 )
 _MIN_GRU_LAST = Operator(
     name="min_gru_last",
     outputs=1,
-    launch=_min_gru(_kernels, need_h=False),
-    launch_backward=_min_gru_last_backward(_kernels),
-    fake=lambda *given: _fake_min_gru(*given)[1:],
-    twin=lambda *given: _twin_min_gru(*given)[1:],
+    launch=_adapters.min_gru(_adapters.kernels, need_h=False),
+    launch_backward=_adapters.min_gru_last_backward(_adapters.kernels),
+    fake=lambda *given: _adapters.fake_min_gru(*given)[1:],
+    twin=lambda *given: _adapters.twin_min_gru(*given)[1:],
     joins_terms=True,
     reads_output=False,
 )
 _GROUPED_LINEAR = Operator(
     name="grouped_linear",
     outputs=1,
-    launch=_linear(_kernels),
-    launch_backward=_linear_backward(_kernels),
-    fake=_fake_linear,
-    twin=_twin_linear,
+    launch=_adapters.linear(_adapters.kernels),
+    launch_backward=_adapters.linear_backward(_adapters.kernels),
+    fake=_adapters.fake_linear,
+    twin=_adapters.twin_linear,
     joins_terms=True,
     reads_output=False,
 )
 _SCAN = Operator(
     name="scan",
     outputs=1,
-    launch=_launch_scan,
-    launch_backward=_launch_scan_backward,
+    launch=_adapters.scan,
+    launch_backward=_adapters.scan_backward,
     fake=lambda a, b, h0, option: (torch.empty_like(b, memory_format=torch.contiguous_format),),
-    twin=_twin_scan,
+    twin=_adapters.twin_scan,
     joins_terms=False,
 )
 _FEED_FORWARD = Operator(
     name="feed_forward",
     outputs=1,
-    launch=_launch_feed_forward(_kernels),
-    launch_backward=_feed_forward_backward(_kernels),
-    fake=_fake_feed_forward,
-    twin=_twin_feed_forward,
+    launch=_adapters.feed_forward(_adapters.kernels),
+    launch_backward=_adapters.feed_forward_backward(_adapters.kernels),
+    fake=_adapters.fake_feed_forward,
+    twin=_adapters.twin_feed_forward,
     joins_terms=True,
     reads_output=False,
 )
-KERNELS = _Kernels(_MIN_GRU, _MIN_GRU_LAST, _GROUPED_LINEAR, _FEED_FORWARD, _kernels)
+_BLOCK = Operator(
+    name="min_gru_block",
+    outputs=2,
+    launch=_adapters.block,
+    launch_backward=_adapters.block_backward,
+    fake=_adapters.fake_block,
+    twin=_adapters.twin_block,
+    joins_terms=True,
+    reads_output=False,
+)
+KERNELS = _Kernels(_MIN_GRU, _MIN_GRU_LAST, _GROUPED_LINEAR, _FEED_FORWARD, _adapters.kernels)
 BLOCKS = _Blocks(
     replace(
         _MIN_GRU,
         name="blocked_min_gru",
-        launch=_min_gru(_blocks, need_h=True),
-        launch_backward=_min_gru_backward(_blocks),
+        launch=_adapters.min_gru(_adapters.blocks, need_h=True),
+        launch_backward=_adapters.min_gru_backward(_adapters.blocks),
     ),
     replace(
         _MIN_GRU_LAST,
         name="blocked_min_gru_last",
-        launch=_min_gru(_blocks, need_h=False),
-        launch_backward=_min_gru_last_backward(_blocks),
+        launch=_adapters.min_gru(_adapters.blocks, need_h=False),
+        launch_backward=_adapters.min_gru_last_backward(_adapters.blocks),
     ),
     replace(
         _GROUPED_LINEAR,
         name="blocked_linear",
-        launch=_linear(_blocks),
-        launch_backward=_linear_backward(_blocks),
+        launch=_adapters.linear(_adapters.blocks),
+        launch_backward=_adapters.linear_backward(_adapters.blocks),
     ),
     replace(
         _FEED_FORWARD,
         name="blocked_feed_forward",
-        launch=_launch_feed_forward(_blocks),
-        launch_backward=_feed_forward_backward(_blocks),
+        launch=_adapters.feed_forward(_adapters.blocks),
+        launch_backward=_adapters.feed_forward_backward(_adapters.blocks),
     ),
-    _blocks,
+    _adapters.blocks,
 )

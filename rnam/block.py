@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from rnam.functional import feed_forward
+from rnam.functional import feed_forward, min_gru_block
 from rnam.gru import minGRU
 from rnam.linear import Linear
 from rnam.lstm import minLSTM
@@ -47,16 +47,24 @@ class Block(nn.Module):
         self, x: Tensor, hidden: Tensor | None, mask: Tensor | None, embedding: Parameters | None = None
     ) -> tuple[Tensor, Tensor]:
         """`forward` from a state (terms, batch, 1, dim), and the state after the last step."""
+        if embedding is None and self._is_plain():
+            return min_gru_block(x, self.gru.to_hidden_and_gate.weight, *self._parameters_after(), hidden, mask=mask)
         h, hidden = self.gru(x, hidden, mask=mask, embedding=embedding)
-        return self._feed_forward(x, h, embedding), hidden
+        return feed_forward(x, h, *self._parameters_after(), embedding=embedding), hidden
 
     def at_the_end(self, x: Tensor, last: Tensor, mask: Tensor | None, embedding: Parameters | None = None) -> Tensor:
         """What `forward` gives at the last observed step, where x is `last` (terms, batch, 1, dim): only the recurrence
         takes all steps, and what follows it takes one."""
         _, h_last = self.gru(x, mask=mask, need_output=False, embedding=embedding)
-        return self._feed_forward(last, h_last.to(last.dtype), embedding)
+        return feed_forward(last, h_last.to(last.dtype), *self._parameters_after(), embedding=embedding)
 
-    def _feed_forward(self, x: Tensor, h: Tensor, embedding: Parameters | None) -> Tensor:
-        norm, first, _, second = self.ff
-        given = [getattr(layer, name) for layer in (norm, first, second) for name in ("weight", "bias")]
-        return feed_forward(x, h, *given, embedding=embedding)
+    def _is_plain(self) -> bool:
+        """Whether one function may compute the whole block: its cell is a minGRU, and no hook waits for it."""
+        cell = self.gru
+        hooks = cell._forward_hooks, cell._forward_pre_hooks, cell._backward_hooks, cell._backward_pre_hooks
+        return type(cell) is minGRU and not any(hooks)
+
+    def _parameters_after(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The parameters of what follows the cell."""
+        norm, first, _, second = cast("list[Linear]", self.ff)
+        return norm.weight, norm.bias, first.weight, first.bias, second.weight, second.bias

@@ -13,13 +13,14 @@ cast as torch.nn.functional.linear casts it, and a float32 weight is rounded to 
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 from torch import Tensor
 
-from rnam import _arguments, _checks, _dispatch, _ops, reference
+from rnam import _arguments, _checks
+from rnam._implementations import implementation
 
-__all__ = ["feed_forward", "grouped_linear", "linear_scan", "log_scan", "min_gru", "min_lstm"]
+__all__ = ["feed_forward", "grouped_linear", "linear_scan", "log_scan", "min_gru", "min_gru_block", "min_lstm"]
 
 Activation = Literal["relu", "gelu", "silu"]
 ACTIVATIONS = (None, "relu", "gelu", "silu")
@@ -76,7 +77,7 @@ def grouped_linear(
     if out is not None:
         _arguments.output(out, input, weight, bias)
     with _arguments.without_autocast(input, cast):
-        return _implementation(input).grouped_linear(input, weight, bias, activation, out)
+        return implementation(input).grouped_linear(input, weight, bias, activation, out)
 
 
 def feed_forward(
@@ -126,7 +127,7 @@ def feed_forward(
     _checks.floating("input", input)
     if input.dim() < 3:
         raise ValueError(f"input must have shape (terms, *, dim), got {tuple(input.shape)}")
-    terms, dim = input.shape[0], _arguments.embedded_width(embedding, input)
+    dim = _arguments.embedded_width(embedding, input)
     _checks.floating("update", update)
     _checks.shape("update", update, "terms, *, dim of input", (*input.shape[:-1], dim))
     _checks.device("update", update, "input", input)
@@ -134,29 +135,17 @@ def feed_forward(
     if cast:
         input, update = _arguments.autocast(input), _arguments.autocast(update)
     _checks.dtype("update", update, "input", input)
-    for name, value, layout, shape in (
-        ("norm_weight", norm_weight, "dim", (dim,)),
-        ("norm_bias", norm_bias, "dim", (dim,)),
-        ("weight1", weight1, "terms, dim, dim", (terms, dim, dim)),
-        ("bias1", bias1, "terms, 1, dim", (terms, 1, dim)),
-        ("weight2", weight2, "terms, dim, dim", (terms, dim, dim)),
-        ("bias2", bias2, "terms, 1, dim", (terms, 1, dim)),
-    ):
-        _checks.floating(name, value)
-        _checks.shape(name, value, layout, shape)
-        _checks.device(name, value, "input", input)
-        _arguments.parameter_dtype(name, value, input, cast)
+    parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2
+    _arguments.feed_forward(input, dim, cast, *parameters)
     _arguments.embedding_dtypes(embedding, input, cast)
     with _arguments.without_autocast(input, cast):
-        return _implementation(input).feed_forward(
-            input, update, norm_weight, norm_bias, weight1, bias1, weight2, bias2, embedding
-        )
+        return implementation(input).feed_forward(input, update, *parameters, embedding)
 
 
 def keeps_embedding(input: Tensor, weight: Tensor) -> bool:
     """Whether functions of input (terms, *, in_dim) are better given an embedding of this weight (terms, in_dim, dim)
     than what comes out of it: that is much wider, and the backend makes it inside its kernels or blocks."""
-    return _implementation(input).keeps_embedding(*weight.shape[1:])
+    return implementation(input).keeps_embedding(*weight.shape[1:])
 
 
 def min_gru(
@@ -219,7 +208,7 @@ def min_gru(
     _checks.boolean_flag("need_h", need_h)
     input, cast = _arguments.cell(input, weight, h0, mask, reset, 2, embedding)
     with _arguments.without_autocast(input, cast):
-        return _implementation(input).min_gru(input, weight, h0, mask, reset, space, need_h, embedding)
+        return implementation(input).min_gru(input, weight, h0, mask, reset, space, need_h, embedding)
 
 
 def min_lstm(
@@ -259,7 +248,59 @@ def min_lstm(
     _checks.boolean_flag("need_h", need_h)
     input, cast = _arguments.cell(input, weight, h0, mask, reset, 3, embedding)
     with _arguments.without_autocast(input, cast):
-        return _implementation(input).min_lstm(input, weight, h0, mask, reset, need_h, embedding)
+        return implementation(input).min_lstm(input, weight, h0, mask, reset, need_h, embedding)
+
+
+def min_gru_block(
+    input: Tensor,
+    weight: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    h0: Tensor | None = None,
+    *,
+    mask: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A residual block of `rnam.RNAM`: `min_gru`, then `feed_forward` of its input and its states.
+
+        h, h_last = min_gru(input, weight, h0, mask=mask, reset=reset)
+        output = feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2)
+
+    Where no gradient is recorded and the kernels compute, a block up to 32 wide is one kernel, which does not write h
+    and does not round it (see kernels/README.md).
+
+    Args:
+        input: (terms, batch, seq, dim); batch and seq may be 0. At a masked step it does not reach the state, but it
+            does reach the output there.
+        weight: (terms, dim, 2 * dim), as that of `min_gru` with hidden = dim.
+        norm_weight, norm_bias, weight1, bias1, weight2, bias2: as in `feed_forward`.
+        h0, mask, reset: as in `min_gru`.
+
+    Returns:
+        output: (terms, batch, seq, dim), the dtype of input.
+        h_last: (terms, batch, 1, dim), as that of `min_gru`.
+
+    Raises:
+        TypeError, ValueError: as `min_gru` and `feed_forward`.
+
+    Example:
+        >>> x, weight = torch.randn(3, 8, 10, 4), torch.randn(3, 4, 8)
+        >>> square, bias = torch.randn(3, 4, 4), torch.zeros(3, 1, 4)
+        >>> output, h_last = min_gru_block(x, weight, torch.ones(4), torch.zeros(4), square, bias, square, bias)
+        >>> output.shape, h_last.shape
+        (torch.Size([3, 8, 10, 4]), torch.Size([3, 8, 1, 4]))
+    """
+    input, cast = _arguments.cell(input, weight, h0, mask, reset, 2, None)
+    terms, dim = input.shape[0], input.shape[-1]
+    _checks.shape("weight", weight, "terms, dim, 2 * dim", (terms, dim, 2 * dim))
+    parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2
+    _arguments.feed_forward(input, dim, cast, *parameters)
+    with _arguments.without_autocast(input, cast):
+        return implementation(input).min_gru_block(input, weight, h0, mask, reset, *parameters)
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Tensor:
@@ -286,7 +327,7 @@ def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Ten
     """
     _arguments.scan({"coeffs": coeffs, "values": values}, "h0", h0)
     with _arguments.without_autocast(values, _arguments.autocast_enabled(values)):
-        return _implementation(values).linear_scan(coeffs, values, h0)
+        return implementation(values).linear_scan(coeffs, values, h0)
 
 
 def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None = None) -> Tensor:
@@ -318,67 +359,4 @@ def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None = Non
     """
     _arguments.scan({"log_coeffs": log_coeffs, "log_values": log_values}, "log_h0", log_h0)
     with _arguments.without_autocast(log_values, _arguments.autocast_enabled(log_values)):
-        return _implementation(log_values).log_scan(log_coeffs, log_values, log_h0)
-
-
-class _Implementation(Protocol):
-    """What `reference` and those of `_ops` have in common; their arguments are checked here."""
-
-    def grouped_linear(
-        self, input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor | None
-    ) -> Tensor: ...
-
-    def feed_forward(
-        self,
-        input: Tensor,
-        update: Tensor,
-        norm_weight: Tensor,
-        norm_bias: Tensor,
-        weight1: Tensor,
-        bias1: Tensor,
-        weight2: Tensor,
-        bias2: Tensor,
-        embedding: reference.Embedding,
-    ) -> Tensor: ...
-
-    def keeps_embedding(self, in_dim: int, dim: int) -> bool: ...
-
-    def min_gru(
-        self,
-        input: Tensor,
-        weight: Tensor,
-        h0: Tensor | None,
-        mask: Tensor | None,
-        reset: Tensor | None,
-        space: str,
-        need_h: bool,
-        embedding: reference.Embedding,
-    ) -> tuple[Tensor, Tensor]: ...
-
-    def min_lstm(
-        self,
-        input: Tensor,
-        weight: Tensor,
-        h0: Tensor | None,
-        mask: Tensor | None,
-        reset: Tensor | None,
-        need_h: bool,
-        embedding: reference.Embedding,
-    ) -> tuple[Tensor, Tensor]: ...
-
-    def linear_scan(self, coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor: ...
-
-    def log_scan(self, log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None) -> Tensor: ...
-
-
-_IMPLEMENTATIONS: dict[str, _Implementation] = {
-    "triton": _ops.KERNELS,
-    "torch": _ops.BLOCKS,
-    "reference": reference,
-}
-
-
-def _implementation(x: Tensor) -> _Implementation:
-    """Whose functions do the work; an empty tensor needs none, which the reference does."""
-    path = _dispatch.path(x.device, x.dtype)
-    return _IMPLEMENTATIONS[path if x.numel() else "reference"]
+        return implementation(log_values).log_scan(log_coeffs, log_values, log_h0)

@@ -97,6 +97,15 @@ def min_lstm(
     return _recur(x, u, F.logsigmoid(i) - F.logsigmoid(f), h0, mask, reset, "linear", need_h)
 
 
+def min_gru_block(
+    input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, *parameters: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A residual block around a minGRU: its output, and the last state."""
+    h, h_last = min_gru(input, weight, h0, mask, reset, "linear")
+    norm_weight, norm_bias, weight1, bias1, weight2, bias2 = parameters
+    return feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2), h_last
+
+
 def keeps_embedding(in_dim: int, dim: int) -> bool:
     """Whether functions that are given an embedding save anything: here each computes it again."""
     return False

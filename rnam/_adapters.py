@@ -1,0 +1,269 @@
+"""The launchers of `rnam.kernels` and `rnam.blocked` in the form that an `Operator` takes, and the reference's
+functions as their twins. None of it knows autograd.
+
+Triton and the kernels are imported at the first launch, so that `import rnam` needs neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnam import blocked, reference
+from rnam.blocked.feed_forward import unpack
+from rnam.blocked.plan import MASKED, RESET  # as the kernels read them too
+
+_Maybe = Tensor | None
+_Needs = tuple[bool, bool, bool]
+_Gradients = tuple[_Maybe, _Maybe, _Maybe]
+
+
+def kernels() -> Any:
+    import rnam.kernels as kernels
+
+    return kernels
+
+
+def blocks() -> Any:
+    return blocked
+
+
+def encode(mask: _Maybe, reset: _Maybe) -> _Maybe:
+    """One byte a step, MASKED | RESET, with three dimensions of the full size or 1."""
+    codes: _Maybe = None
+    if mask is not None:
+        codes = (~mask).to(torch.uint8) * MASKED
+    if reset is not None:
+        bits = reset.to(torch.uint8) * RESET
+        codes = bits if codes is None else codes | bits
+    return None if codes is None else codes[(None,) * (3 - codes.dim())]
+
+
+def decode(codes: _Maybe) -> tuple[_Maybe, _Maybe]:
+    return (None, None) if codes is None else ((codes & MASKED) == 0, (codes & RESET) != 0)
+
+
+def min_gru(launchers: Callable[[], Any], need_h: bool) -> Callable[..., tuple[Tensor, ...]]:
+    """A minLSTM is a minGRU with another gate: here it is the space "lstm"."""
+
+    def launch(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+        module = launchers()
+        function = module.min_lstm_forward if space == "lstm" else module.min_gru_forward
+        options = {"space": space} if space == "log" else {}
+        h, h_last = function(x, weight, h0, codes, need_h=need_h, **options)
+        return (h, h_last) if need_h else (h_last,)
+
+    return launch
+
+
+def min_gru_backward(launchers: Callable[[], Any]) -> Callable[..., _Gradients]:
+    def launch_backward(
+        x: Tensor,
+        weight: Tensor,
+        h0: _Maybe,
+        h: _Maybe,
+        codes: _Maybe,
+        dh: _Maybe,
+        dh_last: _Maybe,
+        space: str,
+        needs: _Needs,
+    ) -> _Gradients:
+        assert h is not None
+        grads: _Gradients
+        module = launchers()
+        launch = module.min_lstm_backward if space == "lstm" else module.min_gru_backward
+        grads = launch(x, weight, h0, h, codes, dh, dh_last, needs=needs)
+        return grads
+
+    return launch_backward
+
+
+def min_gru_last_backward(launchers: Callable[[], Any]) -> Callable[..., _Gradients]:
+    """That of the last state alone makes h again. `_Layers.min_gru` takes the other operator where it sees that a
+    gradient may be asked."""
+    launch, backward = min_gru(launchers, need_h=True), min_gru_backward(launchers)
+
+    def launch_backward(
+        x: Tensor,
+        weight: Tensor,
+        h0: _Maybe,
+        unread: _Maybe,
+        codes: _Maybe,
+        dh_last: _Maybe,
+        unused: _Maybe,
+        space: str,
+        needs: _Needs,
+    ) -> _Gradients:
+        h, _ = launch(x, weight, h0, codes, space)
+        return backward(x, weight, h0, h, codes, None, dh_last, space, needs)
+
+    return launch_backward
+
+
+def fake_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, space: str) -> tuple[Tensor, ...]:
+    terms, batch, seq, _ = x.shape
+    hidden = weight.shape[2] // (3 if space == "lstm" else 2)
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return x.new_empty(terms, batch, seq, hidden), x.new_empty(terms, batch, 1, hidden, dtype=wide)
+
+
+def twin_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+    if space == "lstm":
+        return reference.min_lstm(x, weight, h0, *decode(codes))
+    return reference.min_gru(x, weight, h0, *decode(codes), "linear")
+
+
+def scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+    return (kernels().scan_forward(a, b, h0, log=space == "log"),)
+
+
+def scan_backward(
+    a: Tensor,
+    b: Tensor,
+    h0: _Maybe,
+    h: _Maybe,
+    codes: _Maybe,
+    dh: _Maybe,
+    dh_last: _Maybe,
+    space: str,
+    needs: _Needs,
+) -> _Gradients:
+    assert h is not None and dh is not None
+    log = space == "log"
+    # the linear form's gradients need the values nowhere
+    grads: _Gradients = kernels().scan_backward(a, b if log else None, h0, h, dh, log=log, needs=needs)
+    return grads
+
+
+def twin_scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
+    return ((reference.log_scan if space == "log" else reference.linear_scan)(a, b, h0),)
+
+
+def _activation(option: str) -> str | None:
+    return None if option == "none" else option
+
+
+def linear(launchers: Callable[[], Any]) -> Callable[..., tuple[Tensor, ...]]:
+    def launch(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+        return (launchers().grouped_linear_forward(x, weight, bias, _activation(option)),)
+
+    return launch
+
+
+def linear_backward(launchers: Callable[[], Any]) -> Callable[..., _Gradients]:
+    def launch_backward(
+        x: Tensor,
+        weight: Tensor,
+        bias: _Maybe,
+        y: _Maybe,
+        codes: _Maybe,
+        dy: _Maybe,
+        unused: _Maybe,
+        option: str,
+        needs: _Needs,
+    ) -> _Gradients:
+        assert dy is not None
+        need_x, need_weight, need_bias = needs
+        grads: _Gradients
+        grads = launchers().grouped_linear_backward(
+            x, weight, bias, dy, _activation(option), need_x=need_x, need_weight=need_weight, need_bias=need_bias
+        )
+        return grads
+
+    return launch_backward
+
+
+def fake_linear(x: Tensor, weight: Tensor, bias: _Maybe, option: str) -> tuple[Tensor, ...]:
+    return (x.new_empty(*x.shape[:2], weight.shape[2]),)
+
+
+def twin_linear(x: Tensor, weight: Tensor, bias: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+    return (reference.grouped_linear(x, weight, bias, _activation(option)),)
+
+
+def feed_forward(launchers: Callable[[], Any]) -> Callable[..., tuple[Tensor, ...]]:
+    def launch(x: Tensor, params: Tensor, h: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+        return (launchers().feed_forward_forward(x, params, h),)
+
+    return launch
+
+
+def feed_forward_backward(launchers: Callable[[], Any]) -> Callable[..., _Gradients]:
+    def launch_backward(
+        x: Tensor,
+        params: Tensor,
+        h: _Maybe,
+        y: _Maybe,
+        codes: _Maybe,
+        dy: _Maybe,
+        unused: _Maybe,
+        option: str,
+        needs: _Needs,
+    ) -> _Gradients:
+        grads: _Gradients = launchers().feed_forward_backward(x, params, h, dy, needs=needs)
+        return grads
+
+    return launch_backward
+
+
+def twin_feed_forward(x: Tensor, params: Tensor, h: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+    assert h is not None
+    norm_weight, norm_bias, weight1, bias1, weight2, bias2, *rest = unpack(params, h.shape[2])
+    embedding = (rest[0], rest[1]) if rest else None
+    return (reference.feed_forward(x, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2, embedding),)
+
+
+def fake_feed_forward(x: Tensor, params: Tensor, h: _Maybe, option: str) -> tuple[Tensor, ...]:
+    assert h is not None
+    return (torch.empty_like(h, memory_format=torch.contiguous_format),)
+
+
+def parts_of_block(packed: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The weight of a block's minGRU and the parameters of its feed-forward, as views."""
+    weight, params = packed.tensor_split([2 * dim * dim], dim=1)
+    return torch.unflatten(weight, 1, (dim, 2 * dim)), params
+
+
+def block(x: Tensor, packed: Tensor, h0: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+    y, _, h_last = kernels().block_forward(x, *parts_of_block(packed, x.shape[3]), h0, codes, need_h=False)
+    return y, h_last
+
+
+def block_backward(
+    x: Tensor,
+    packed: Tensor,
+    h0: _Maybe,
+    y: _Maybe,
+    codes: _Maybe,
+    dy: _Maybe,
+    dh_last: _Maybe,
+    option: str,
+    needs: _Needs,
+) -> _Gradients:
+    """That of the two halves, with h computed again."""
+    weight, params = parts_of_block(packed, x.shape[3])
+    need_x, need_packed, need_h0 = needs
+    launch, launch_backward = min_gru(kernels, need_h=True), min_gru_backward(kernels)
+    h, _ = launch(x, weight, h0, codes, "linear")
+    rows = [t.flatten(1, 2) for t in (x, h, torch.zeros_like(x) if dy is None else dy)]
+    dx, dparams, dh = kernels().feed_forward_backward(rows[0], params, *rows[1:], needs=(need_x, need_packed, True))
+    of_x, dweight, dh0 = launch_backward(x, weight, h0, h, codes, dh.view(h.shape), dh_last, "linear", needs)
+    return (
+        dx.view(x.shape).add_(of_x) if need_x else None,
+        torch.cat([dweight.flatten(1), dparams], dim=1) if need_packed and dweight is not None else None,
+        dh0 if need_h0 else None,
+    )
+
+
+def fake_block(x: Tensor, packed: Tensor, h0: _Maybe, option: str) -> tuple[Tensor, ...]:
+    return fake_min_gru(x, x.new_empty(0, 0, 2 * x.shape[3]), h0, "linear")
+
+
+def twin_block(x: Tensor, packed: Tensor, h0: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+    weight, params = parts_of_block(packed, x.shape[3])
+    h, h_last = twin_min_gru(x, weight, h0, codes, "linear")
+    (y,) = twin_feed_forward(x.flatten(1, 2), params, h.flatten(1, 2), None, option)
+    return y.view(x.shape), h_last
