@@ -1,0 +1,80 @@
+"""The kernel of a residual block as compiled: the sm_80 code executed on a CPU, and the code of four architectures read
+back."""
+
+import pytest
+import torch
+
+from rnam.kernels import block
+from rnam.kernels.config_block import block_config
+from rnam.kernels.config_feed_forward import parameters
+from tests.support.block_cases import case, check
+from tests.support.compile import ARCHITECTURES, compile_launch, usage
+from tests.support.execute import compiled_code
+
+pytestmark = [
+    pytest.mark.compiled,
+    pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning"),
+]  # numpy, where a NaN or an infinity is meant
+
+FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
+
+# exp2 and reciprocal for each of two sigmoids; the row's rsqrt is one in four numbers of a lane at most.
+GATE_MUFU, ROW_MUFU = 4, 0.5
+
+# tf32x3 keeps a second copy of three weights: with codes, a tail and h, 12 to 22 instructions outside the loop.
+SPILLS_OUTSIDE = {(32, "tf32x3"): 22}
+
+
+def launch(D, dtype, precision, seq, T=64, codes=False, need_h=False):
+    """One term with rows side by side; T = 65 leaves a tail."""
+    x, state = torch.empty(1, 16, T, D, dtype=dtype), torch.empty(1, 16, 1, D)
+    weight, params = torch.empty(1, D, 2 * D), torch.empty(1, parameters(D))
+    code = torch.empty(1, 16, T, dtype=torch.uint8) if codes else None
+    config = block_config(seq, D, dtype, precision)
+    h = x if need_h else None
+    launches = block.forward_launches(x, weight, params, state, code, x, h, state, precision=precision, config=config)
+    return launches[-1]
+
+
+@pytest.mark.parametrize("seq", [False, True])
+@pytest.mark.parametrize(
+    ("D", "dtype", "precision"), [(8, FLOAT32, "tf32"), (16, BFLOAT16, "ieee"), (32, FLOAT32, "tf32x3")]
+)
+def test_code(D, dtype, precision, seq):
+    """No spill in the loop, the gates once, products on tensor cores, and loads of 16 bytes or a lane's share of a
+    row."""
+    plain = launch(D, dtype, precision, seq)
+    everything = launch(D, dtype, precision, seq, T=65, codes=True, need_h=True)
+    c = plain.constants
+    elements = c["ROWS"] * c["STEPS"] * D / 32
+    for cc in ARCHITECTURES:
+        used = usage(compile_launch(plain, cc))
+        assert (used.spills, used.loop_spills) == (0, 0), (cc, used)
+        assert GATE_MUFU * elements <= used.mufu <= (GATE_MUFU + ROW_MUFU) * elements, (cc, used.mufu)
+        assert {op for op, _ in used.mix if "MMA" in op or op.startswith("UTC")} == {"HMMA"}, cc
+        least = min(128, 8 * (D // 4) * dtype.itemsize)
+        widths = [next((n for n in (128, 64) if f".{n}" in op), 32) for op in used.loads]
+        assert min(widths) >= least, (cc, used.loads)
+    for cc in ARCHITECTURES:
+        used = usage(compile_launch(everything, cc))
+        assert used.loop_spills == 0 and used.spills <= SPILLS_OUTSIDE.get((D, precision), 0), (cc, used)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        case("SEG", 1, 70, 8, codes="own"),
+        case("SEG", 2, 33, 16, BFLOAT16, h0=False),
+        case("SEG", 1, 34, 32, precision="tf32"),
+        case("SEG", 1, 17, 32, codes="rows"),
+        case("SEG", 1, 40, 5, FLOAT16, x_layout="sliced"),
+        case("SEQ", 17, 3, 16, codes="own", F=2),
+        case("SEQ", 16, 4, 32, FLOAT16),
+        case("SEQ", 3, 5, 3, precision="tf32"),
+    ],
+    ids=str,
+)
+def test_results_as_compiled(case):
+    with compiled_code() as ran:
+        check(case)
+    assert len(ran) == 1
