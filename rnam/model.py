@@ -55,9 +55,9 @@ class RNAM(Described):
             initial parameters (and by the data where their losses are weighted, see `rnam.bootstrap_weights`) and
             share none: LayerNorm's scale and shift, which all terms of a block share, then stay at 1 and 0, which
             the Linear after it makes good. Parameters are (members * terms, ...), the first member's first, and
-            gam.bias (members, out_dim). Ten members of 12 terms, 20 steps, took 0.74 to 0.79 of the CPU time of ten
-            runs at 32 rows, but 1.23 to 1.44 at 256 on one thread: there the system's share, for the first touch of
-            memory that ten runs use again, is more than what is saved.
+            gam.bias (members, out_dim). On one thread a training step of ten members of 12 terms, 20 steps, took
+            0.35 of the CPU time of ten models at 32 rows and 0.79 at 256, where memory counts (`python -m
+            benchmarks ensemble`).
         cell: "mingru" or "minlstm", the recurrent layer (`rnam.minGRU`, `rnam.minLSTM`).
 
     State dict:
