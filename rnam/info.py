@@ -17,7 +17,9 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
+FUNCTIONS = ("min_gru", "min_lstm", "grouped_linear", "feed_forward", "min_gru_block", "linear_scan", "log_scan")
 _APART = "LayerNorm and two linear layers"
+_HALVES = "min_gru, then feed_forward"
 
 
 def report(dim: int, hidden: int, dtype: str, device: torch.device) -> list[str]:
@@ -29,7 +31,7 @@ def report(dim: int, hidden: int, dtype: str, device: torch.device) -> list[str]
     lines.append(f"for {dtype} tensors on {device}: {path} ({reason})")
     if path == "none":
         return lines
-    for function in ("min_gru", "min_lstm", "grouped_linear", "feed_forward", "linear_scan", "log_scan"):
+    for function in FUNCTIONS:
         where = _kernel(function, dim, hidden, DTYPES[dtype]) if path == "triton" else _plain(function, dim, path)
         lines.append(f"  {function:14s} dim {dim}, hidden {hidden}: {where}")
     return lines
@@ -59,10 +61,15 @@ def _kernel(function: str, dim: int, hidden: int, dtype: torch.dtype) -> str:
         return "one fused kernel each way" if kernels.linear_is_fused(dim, hidden) else "batched matrix products"
     if function == "feed_forward":
         return "one fused kernel each way" if kernels.feed_forward_is_fused(dim) else _APART
+    if function == "min_gru_block":
+        one = dim == hidden and kernels.block_is_fused(dim, dtype)
+        return f"one kernel where no gradient is recorded; else {_HALVES}" if one else _HALVES
     return "one kernel each way, in three launches where there are few channels and many steps"
 
 
 def _plain(function: str, dim: int, path: str) -> str:
+    if function == "min_gru_block":
+        return _HALVES
     if path == "reference" or function not in ("min_gru", "min_lstm", "grouped_linear", "feed_forward"):
         return "rnam.reference"
     if function == "feed_forward" and not blocked.feed_forward_is_fused(dim):

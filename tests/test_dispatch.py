@@ -184,11 +184,12 @@ def test_info() -> None:
         lines = info.report(16, 16, "float64", CPU)
     assert lines[0].startswith(f"rnam {rnam.__version__}, torch {torch.__version__}")
     assert "for float64 tensors on cpu: reference (backend 'reference' is set)" in lines
-    assert [line.split()[0] for line in lines[-6:]] == [
+    assert [line.split()[0] for line in lines[-7:]] == [
         "min_gru",
         "min_lstm",
         "grouped_linear",
         "feed_forward",
+        "min_gru_block",
         "linear_scan",
         "log_scan",
     ]
@@ -209,10 +210,21 @@ def test_info_of_a_call_that_can_not_run() -> None:
     assert lines[-1].startswith("for float64 tensors on cpu: none (backend 'triton'")
 
 
+@pytest.mark.interpreter
+def test_info_says_which_widths_are_one_kernel() -> None:
+    def of(dim: int, hidden: int) -> str:
+        with rnam.set_backend("triton"):
+            return next(line for line in info.report(dim, hidden, "float32", CPU) if "min_gru_block" in line)
+
+    halves = "min_gru, then feed_forward"
+    assert of(32, 32).endswith(f"one kernel where no gradient is recorded; else {halves}")
+    assert of(33, 33).endswith(f": {halves}") and of(16, 32).endswith(f": {halves}")
+
+
 def test_info_says_which_widths_are_in_blocks() -> None:
     with rnam.set_backend("torch"):
         narrow, wide = (
-            next(line for line in info.report(dim, dim, "float32", CPU) if "feed_forward" in line) for dim in (16, 17)
+            next(line for line in info.report(dim, dim, "float32", CPU) if " feed_forward " in line) for dim in (16, 17)
         )
     assert "rnam.blocked" in narrow
     assert "LayerNorm and two linear layers" in wide
@@ -222,6 +234,6 @@ def test_info_says_which_widths_are_in_blocks() -> None:
 def test_info_names_the_kernels() -> None:
     with rnam.set_backend("triton"):
         narrow, wide = (info.report(n, n, "float32", CPU) for n in (16, 100))
-    assert "forward one fused kernel; backward one fused kernel" in narrow[-6]
-    assert "forward a matrix product" in wide[-6]
-    assert "batched matrix products" in wide[-4]
+    assert "forward one fused kernel; backward one fused kernel" in narrow[-7]
+    assert "forward a matrix product" in wide[-7]
+    assert "batched matrix products" in wide[-5]
