@@ -4,6 +4,8 @@
     python -m examples.friedman --seed 0            one of them
     python -m examples.friedman --generator notebook --steps 1024     the original's task; use a GPU
 
+Interrupted, the same command goes on after the last seed that was through.
+
 Eight terms, four of which have a share in the target, each by a function of its own of a latent average
 (examples/friedman_data.py tells how the sequences are made). The model sees inputs and target alone. Each
 term's contribution is held against its truth at the last step of each validation sequence: the step that a
@@ -13,6 +15,9 @@ forecast is asked for, and one sample from each sequence, so that the samples ar
     idle share    variance of the sum of the four idle contributions over the variance of the target:
                   at most 0.005
     MSE           of the prediction, on targets of variance 1
+
+Beside it stand a ridge regression and gradient boosting on what sums up a sequence, a ridge regression on the last
+values, and the same model on the last values (T = 1), so that it shows what the recurrence bought.
 
 A model of this kind tells its terms only up to a constant, so contributions and truths are centred in the
 picture. With the monotone generator the loss is that of the last 32 steps (`return_sequence=True`): each is a
@@ -41,6 +46,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import rnam
+from examples.checkpoint import CheckpointError
+from examples.finished import Finished
 from examples.friedman_data import (
     COMPONENTS,
     REAL,
@@ -52,6 +59,7 @@ from examples.friedman_data import (
     monotonicity,
 )
 from examples.options import default_device, device, prepare, whole
+from examples.runtime import folder
 
 CORRELATION = 0.95  # of each real term, at least
 IDLE_SHARE = 0.005  # of the idle terms together, at most
@@ -124,13 +132,15 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Result:
-    """One seed. `monotonicity`: of each term's input in its latent, see `friedman_data.monotonicity`."""
+    """One seed. `monotonicity`: of each term's input in its latent, see `friedman_data.monotonicity`; `others`: the MSE
+    of the same model with T = 1 and of the baselines."""
 
     seed: int
     mse: float
     correlations: dict[str, float]
     idle_share: float
     monotonicity: list[float]
+    others: dict[str, float]
     minutes: float
 
     @property
@@ -188,29 +198,36 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: Settings) -> torch.opt
 
 def run(settings: Settings, seed: int, device: torch.device) -> tuple[Result, Recovery]:
     """Make the sequences, train a model, compare. All that is random comes from `seed`."""
-    tqdm = _module("tqdm").tqdm
+    tqdm, baselines = _module("tqdm").tqdm, _module("examples.friedman_baselines")
     start = time.perf_counter()
     generator = make_generator(settings.generator, seed)
     last = min(settings.last, settings.steps)
     training, validation = make_samples(generator, seed, settings.train, settings.validation, settings.steps, last)
     training, validation = training.to(device), validation.to(device)
-    with torch.random.fork_rng(devices=[]):  # parameters and orders are drawn on the CPU
-        torch.manual_seed(seed)
-        model = rnam.RNAM(TERMS, settings.hidden, out_dim=1, blocks=settings.blocks).to(device)
-        with tqdm(total=settings.epochs * settings.batches, desc=f"seed {seed}", unit="batch") as bar:
+    short = replace(settings, train=settings.train * last, batch=settings.batch * last, last=1)  # as many batches
 
-            def advance(mse: float) -> None:
-                bar.set_postfix(validation_mse=f"{mse:.4f}", refresh=False)
-                bar.update()
+    def train(samples: Samples, held: Samples, chosen: Settings, what: str) -> Recovery:
+        with torch.random.fork_rng(devices=[]):  # parameters and orders are drawn on the CPU
+            torch.manual_seed(seed)
+            model = rnam.RNAM(TERMS, settings.hidden, out_dim=1, blocks=settings.blocks).to(device)
+            with tqdm(total=settings.epochs * settings.batches, desc=f"seed {seed}{what}", unit="batch") as bar:
 
-            fit(model, training, validation, settings, advance)
-    recovery = recover(model, validation)
+                def advance(mse: float) -> None:
+                    bar.set_postfix(validation_mse=f"{mse:.4f}", refresh=False)
+                    bar.update()
+
+                fit(model, samples, held, chosen, advance)
+        return recover(model, held)
+
+    recovery = train(training, validation, settings, "")
+    alone = train(baselines.one_step(training), baselines.at_the_end(validation), short, ", T = 1")
     result = Result(
         seed=seed,
         mse=recovery.mse,
         correlations=dict(zip(COMPONENTS, recovery.correlations(), strict=True)),
         idle_share=recovery.idle_share(),
         monotonicity=monotonicity(generator, seed=seed).tolist(),
+        others={"RNAM, T = 1": alone.mse} | baselines.errors(training, validation, seed),
         minutes=(time.perf_counter() - start) / 60,
     )
     return result, recovery
@@ -264,18 +281,27 @@ def table(results: Sequence[Result], kind: Kind) -> str:
     )
 
 
+def comparison(results: Sequence[Result]) -> str:
+    """The validation MSE of every method, a column for each seed."""
+    rows = [("RNAM", *(r.mse for r in results))]
+    rows += [(name, *(r.others[name] for r in results)) for name in results[0].others]
+    width = max(len(str(name)) for name, *_ in rows)
+    lines = ["val MSE".ljust(width) + "".join(f"  {f'seed {r.seed}':>8}" for r in results)]
+    return "\n".join([*lines, *(f"{name:{width}}" + "".join(f"  {x:8.4f}" for x in mses) for name, *mses in rows)])
+
+
 def report(settings: Settings, device: torch.device, results: Sequence[Result]) -> dict[str, Any]:
     """What --json writes."""
     return {
         "settings": asdict(settings) | {"device": str(device), "validation": settings.validation},
         "asked": {"correlation": CORRELATION, "idle_share": IDLE_SHARE},
         "results": [asdict(result) | {"recovered": result.recovered} for result in results],
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "rnam": rnam.__version__,
-        },
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "torch": str(torch.__version__), "rnam": rnam.__version__}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -286,29 +312,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return 130
-    except OSError as error:
+    except (OSError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def _run(options: argparse.Namespace) -> None:
-    for name in ("tqdm", "matplotlib"):
+    for name in ("tqdm", "matplotlib", "examples.friedman_baselines"):
         _module(name)  # now, not after minutes of training
-    prepare(options.out, options.json)
     given = {name: value for name in ("steps", "epochs", "train") if (value := getattr(options, name))}
-    settings = replace(SETTINGS[options.generator], **given)
+    usual = SETTINGS[options.generator]
+    settings = replace(usual, **given)
+    name = "friedman" if options.generator == "monotone" else "friedman-notebook"
+    out = options.out or folder(name, usual, settings, options.device, torch.device(default_device()))
+    prepare(out, options.json)
+    finished = Finished(out / "finished.json", asdict(settings) | {"device": str(options.device), **_versions()})
     results = []
     for seed in options.seed:
-        result, recovery = run(settings, seed, options.device)
+        picture = out / f"contributions-{settings.generator}-seed{seed}.png"
+        if str(seed) not in finished.done or not picture.exists():
+            result, recovery = run(settings, seed, options.device)
+            draw(recovery, f"{settings.generator} generator, seed {seed}: validation MSE {result.mse:.4f}", picture)
+            finished.add(str(seed), asdict(result))
+        result = Result(**finished.done[str(seed)])
         results.append(result)
-        picture = options.out / f"contributions-{settings.generator}-seed{seed}.png"
-        title = f"{settings.generator} generator, seed {seed}: validation MSE {result.mse:.4f}"
-        draw(recovery, title, picture)
         slopes = ", ".join(f"{name} {slope:.2f}" for name, slope in zip(COMPONENTS, result.monotonicity, strict=False))
         print(f"seed {seed}: smallest slope of the input over its mean slope: {slopes}")
         print(f"seed {seed}: picture in {picture}")
     print(table(results, settings.generator))
+    print(comparison(results))
     if options.json:
         options.json.write_text(json.dumps(report(settings, options.device, results), indent=2) + "\n")
 
@@ -329,8 +362,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--out",
         type=Path,
-        default=Path("results/friedman"),
-        help="folder of the pictures (default: %(default)s)",
+        help="folder of the pictures and of finished.json (default: results/friedman, and a name of its own for other "
+        "options)",
     )
     add("--json", type=Path, help="write settings, results and versions to this file")
     return parser
@@ -342,7 +375,7 @@ def _module(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise SystemExit(
-            f"examples.friedman needs {name}; install the extra `demo`: pip install -e '.[demo]'"
+            f"examples.friedman needs {error.name}; install the extra `demo`: pip install -e '.[demo]'"
         ) from error
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import rnam
-from examples import friedman, friedman_data
+from examples import friedman, friedman_baselines, friedman_data
 from examples.friedman_data import REAL, TERMS, WARMUP, Generator, Samples
 from rnam.model import Additive
 
@@ -220,7 +220,9 @@ def test_program_end_to_end(generator: str, tmp_path: Path, capsys: pytest.Captu
     assert "corr square" in out
     assert "idle share" in out
     assert (">= 0.95" in out) == (generator == "monotone")
-    assert "seed 4: 100%" in err  # the progress bar
+    assert "seed 4: 100%" in err and "seed 4, T = 1: 100%" in err  # the progress bars
+    for name in ("RNAM, T = 1", "ridge regression, last values", "gradient boosting, summaries"):
+        assert name in out
     written = json.loads(file.read_text())
     assert written["settings"]["steps"] == 8
     assert written["settings"]["generator"] == generator
@@ -228,6 +230,44 @@ def test_program_end_to_end(generator: str, tmp_path: Path, capsys: pytest.Captu
     assert written["versions"]["rnam"] == rnam.__version__
     assert [result["seed"] for result in written["results"]] == [0, 4]
     assert set(written["results"][0]["correlations"]) == {"sin", "cos", "sqrt", "square"}
+    assert len(written["results"][0]["others"]) == 4
+
+
+def test_goes_on_after_the_seeds_that_are_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = f"--steps 8 --epochs 1 --train 16 --device cpu --out {tmp_path} --seed 0".split()
+    assert friedman.main([*options, "4"]) == 0
+    whole = capsys.readouterr().out
+    run, trained = friedman.run, []
+    monkeypatch.setattr(friedman, "run", lambda *given: trained.append(given[1]) or run(*given))
+    assert friedman.main([*options, "4"]) == 0
+    assert (trained, capsys.readouterr().out) == ([], whole)
+    (tmp_path / "contributions-monotone-seed4.png").unlink()
+    assert friedman.main([*options, "4", "5"]) == 0
+    assert trained == [4, 5]
+    assert friedman.main([*options, "--epochs", "2"]) == 1
+    assert "was made with other settings: epochs 1, now 2" in capsys.readouterr().err
+
+
+def test_baselines_see_what_they_should() -> None:
+    """Each recognises a target that is made of what it is given, and the others do not."""
+    inputs = torch.randn(8, 600, 20, 1)
+    end, mean = inputs[:, :, -1, 0], inputs[..., 0].mean(-1)
+    for value, good in ((end[0] - end[3], True), (4 * mean[2] - 4 * mean[5], False)):
+        samples = Samples(inputs, value[:, None], torch.zeros(4, 600, 1), torch.zeros(8, 600))
+        found = friedman_baselines.errors(samples, samples, 0)
+        assert found["ridge regression, summaries"] < 1e-3
+        assert (found["ridge regression, last values"] < 1e-3) == good
+        assert found["gradient boosting, summaries"] < 0.1 * float(value.var())
+
+
+def test_one_step_keeps_every_target_beside_its_step() -> None:
+    inputs = torch.arange(2 * 3 * 5.0).view(2, 3, 5, 1)
+    samples = Samples(inputs, inputs[0, :, -2:, 0], torch.zeros(4, 3, 2), torch.zeros(2, 3))
+    alone = friedman_baselines.one_step(samples)
+    assert alone.inputs.shape == (2, 6, 1, 1) and torch.equal(alone.inputs[0, :, 0], alone.target)
+    assert torch.equal(friedman_baselines.at_the_end(samples).inputs, inputs[:, :, -1:])
 
 
 @pytest.mark.parametrize(
@@ -291,7 +331,7 @@ def test_interruptions_and_full_disks_end_with_a_message(
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["matplotlib", "tqdm"])
+@pytest.mark.parametrize("module", ["matplotlib", "tqdm", "examples.friedman_baselines"])
 def test_missing_module_is_named_before_training(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr(friedman, "run", lambda *_: pytest.fail("trained first"))
