@@ -41,50 +41,67 @@ class OneValue:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        weight = getattr(getattr(model, "emb", None), "weight", None)
-        columns: Columns | None = getattr(model, "columns", None)
-        self.columns = None if columns is None else columns.columns
-        self.over_time = hasattr(model, "emb")
-        if columns is not None:
-            self.terms = len(columns.columns)
-        elif isinstance(weight, Tensor) and weight.dim() == 3 and weight.shape[1] == 1:
-            self.terms = len(weight)
+        self.columns: Columns | None = getattr(model, "columns", None)
+        self.over_time = hasattr(model, "in_dim")
+        if self.columns is not None:
+            self.terms = len(self.columns.columns)
+        elif getattr(model, "in_dim", None) == 1:
+            self.terms = int(model.terms)  # type: ignore[arg-type]
         else:
             raise ValueError("encode must be given for a model whose terms do not read one value each, got None")
         first = next(model.parameters())
         self.dtype, self.device = first.dtype, first.device
         self.timing: bool = getattr(model, "timing", False)
-        static: Columns | None = getattr(model, "static_columns", None)
-        self.static = 0 if static is None else static.least
+        self.static: Columns | None = getattr(model, "static_columns", None)
 
-    def needs_one(self, terms: Sequence[int]) -> None:
-        """Raises unless each of these terms reads one column of the input."""
-        for term in terms:
-            if term >= self.terms or (self.columns is not None and len(self.columns[term]) > 1):
-                raise ValueError(f"encode must be given for term {term}, which does not read one value, got None")
+    def reads_one(self, columns: Columns | None, term: int, name: str) -> None:
+        """Raises unless this term of `columns` reads one of them."""
+        if columns is not None and len(columns.columns[term]) > 1:
+            raise ValueError(f"encode must be given for {name}, which reads more than one value, got None")
 
-    def tensor(self, values: Floats | Bools, dtype: torch.dtype) -> Tensor:
-        """Values (rows, steps, terms) as the model's input, or its mask as far as that is (terms, rows, steps)."""
+    def changes(self, term: int, name: str) -> None:
+        """Raises unless the term reads a sequence of single values."""
+        if term >= self.terms:
+            kind = "the timing term" if self.timing and term == self.terms else "a static term"
+            raise ValueError(f"term must be one that reads a sequence of values, got {name!r}, {kind}")
+        self.reads_one(self.columns, term, name)
+
+    def tensor(self, values: Floats | Bools, dtype: torch.dtype, columns: Columns | None) -> Tensor:
+        """Values (*, terms) at the columns that the terms read (*, columns), or without these (terms, *)."""
         given = torch.as_tensor(values, dtype=dtype, device=self.device)
-        if self.columns is None:
+        if columns is None:
             return given.movedim(-1, 0)
-        laid = given.new_zeros(*given.shape[:2], 1 + max(map(max, self.columns)))
-        for term, own in enumerate(self.columns):
+        laid = given.new_zeros(*given.shape[:-1], columns.least)
+        for term, own in enumerate(columns.columns):
             laid[..., list(own)] = given[..., term, None]
-        return laid if self.over_time else laid[:, 0]
+        return laid
 
     def input(self, values: Floats) -> Tensor:
-        laid = self.tensor(values, self.dtype)
+        """The model's input, from (rows, steps, terms); of a NAM, which has no steps, (rows, terms)."""
+        laid = self.tensor(values, self.dtype, self.columns)
         return laid[..., None] if self.columns is None else laid
 
-    def options(self, rows: int, time: Floats) -> dict[str, Tensor]:
-        """What else the model must be given: the times of the steps, and 0 for static terms."""
+    def beside(self, rows: int, time: Floats) -> dict[str, Tensor]:
+        """What else a sequence must come with: the times of its steps, and 0 for static terms."""
         options = {}
         if self.timing:
             options["times"] = torch.as_tensor(time, dtype=self.dtype, device=self.device).expand(rows, -1)
-        if self.static:
-            options["static"] = torch.zeros(rows, self.static, dtype=self.dtype, device=self.device)
+        if self.static is not None:
+            options["static"] = torch.zeros(rows, self.static.least, dtype=self.dtype, device=self.device)
         return options
+
+    def at_one_time(self, values: Floats, scaled: Floats) -> dict[str, Tensor]:
+        """All that the model is given for rows of single values (rows, terms): those of the sequence, then the static
+        ones; what is NaN in `values` is masked."""
+        first, there = scaled[:, : self.terms], np.isfinite(values)
+        seen = there[:, : self.terms]
+        if self.over_time:
+            first, seen = first[:, None], seen[:, None]
+        given = {"input": self.input(first), "mask": self.tensor(seen, torch.bool, self.columns)}
+        if self.static is not None:
+            given["static"] = self.tensor(scaled[:, self.terms :], self.dtype, self.static)
+            given["static_mask"] = self.tensor(there[:, self.terms :], torch.bool, self.static)
+        return given
 
 
 def quantiles(values: Floats, shares: Sequence[float]) -> Floats:

@@ -81,12 +81,17 @@ def contributions(
     return _frame(values, known, over_time) if as_frame else values
 
 
-def evaluate(model: nn.Module, input: Tensor, *arguments: Any, over_time: bool = False, **options: Any) -> NDArray[Any]:
-    """The model's contributions with the batch before the terms, as numpy."""
+def evaluate(
+    model: nn.Module, *arguments: Any, over_time: bool = False, each_member: bool = False, **options: Any
+) -> NDArray[Any]:
+    """The model's contributions with the batch before the terms, as numpy; of an ensemble with `each_member` those of
+    each."""
     if over_time:
         options["return_sequence"] = True
+    if each_member and getattr(model, "members", 1) > 1:
+        options["return_members"] = True
     with evaluating(model):
-        _, parts = model(input, *arguments, **options)
+        _, parts = model(*arguments, **options)
     values = np.asarray(plain(parts))
     batch = values.ndim - (3 if over_time else 2)
     return np.ascontiguousarray(values.swapaxes(batch - 1, batch))
@@ -118,7 +123,9 @@ def intercept(model: nn.Module) -> NDArray[Any]:
 def observed(
     input: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None, over_time: bool = False
 ) -> Bools:
-    """Which places of contributions come from an observation, from what the model is given.
+    """Which places of contributions come from an observation, from what a model without columns is given.
+
+    Models with columns, timing or static terms have a method for it: `RNAM.observed`, (terms, batch[, seq]).
 
     Args:
         input: (terms, batch, seq, in_dim).

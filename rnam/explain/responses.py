@@ -68,7 +68,7 @@ def response(
     kind: str = "step",
     steps: int = 20,
     scale: _inputs.Scale | tuple[float, float] | None = None,
-    encode: Callable[[Floats, Floats], Tensor] | None = None,
+    encode: Callable[[Floats, Floats], Tensor | dict[str, Tensor]] | None = None,
     data: ArrayLike | Tensor | None = None,
     names: Sequence[str] | None = None,
     units: Sequence[str] | None = None,
@@ -90,7 +90,7 @@ def response(
         scale: (mean, standard deviation) of the term, where the model sees (value - mean) / sd, or a function from
             values in units to what the model sees. None where it sees the units.
         encode: for terms that read more than one value at each step: a function of values (sequences, steps) in units
-            and times (steps,) that gives the model's whole input. It does the scaling.
+            and times (steps,) that gives the model's whole input, or a dict of all that it takes. It does the scaling.
         data: values of the term in units, of any shape, NaN where there is none.
         names, units: of the terms, instead of those stored with the model.
 
@@ -126,21 +126,22 @@ def response(
     after[:, at : None if kind == "step" else at + 1] += size
     time = np.asarray((np.arange(steps) - at) * spacing, np.float64)
     both = np.concatenate([before, after])
-    layout, options = None, {}
+    layout = None
     if encode is None:
         layout = _inputs.OneValue(model)
         if not layout.over_time:
             raise ValueError("model must be recurrent: one that sees a single point in time answers no change")
         shown = _inputs.scaling(scale)(both)[:, :, None]
         input = layout.input(np.repeat(shown, layout.terms, axis=2))  # to all terms; one of them is read
-        options = layout.options(len(both), time)
+        given = {"input": input} | layout.beside(len(both), time)
     else:
-        input = encode(both, time)
-    values = _arrays.floats("contributions", evaluate(model, input, over_time=True, **options))
+        encoded = encode(both, time)
+        given = encoded if isinstance(encoded, dict) else {"input": encoded}
+    values = _arrays.floats("contributions", evaluate(model, **given, over_time=True, each_member=True))
     found = labels(model, values.shape[-3], values.shape[-1], names, units)
     number = position("term", term, found.names)
     if layout is not None:
-        layout.needs_one([number])
+        layout.changes(number, found.names[number])
     one = values[..., number, :, :]  # ([members,] sequences, steps, out)
     ends, outside = None, np.zeros(after.shape, np.bool_)
     if known is not None:

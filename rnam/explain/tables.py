@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -102,7 +101,8 @@ class Table:
             columns = {name: [row[i] for row in rows] for i, name in enumerate(head)}
         expected = [column.name for column in fields(Table)]
         if not isinstance(columns, dict) or list(columns) != expected:
-            raise ValueError(f"{path.name} must have the columns {', '.join(expected)}, got {', '.join(columns)}")
+            found = ", ".join(columns) if isinstance(columns, dict) else type(columns).__name__
+            raise ValueError(f"{path.name} must have the columns {', '.join(expected)}, got {found}")
         numbers = {name: np.array([_number(cell) for cell in columns[name]]) for name in expected if name not in _WORDS}
         return Table(
             term=tuple(columns["term"]), unit=tuple(columns["unit"]),
@@ -132,7 +132,7 @@ def table(
     sample_weight: ArrayLike | Tensor | None = None,
     points: int = 64,
     scale: _inputs.Scale | tuple[ArrayLike, ArrayLike] | None = None,
-    encode: Callable[[Floats], tuple[Tensor, Tensor]] | None = None,
+    encode: Callable[[Floats], tuple[Tensor, Tensor] | dict[str, Tensor]] | None = None,
     output: str | int | None = None,
     classes: bool = False,
     names: Sequence[str] | None = None,
@@ -145,14 +145,15 @@ def table(
     Args:
         model: an additive model; a recurrent one is given sequences of one step. One with members gives their mean
             and spread.
-        data: (samples, terms) in units, NaN where there is no value.
+        data: (samples, terms) in units, NaN where there is no value; static terms come after the others.
         sample_weight: (samples,), at least 0; ones by default. `n` counts samples whatever their weight.
         points: how many x at most: where a term has more different values, half are its quantiles and half lie
             evenly over its range.
         scale: (mean, standard deviation), each a number or (terms,), where the model sees (value - mean) / sd, or a
             function from (rows, terms) in units to what the model sees. None where it sees the units.
         encode: for models with terms that do not read one value each: a function of values (rows, terms) in units, NaN
-            where there is none, that gives (input, mask) for sequences of one step. It does the scaling.
+            where there is none, that gives (input, mask) for sequences of one step, or a dict of all that the model
+            takes. It does the scaling.
         output: the name or number of the output, where there are several.
         classes: the outputs are the classes of one softmax (see `Centering`).
         names, units: of the terms, instead of those stored with the model.
@@ -184,8 +185,10 @@ def table(
         rows[: len(grid), number] = grid
 
     def contributions(shown: Floats) -> Floats:
-        input, mask = (encode or _plain_encoder(model, scale))(shown)
-        return _arrays.floats("contributions", evaluate(model, input, mask))
+        encoded = (encode or _plain_encoder(model, scale))(shown)
+        pairs = encoded.items() if isinstance(encoded, dict) else zip(("input", "mask"), encoded, strict=True)
+        given: dict[str, Any] = dict(pairs)
+        return _arrays.floats("contributions", evaluate(model, **given, each_member=True))
 
     reference = contributions(values)
     members = reference.ndim == 4
@@ -218,15 +221,20 @@ def table(
 
 def _plain_encoder(
     model: nn.Module, scale: _inputs.Scale | tuple[ArrayLike, ArrayLike] | None
-) -> Callable[[Floats], tuple[Tensor, Tensor]]:
+) -> Callable[[Floats], dict[str, Tensor]]:
     layout = _inputs.OneValue(model)
-    layout.needs_one(range(layout.terms + layout.timing + (layout.static > 0)))
+    if layout.timing:
+        raise ValueError("encode must be given for a model with timing, which gives times too, got None")
+    static = 0 if layout.static is None else len(layout.static.columns)
+    for columns, count, first in ((layout.columns, layout.terms, 0), (layout.static, static, layout.terms)):
+        for term in range(count):
+            layout.reads_one(columns, term, f"term {first + term}")
     scaled = _inputs.scaling(scale)
 
-    def encode(shown: Floats) -> tuple[Tensor, Tensor]:
-        if shown.shape[1] != layout.terms:
-            raise ValueError(f"data must have {layout.terms} terms as the model has, got {shown.shape[1]}")
-        return layout.input(scaled(shown)[:, None]), layout.tensor(np.isfinite(shown)[:, None], torch.bool)
+    def encode(shown: Floats) -> dict[str, Tensor]:
+        if shown.shape[1] != layout.terms + static:
+            raise ValueError(f"data must have {layout.terms + static} terms as the model has, got {shown.shape[1]}")
+        return layout.at_one_time(shown, scaled(shown))
 
     return encode
 

@@ -19,11 +19,11 @@ class Average(nn.Module):
     def __init__(self, members: int = 0) -> None:
         super().__init__()
         self.members = members
-        self.emb = nn.Module()
-        self.emb.weight = nn.Parameter(torch.zeros(2, 1, 1, dtype=torch.float64))
+        self.terms, self.in_dim = 2, 1
+        self.weight = nn.Parameter(torch.zeros(2, dtype=torch.float64))
 
-    def forward(self, input, *, return_sequence=False):
-        assert return_sequence
+    def forward(self, input, *, return_sequence=False, return_members=False):
+        assert return_sequence and return_members == (self.members > 1)
         h, steps = torch.zeros_like(input[:, :, 0]), []
         for x in input.unbind(2):
             h = (h + x) / 2
@@ -114,11 +114,35 @@ def test_columns_times_and_static_terms_need_no_encode() -> None:
     expected = explain.response(plain, 0, **arguments)
     got = explain.response(model, 0, **arguments)
     np.testing.assert_allclose(got.contribution, expected.contribution, rtol=0, atol=ROUNDING)
-    for term in (1, 2, 3):  # two columns, the timing, a static term
-        with pytest.raises(ValueError, match=f"encode must be given for term {term}, which does not read one value"):
+    for term, words in (
+        (1, "encode must be given for term 1, which reads more than one value"),
+        (2, "term must be one that reads a sequence of values, got 'term 2', the timing term"),
+        (3, "term must be one that reads a sequence of values, got 'term 3', a static term"),
+    ):
+        with pytest.raises(ValueError, match=words):
             explain.response(model, term, **arguments)
+
+    def encode(values, time):
+        one = torch.tensor(values)
+        pair = torch.stack([one, 0 * one, 0 * one, 0 * one], -1)
+        return {
+            "input": pair,
+            "times": torch.tensor(time).expand(len(one), -1),
+            "static": torch.zeros(len(one), 2).double(),
+        }
+
+    del arguments["scale"]
+    assert np.abs(explain.response(model, 1, encode=encode, **arguments).difference[:, 2:]).min() > 0
     with pytest.raises(ValueError, match="model must be recurrent"):
         explain.response(rnam.NAM(2), 0, **arguments)
+
+
+@pytest.mark.parametrize("options", [{}, {"columns": [[1], [0]]}, {"timing": True}])
+def test_the_members_of_an_ensemble_answer_each(options: dict) -> None:
+    model = rnam.RNAM(2, 4, 1, 1, members=3, **options).double()
+    got = explain.response(model, 1, baseline=[1, 2, 3], at=2, steps=5)
+    assert got.difference.shape == (3, 3, 5, 1)
+    assert np.abs(np.diff(got.difference[:, :, 2:], axis=0)).min() > 0
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class Members(nn.Module):
     def __init__(self, *models: rnam.RNAM) -> None:
         super().__init__()
         self.models = nn.ModuleList(models)
-        self.emb = models[0].emb
+        self.terms, self.in_dim = models[0].terms, 1
         self.gam = nn.Module()
         self.gam.bias = nn.Parameter(torch.stack([m.gam.bias.detach() for m in models]))
 
@@ -148,8 +148,50 @@ def test_columns_and_nam_need_no_encode() -> None:
             shape = dict(zip(own.x, own.contribution, strict=True))
             shift = [shape[x] - part for x, part in zip(data[rows][:, term], parts[:, term], strict=True)]
             np.testing.assert_allclose(shift, shift[0], rtol=0, atol=1000 * U)  # a constant: the centre
-    with pytest.raises(ValueError, match="encode must be given for term 1"):
+    with pytest.raises(ValueError, match="encode must be given for term 1, which reads more than one value"):
         explain.table(rnam.NAM(2, [4], columns=[[0], [0, 1]]), data[:, :2])
+
+
+@pytest.mark.parametrize("kind", ["RNAM", "columns", "NAM"])
+def test_an_ensemble_has_a_spread(kind: str) -> None:
+    """That of its members, each centred by itself."""
+    model = {
+        "RNAM": lambda: rnam.RNAM(3, 4, 1, 1, members=4),
+        "columns": lambda: rnam.RNAM(3, 4, 1, 1, members=4, columns=[[2], [0], [1]], missing=True),
+        "NAM": lambda: rnam.NAM(3, [4], members=4),
+    }[kind]().double()
+    data = _data()[np.isfinite(_data()).all(1)]
+    got = explain.table(model, data, points=len(data), names=["a", "b", "c"])
+    values = torch.tensor(data[:, [1, 2, 0]] if kind == "columns" else data)
+    input = {"RNAM": values.T[:, :, None, None], "columns": values[:, None], "NAM": values}[kind]
+    parts = explain.contributions(model, input, return_members=True)[..., 0]  # (members, samples, terms)
+    parts = parts - parts.mean(1, keepdims=True)
+    for term, name in enumerate("abc"):
+        rows = got.rows(name)
+        order = [list(data[:, term]).index(x) for x in rows.x]
+        mean, sd = parts[:, order, term].mean(0), parts[:, order, term].std(0, ddof=1)
+        np.testing.assert_allclose(rows.contribution, mean, rtol=0, atol=1000 * U)
+        np.testing.assert_allclose(rows.high - rows.low, 2 * sd, rtol=0, atol=1000 * U)
+        assert sd.max() > 0
+
+
+def test_static_terms_come_after_the_others() -> None:
+    model = rnam.RNAM(2, 4, 1, 1, static_columns=[[1]]).double()
+    data = _data()
+    got = explain.table(model, data, points=len(data))
+    seen = torch.tensor(np.isfinite(data))
+    given = torch.tensor(np.nan_to_num(data))
+    parts = model(
+        given[:, :2].T[:, :, None, None], seen[:, :2].T[:, :, None],
+        static=given[:, [0, 2]], static_mask=seen[:, [0, 2]],
+    ).contributions[2, :, 0].detach().numpy()  # fmt: skip
+    there = np.isfinite(data[:, 2])
+    shape = got.rows("term 2")
+    own = dict(zip(shape.x, shape.contribution, strict=True))
+    shift = [own[x] - part for x, part in zip(data[there, 2], parts[there], strict=True)]
+    np.testing.assert_allclose(shift, shift[0], rtol=0, atol=1000 * U)
+    with pytest.raises(ValueError, match="encode must be given for a model with timing"):
+        explain.table(rnam.RNAM(2, 4, 1, 1, timing=True), data[:, :2])
 
 
 def test_encode_gives_input_and_mask() -> None:
