@@ -22,7 +22,8 @@ demo: $(VENV)/.demo
 # then, hence two processes. Status 5 is pytest's "no test selected", as ARGS="-k ..." may leave one of them.
 INTERPRETED = tests/kernels tests/test_ops.py tests/test_dispatch.py tests/test_linear.py tests/test_gru.py \
 	tests/test_lstm.py tests/test_feed_forward.py tests/test_model.py tests/test_masks.py tests/test_layouts.py \
-	tests/test_gpu_suite.py tests/test_additive_interpreter.py tests/examples/pbcseq/test_kernels.py
+	tests/test_gpu_suite.py tests/test_additive_interpreter.py tests/test_block.py tests/test_embedding.py \
+	tests/examples/pbcseq/test_kernels.py
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest $(ARGS) || test $$? -eq 5
@@ -35,7 +36,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/.docs
-	$(VENV)/bin/python -W error -m pdoc --docformat google -o build/docs rnam
+	$(VENV)/bin/python -W error -m pdoc --docformat google -o build/docs rnam rnam.sklearn
 
 # with the Python it is started with and what that has: torch, triton, numpy, pytest; nothing is fetched
 gpu:

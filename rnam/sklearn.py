@@ -99,6 +99,12 @@ class AdditiveRegressor(_Additive, NeuralNetRegressor):  # type: ignore[misc]
         kwargs: skorch's.
 
     y is (samples,) or (samples, targets); predict gives (samples, targets).
+
+    Example:
+        >>> X, y = torch.randn(64, 3).numpy(), torch.randn(64).numpy()
+        >>> net = AdditiveRegressor(rnam.NAM, module__terms=3, max_epochs=2, verbose=0)
+        >>> net.fit(X, y, sample_weight=[1.0, 2.0] * 32).predict(X).shape
+        (64, 1)
     """
 
     loss = nn.MSELoss

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import rnam
+import rnam.sklearn
 
 MODULES = [
     rnam.functional,
@@ -25,6 +26,7 @@ MODULES = [
     rnam.explain.calibration,
     rnam.explain.responses,
     rnam.explain.tables,
+    rnam.sklearn,
 ]
 
 
@@ -39,10 +41,11 @@ def test_examples(module: object) -> None:
 def test_the_reference_is_built_without_a_warning(tmp_path: Path) -> None:
     """As `make docs` does. Every public function and class is in it."""
     pytest.importorskip("pdoc")
-    command = [sys.executable, "-W", "error", "-m", "pdoc", "--docformat", "google", "-o", str(tmp_path), "rnam"]
+    command = [sys.executable, "-W", "error", "-m", "pdoc", "--docformat", "google", "-o", str(tmp_path)]
+    command += ["rnam", "rnam.sklearn"]
     out = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (out.returncode, out.stdout + out.stderr) == (0, "")
-    for module in (rnam, rnam.functional, rnam.explain, rnam.plot, rnam.regularizers):
+    for module in (rnam, rnam.functional, rnam.explain, rnam.plot, rnam.regularizers, rnam.sklearn):
         page = (tmp_path / f"{module.__name__.replace('.', '/')}.html").read_text()
         members = [name for name in module.__all__ if callable(getattr(module, name))]
         assert not [name for name in members if f'id="{name}"' not in page]
