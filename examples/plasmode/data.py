@@ -200,7 +200,8 @@ class Scaler:
     def fit(people: Cohort) -> Scaler:
         labs, facts = _transformed(people)
         columns = [*labs.reshape(len(LABS), -1), *facts.T]
-        return Scaler(*(np.array([f(column) for column in columns]) for f in (np.nanmean, np.nanstd)))
+        mean, std = (np.array([f(column) for column in columns]) for f in (np.nanmean, np.nanstd))
+        return Scaler(mean, np.where(std > 0, std, 1))  # among few people all may be alike
 
     def values(self, people: Cohort) -> tuple[Floats, Floats]:
         """The standardised values (labs, people, seq) and facts (people, facts), NaN where there is none."""

@@ -95,7 +95,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--seed",
         "--seeds",
         dest="seeds",
-        type=whole(0),
+        type=whole(0, 2**32 - 1),  # that scikit-learn takes
         nargs="+",
         default=list(SEEDS),
         help="of people, outcome and models, a run each (default: 0 1 2 3 4)",

@@ -55,7 +55,7 @@ def test_code(D, dtype, precision, seq):
         least = min(128, 8 * (D // 4) * dtype.itemsize)
         widths = [next((n for n in (128, 64) if f".{n}" in op), 32) for op in used.loads]
         assert min(widths) >= least, (cc, used.loads)
-    for cc in ARCHITECTURES:
+    for cc in (80, 100):  # 100 is where most is spilled
         used = usage(compile_launch(everything, cc))
         assert used.loop_spills == 0 and used.spills <= SPILLS_OUTSIDE.get((D, precision), 0), (cc, used)
 

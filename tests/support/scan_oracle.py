@@ -4,7 +4,7 @@ float64."""
 import torch
 import triton
 
-# Bounds of the error of a state, by the issue's rule for float32: relative, plus a share of the channel's largest
+# Bounds of the error of a state, by the rule for float32: relative, plus a share of the channel's largest
 # state.
 RELATIVE = 2e-6
 OF_LARGEST = 2e-7

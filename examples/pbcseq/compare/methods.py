@@ -1,6 +1,7 @@
 """The baselines, on the demo's folds, targets and weights, and RNAM on single visits.
 
-The settings of the baselines were chosen as the model's were: on the seeds 10, 11 and 12.
+The settings of the regression on summaries and of the boosting were chosen as the model's were, on the seeds 10, 11
+and 12; the others have their packages' settings.
 """
 
 from __future__ import annotations
