@@ -2,6 +2,7 @@
 
     layer, linear, scan, model   time one kind of work on the named shapes
     ensemble                     ten members in one model, against ten models one after the other
+    wide                         up to 10,000 terms; the NAM network against a loop and vmap
     overhead                     the host's time of one call
     memory                       peak memory of a training step, without timing
     accuracy                     the error of h against the length

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks import compare, ensemble, extra, publish, report, shapes, work
+from benchmarks import compare, ensemble, extra, publish, report, shapes, wide, work
 from benchmarks.provider import PASSES
 from benchmarks.results_file import Mismatch, Row, Run, about, resume
 
 OPS = {"layer": ("min_gru",), "linear": ("linear",), "scan": ("linear_scan", "log_scan"), "model": ("model",)}
-NAMES = (*OPS, "ensemble", "overhead", "memory", "accuracy", "static", "tune", "all")
+NAMES = (*OPS, "ensemble", "wide", "overhead", "memory", "accuracy", "static", "tune", "all")
 QUICK_ROUNDS = 3
 
 # A unit of work has a name, by which a file knows that it is through, and gives rows, details and the shape's notes.
@@ -156,13 +156,16 @@ def _kinds(options: argparse.Namespace, device: torch.device) -> list[str]:
 def _units(command: str, options: argparse.Namespace, device: torch.device) -> Units:
     """The work of a subcommand by name, in order."""
     if command == "all":
-        every = ("layer", "linear", "scan", "model", "ensemble", "overhead", "accuracy")
+        every = ("layer", "linear", "scan", "model", "ensemble", "wide", "overhead", "accuracy")
         found: Units = {}
         for name in every:
             found |= _units(name, options, device)
         return found
     if command == "ensemble":
         return {"ensemble": lambda: (*ensemble.ensemble(device, _rounds(options), options.quick), {})}
+    if command == "wide":
+        parts = {"wide/growth": wide.growth, "wide/networks": wide.networks}
+        return {name: functools.partial(_wide, part, device, options) for name, part in parts.items()}
     if command == "overhead":
         return {"overhead": lambda: (extra.overhead(device, _rounds(options)), {}, {})}
     if command == "accuracy":
@@ -178,6 +181,10 @@ def _units(command: str, options: argparse.Namespace, device: torch.device) -> U
         for name in names
         for kind in _kinds(options, device)
     }
+
+
+def _wide(part: Callable[..., tuple[list[Row], dict]], device: torch.device, options: argparse.Namespace) -> Result:
+    return (*part(device, _rounds(options), options.quick), {})
 
 
 def _accuracy(device: torch.device, steps: int) -> Result:

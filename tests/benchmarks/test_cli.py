@@ -45,7 +45,9 @@ QUICK = ["--device", "cpu", "--quick", "--rounds", "1"]
 
 
 @pytest.mark.usefixtures("_tiny")
-@pytest.mark.parametrize("command", ["layer", "linear", "scan", "model", "ensemble", "overhead", "memory", "accuracy"])
+@pytest.mark.parametrize(
+    "command", ["layer", "linear", "scan", "model", "ensemble", "wide", "overhead", "memory", "accuracy"]
+)
 def test_each_command(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "rows.json"
     assert cli.main([command, *QUICK, "--json", str(path)]) == 0
@@ -54,7 +56,7 @@ def test_each_command(command: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     ours = [row for row in body["rows"] if row["provider"] == "rnam"]
     timed = command not in ("memory", "accuracy")
     assert ours and all((row["median_ms"] is not None) == timed for row in ours)
-    assert all(row["peak_mb"] is not None for row in ours) or command in ("ensemble", "overhead", "accuracy")
+    assert all(row["peak_mb"] is not None for row in ours) or command in ("ensemble", "wide", "overhead", "accuracy")
     assert "rnam" in capsys.readouterr().out
 
 
@@ -85,10 +87,10 @@ def test_all_goes_on_where_its_file_ends(
     assert made == ["linear_scan", "log_scan", "model", "min_gru"]  # the last is that of the overhead
     run = Run.load(path)
     assert {row.op for row in run.rows} == {
-        "min_gru", "linear", "linear_scan", "log_scan", "model", "ensemble", "overhead", "accuracy"
+        "min_gru", "linear", "linear_scan", "log_scan", "model", "ensemble", "wide", "overhead", "accuracy"
     }  # fmt: skip
     out = capsys.readouterr().out
-    assert "2 of 9 are in" in out and "static, as committed" in out
+    assert "2 of 11 are in" in out and "static, as committed" in out
 
 
 @pytest.mark.usefixtures("_tiny")

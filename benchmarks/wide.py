@@ -1,0 +1,155 @@
+"""Models of many terms: what construction, forward and backward take as their number grows, and the published NAM
+network (64, 64, 32) against a loop over torch.nn.Sequential and against vmap.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import rnam
+from benchmarks import measure, memory
+from benchmarks.results_file import Row
+
+TERMS, QUICK_TERMS = (1000, 3000, 10_000), (30, 100)
+# (terms, rows) of the network: as many numbers with few and with many terms
+NETWORKS, QUICK_NETWORKS = ((50, 1024), (500, 128)), ((5, 32),)
+HIDDEN = (64, 64, 32)
+
+Call = Callable[[], Any]
+
+
+def growth(device: torch.device, rounds: int, quick: bool) -> tuple[list[Row], dict[str, dict]]:
+    """NAM with hidden layers of 16 and 16 on 256 rows, RNAM of width 8 and one block on 16 series of 10 steps."""
+    kinds = {
+        "NAM": (lambda terms: rnam.NAM(terms, (16, 16), device=device), lambda terms: (256, terms)),
+        "RNAM": (lambda terms: rnam.RNAM(terms, 8, 1, 1, device=device), lambda terms: (terms, 16, 10, 1)),
+    }
+    rows, details = [], {}
+    for kind, (make, size) in kinds.items():
+        for terms in QUICK_TERMS if quick else TERMS:
+            model, x = make(terms), torch.randn(size(terms), device=device)
+            calls = _passes(functools.partial(_output, model, x, 0), model)
+            calls = {"construction": functools.partial(make, terms), **calls}
+            timers = {name: _timer(call, device) for name, call in calls.items()}
+            samples = measure.measure(timers, rounds, dict.fromkeys(timers, "calls"))
+            for name, sample in samples.items():
+                row = _row(f"{kind}-{terms}", name, "rnam", sample)
+                if name == "both":
+                    row.peak_mb = memory.peak_bytes(calls["both"], device) / 2**20
+                rows.append(row)
+                cpu = sample.cpu_median
+                each = "" if cpu is None else f"{1e3 * cpu / terms:.1f} µs of CPU time a term"
+                details[row.key] = {"method": sample.method, "note": each} | ({} if cpu is None else {"cpu_ms": cpu})
+    return rows, details
+
+
+def networks(device: torch.device, rounds: int, quick: bool) -> tuple[list[Row], dict[str, dict]]:
+    """The networks of a NAM alone, with the same parameters; faster is over the loop."""
+    rows, details = [], {}
+    for terms, batch in QUICK_NETWORKS if quick else NETWORKS:
+        x = torch.randn(batch, terms, device=device)
+        ours = rnam.NAM(terms, HIDDEN, device=device)
+        each = [_sequential(ours, term) for term in range(terms)]
+        forms = {
+            "rnam": (functools.partial(_output, ours, x, 1), ours),
+            "loop": (functools.partial(_loop, each, x), nn.ModuleList(each)),
+            "vmap": _vmap(each, x),
+        }
+        for name, (call, _) in forms.items():
+            worst = float((call() - forms["loop"][0]()).abs().max().detach())
+            if not worst <= 1e-4:
+                raise RuntimeError(f"{name} differs from the loop by {worst}")
+        for pass_ in ("forward", "both"):
+            timers = {name: _timer(_passes(*form)[pass_], device) for name, form in forms.items()}
+            samples = measure.measure(timers, rounds, dict.fromkeys(timers, "calls"))
+            base = samples["loop"].percentile(50)
+            for name, sample in samples.items():
+                row = _row(f"NAM-{terms}x{batch}", pass_, name, sample)
+                row.speedup = base / row.median_ms if row.median_ms else None
+                rows.append(row)
+                details[row.key] = {"method": sample.method, "note": f"{terms} terms, {batch} rows"}
+                if sample.cpu_median is not None:
+                    details[row.key]["cpu_ms"] = sample.cpu_median
+    return rows, details
+
+
+def _row(shape: str, pass_: str, name: str, sample: measure.Samples) -> Row:
+    median, p20, p80 = (sample.percentile(p) for p in (50, 20, 80))
+    return Row("wide", shape, "float32", pass_, name, median, p20, p80)
+
+
+def _passes(call: Callable[[], Tensor], model: nn.Module) -> dict[str, Call]:
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return call()
+
+    def both() -> None:
+        model.zero_grad()
+        call().sum().backward()
+
+    return {"forward": forward, "both": both}
+
+
+def _sequential(model: rnam.NAM, term: int) -> nn.Sequential:
+    """One term's network as torch writes it."""
+    parts: list[nn.Module] = []
+    for layer in model.networks.layers:
+        if isinstance(layer, rnam.Linear):
+            weight, bias = layer.weight[term].detach(), layer.bias[term, 0].detach()
+            part = nn.Linear(*weight.shape, device=weight.device)
+            with torch.no_grad():
+                part.weight.copy_(weight.T)
+                part.bias.copy_(bias)
+            parts += [part, nn.ReLU()]
+    return nn.Sequential(*parts[:-1])
+
+
+def _output(model: nn.Module, x: Tensor, number: int) -> Tensor:
+    """The prediction (0) or the contributions (1)."""
+    output: Tensor = model(x)[number]
+    return output
+
+
+def _loop(each: list[nn.Sequential], x: Tensor) -> Tensor:
+    return torch.stack([net(x[:, term, None]) for term, net in enumerate(each)])
+
+
+def _vmap(each: list[nn.Sequential], x: Tensor) -> tuple[Callable[[], Tensor], nn.Module]:
+    parameters, buffers = torch.func.stack_module_state(each)  # type: ignore[arg-type]
+    base, held = copy.deepcopy(each[0]).to("meta"), nn.Module()
+    for name, value in parameters.items():
+        held.register_parameter(name.replace(".", "_"), nn.Parameter(value.detach().clone()))
+    own = {name: held.get_parameter(name.replace(".", "_")) for name in parameters}
+
+    def one(p: dict[str, Tensor], column: Tensor) -> Tensor:
+        result: Tensor = torch.func.functional_call(base, (p, buffers), (column[:, None],))
+        return result
+
+    return (lambda: torch.vmap(one)(own, x.T)), held
+
+
+def _timer(call: Call, device: torch.device) -> measure.Timer:
+    def sample() -> tuple[float, float | None]:
+        _wait(device)
+        start, start_cpu = time.perf_counter(), time.process_time()
+        kept = call()
+        _wait(device)
+        cpu = time.process_time() - start_cpu
+        wall = time.perf_counter() - start
+        del kept
+        return wall, None if device.type == "cuda" else cpu
+
+    sample()
+    return sample
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
