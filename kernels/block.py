@@ -48,7 +48,8 @@ def _block_fwd_kernel(
     Columns   of all tiles lie in the same threads, in an order that loads and products share: see lanes.py.
     Identity  LN(r) W1 + b1 = n (gamma W1) + (beta W1 + b1), n the normalized row.
     Numerics  float32 but for the operands of products, which enter in the dtype of x; h is not rounded on its way to
-              LN. A masked row of x does not reach the state, but its own y.
+              LN. With tf32x3 an infinite x gives a state of NaN: its remainder is infinity - infinity. A masked row of
+              x does not reach the state, but its own y.
     Backward  None: it is that of the halves, which needs h.
     """
     TILE: tl.constexpr = STEPS if SEQ else ROWS * STEPS

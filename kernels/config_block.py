@@ -4,40 +4,43 @@ import torch
 
 from .config import ROWS, LaunchConfig, choose_form, resolve_precision
 
-MAX_WIDTH = 32
+# Narrower rows are padded to 8 columns: by the bounds, 2 wide is 215 cycles in tf32 and 213 in bfloat16 where two
+# kernels take 254 and 193, and 1 wide is 461 and 472. At 3 it is 166 and 169, where the two take 222 and 160.
+MIN_WIDTH, MAX_WIDTH = 3, 32
 
 # A row is at least two positions of each of its four lanes: see lanes.py.
 LEAST_WIDTH = 8
 
 # (seq, padded width, precision of products, "half" for those of halves) -> steps, of one warp.
 #
-# Behind each entry its static cost in sm_90 code without h: bound in cycles per element and registers; none spills. The
-# budget of x and y is 79 in float32 and 40 in halves, and what is over it says so. Two kernels move 5 tensors: 198, 99.
+# Behind each entry its static cost in sm_90 code without h: bound in cycles per element and registers, then what the
+# neighbours cost; none spills where rows are whole 16-byte pieces. The budget of x and y is 79 in float32 and 40 in
+# halves. Two kernels move 5 tensors: 198 and 99.
 TABLE: dict[tuple[bool, int, str], int] = {
-    (False, 8, "tf32"): 4,  # 52, 132 registers
-    (False, 8, "tf32x3"): 4,  # 76, 141
-    (False, 8, "half"): 4,  # 51, over, 119
-    (False, 16, "tf32"): 2,  # 42, 130
-    (False, 16, "tf32x3"): 2,  # 58, 145
-    (False, 16, "half"): 2,  # 37, 112
-    (False, 32, "tf32"): 2,  # 43, 209
-    (False, 32, "tf32x3"): 1,  # 106, over, 172
-    (False, 32, "half"): 2,  # 37, 199
-    (True, 8, "tf32"): 4,  # 44, 109
-    (True, 8, "tf32x3"): 4,  # 71, 125
-    (True, 8, "half"): 4,  # 44, over, 96
-    (True, 16, "tf32"): 2,  # 34, 117
-    (True, 16, "tf32x3"): 2,  # 46, 132
-    (True, 16, "half"): 2,  # 34, 111
-    (True, 32, "tf32"): 2,  # 38, 214
-    (True, 32, "tf32x3"): 1,  # 74, 186
-    (True, 32, "half"): 2,  # 33, 204
+    (False, 8, "tf32"): 4,  # 51, 136 registers; 2 steps 60, 1 step 92
+    (False, 8, "tf32x3"): 4,  # 76, 141; 2 steps 85
+    (False, 8, "half"): 4,  # 51, over, 119; 2 steps 57, 1 step 88
+    (False, 16, "tf32"): 2,  # 42, 130; 4 steps 39, 193 registers; 1 step 68
+    (False, 16, "tf32x3"): 2,  # 58, 145; 4 steps 54, 221 registers; 1 step 88
+    (False, 16, "half"): 2,  # 37, 112; 4 steps 36, 179 registers; 1 step 54
+    (False, 32, "tf32"): 2,  # 43, 209; 4 steps 42, 114 spills; 1 step 70
+    (False, 32, "tf32x3"): 1,  # 106, over, 172; 2 steps 64, 12 spills
+    (False, 32, "half"): 2,  # 37, 201; 4 steps 36, 8 spills; 1 step 48
+    (True, 8, "tf32"): 4,  # 44, 110; 2 steps 46, 1 step 53
+    (True, 8, "tf32x3"): 4,  # 71, 125; 2 steps 73
+    (True, 8, "half"): 4,  # 44, over, 96; 2 steps 45, 1 step 49
+    (True, 16, "tf32"): 2,  # 34, 117; 4 steps 34, 189 registers; 1 step 37
+    (True, 16, "tf32x3"): 2,  # 46, 132; 4 steps 44, 187 registers; 1 step 53
+    (True, 16, "half"): 2,  # 34, 111; 1 step 34, 70 registers
+    (True, 32, "tf32"): 2,  # 38, 214; 4 steps 36, 74 spills; 1 step 42, 137 registers
+    (True, 32, "tf32x3"): 1,  # 74, 186; 2 steps 60, 52 spills
+    (True, 32, "half"): 2,  # 33, 206; 1 step 34, 146 registers
 }
 
 
 def block_is_fused(D: int, dtype: torch.dtype, precision: str | None = None) -> bool:
-    """Whether one kernel computes a block of this width: all up to 32 wide, but for float32 products in "ieee"."""
-    return 0 < D <= MAX_WIDTH and (dtype.itemsize == 2 or resolve_precision(precision, dtype) != "ieee")
+    """Whether one kernel computes a block of this width: 3 to 32, but for float32 products in "ieee"."""
+    return MIN_WIDTH <= D <= MAX_WIDTH and (dtype.itemsize == 2 or resolve_precision(precision, dtype) != "ieee")
 
 
 def padded_width(D: int) -> int:
