@@ -2,7 +2,9 @@
 
     prediction, contributions = model(input, mask)
     prediction = term_dropout(contributions, 0.1, training=model.training).sum(0) + model.gam.bias
-    loss = criterion(prediction, target) + 0.01 * output_penalty(contributions) + 0.1 * concurvity(contributions)
+    error = criterion(prediction, target).mean(-1)  # made with reduction="none"
+    error = (sample_weight * error).sum() / sample_weight.sum()
+    loss = error + 0.01 * output_penalty(contributions) + 0.1 * concurvity(contributions)
 
 Contributions are those of the model: (terms, batch, out) or (terms, batch, seq, out), with a leading dimension of
 members where `members=True` says so. All are differentiable and take every floating dtype; halves are computed with in

@@ -9,7 +9,8 @@ labs      HDL cholesterol, systolic blood pressure, FIB-4, smoking: `LABS`
 facts     age, sex, body mass index: `FACTS`, once for each person
 days      counted from a person's index date; most visits lie before it
 
-`chol` and `dbp`, the other two tests of nafld2, hold the values of `hdl` and `sbp` again and are left out.
+`chol` and `dbp`, the other two tests of nafld2, hold the values of `hdl` and `sbp` again and are left out. nafld3 has
+the diagnoses, which nothing is made of here, since the outcome is simulated.
 """
 
 from __future__ import annotations
