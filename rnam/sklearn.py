@@ -6,6 +6,10 @@
     sklearn.model_selection.cross_val_score(net, X, y, params={"sample_weight": w})
 
 Everything else is skorch's: callbacks, early stopping, checkpoints, devices, pickling, GridSearchCV over `module__*`.
+A model with `module__members=K` is trained as K models: each has the loss that it would have alone, and the loss is
+their sum; on bootstrap samples of people with `fit(X, y, resample=ids)`. predict gives their mean, as does what is
+validated.
+
 X is an array for the model's first argument, or skorch.helper.SliceDict(input=..., mask=..., lengths=...), whose first
 dimension is that of the samples; so a recurrent model takes `columns`.
 """
@@ -19,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rnam.resampling import bootstrap_weights
+
 try:
     from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
     from skorch.helper import SliceDict
@@ -28,7 +34,7 @@ except ImportError as error:
 
 __all__ = ["AdditiveBinaryClassifier", "AdditiveClassifier", "AdditiveRegressor"]
 
-WEIGHT = "sample_weight"
+WEIGHT, RESAMPLED = "sample_weight", "resample_weight"
 
 
 Regularizer = Callable[[Tensor], Tensor]
@@ -53,38 +59,71 @@ class _Additive:
         made(module, *args, criterion=criterion, criterion__reduction=criterion__reduction, **kwargs)
         self.regularizer = regularizer
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, **fit_params: Any) -> Any:
-        """skorch's fit; `sample_weight` (samples,) weighs the loss of training and of validation."""
-        if sample_weight is not None:
-            given = X if isinstance(X, Mapping) else {"input": X}
-            X = SliceDict(**given, **{WEIGHT: np.asarray(sample_weight)})
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, resample: Any = None, **fit_params: Any) -> Any:
+        """skorch's fit.
+
+        Args:
+            sample_weight: (samples,), weighs the loss of training and of validation.
+            resample: (samples,), who each sample belongs to, numbers or words: each member learns from a bootstrap
+                sample of these people (`rnam.bootstrap_weights`), drawn once, from torch's random numbers.
+
+        Raises:
+            ValueError: `resample` for a model without members.
+        """
+        weights = {} if sample_weight is None else {WEIGHT: np.asarray(sample_weight)}
+        if resample is not None:
+            own: Any = self
+            members = getattr(own, "module__members", getattr(own.module, "members", 1))
+            if members == 1:
+                raise ValueError("resample must be None for a model without members, got ids")
+            _, person = np.unique(np.asarray(resample), return_inverse=True)
+            weights[RESAMPLED] = bootstrap_weights(torch.as_tensor(person), members).T.numpy()
+        if weights:
+            X = SliceDict(**(X if isinstance(X, Mapping) else {"input": X}), **weights)
         return super().fit(X, y, **fit_params)  # type: ignore[misc]
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """(prediction, contributions); floating arrays come to the model in its dtype, since NumPy has float64."""
         given = dict(x) if isinstance(x, Mapping) else {"input": x}
-        given.pop(WEIGHT, None)
+        given = {name: value for name, value in given.items() if name not in (WEIGHT, RESAMPLED)}
         own: Any = self
+        if own.module_.training and self._members > 1:
+            fit_params["return_members"] = True
         like = next(own.module_.parameters())
         tensors = {name: to_tensor(value, device=own.device) for name, value in given.items()}
         cast = {name: t.to(like.dtype) if t.is_floating_point() else t for name, t in tensors.items()}
         output = super().infer(cast if isinstance(x, Mapping) else cast["input"], **fit_params)  # type: ignore[misc]
         return tuple(output)  # skorch rebuilds tuples from their items, which a named one does not take
 
+    @property
+    def _members(self) -> int:
+        own: Any = self
+        return int(getattr(own.module_, "members", 1))
+
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
-        """The weighted mean of the criterion, and what `regularizer` makes of the contributions in training."""
+        """The weighted mean of the criterion, in training of each member, and what `regularizer` makes of the
+        contributions."""
         own: Any = self
         prediction, contributions = y_pred
         target = to_tensor(y_true, device=own.device)
+        members = self._members if training else 1
+        if members > 1:
+            prediction = prediction.flatten(0, 1)
+            target = target.repeat(members, *(1,) * (target.dim() - 1))
         if not isinstance(self, NeuralNetClassifier):
             target = target.to(prediction.dtype).reshape(prediction.shape)
         losses: Tensor = own.criterion_(prediction, target)
         if losses.dim() == 0 or losses.shape[0] != prediction.shape[0]:
             raise ValueError(f"criterion must give one loss a sample (reduction='none'), got {tuple(losses.shape)}")
         losses = losses.flatten(1).mean(1) if losses.dim() > 1 else losses
-        weight = X.get(WEIGHT) if isinstance(X, Mapping) else None
-        weight = torch.ones_like(losses) if weight is None else to_tensor(weight, device=own.device).to(losses.dtype)
-        loss = (losses * weight).sum() / weight.sum()
+        losses = torch.unflatten(losses, 0, (members, -1))
+        weight = torch.ones_like(losses)
+        for name in (WEIGHT, RESAMPLED) if training else (WEIGHT,):
+            given = X.get(name) if isinstance(X, Mapping) else None
+            if given is not None:
+                weight = weight * to_tensor(given, device=own.device).to(losses.dtype).movedim(0, -1)
+        # a member that has none of a batch's people learns nothing from it
+        loss = ((losses * weight).sum(1) / weight.sum(1).clamp(min=torch.finfo(losses.dtype).tiny)).sum()
         return loss + own.regularizer(contributions) if training and own.regularizer is not None else loss
 
 
@@ -94,8 +133,9 @@ class AdditiveRegressor(_Additive, NeuralNetRegressor):  # type: ignore[misc]
     Args:
         module: a model whose forward gives (prediction, contributions), such as `rnam.RNAM`, or one that is made.
         criterion: a loss with one value a sample, made with reduction="none".
-        regularizer: a function of the contributions that is added to the loss in training, such as
-            functools.partial of `rnam.regularizers.concurvity` times a number; None adds nothing.
+        regularizer: a function of the contributions (of all members, where there are several) that is added to the
+            loss in training, such as functools.partial of `rnam.regularizers.concurvity` times a number; None adds
+            nothing.
         kwargs: skorch's.
 
     y is (samples,) or (samples, targets); predict gives (samples, targets).

@@ -138,3 +138,50 @@ def test_a_criterion_without_single_losses_is_an_error(data: tuple[np.ndarray, n
     net = AdditiveRegressor(Tabular, criterion__reduction="mean", **OPTIONS)
     with pytest.raises(ValueError, match="criterion must give one loss a sample"):
         net.fit(x, y)
+
+
+def _nam(members: int, **options: Any) -> AdditiveRegressor:
+    torch.manual_seed(0)
+    plain = dict(max_epochs=4, lr=0.05, optimizer=torch.optim.SGD, batch_size=-1, train_split=None, verbose=0)
+    given = {"module__terms": TERMS, "module__hidden": (4,), "module__members": members, "module__dtype": torch.float64}
+    return AdditiveRegressor(rnam.NAM, **plain, **given, **options)
+
+
+def test_members_learn_as_each_would_alone(data: tuple[np.ndarray, np.ndarray]) -> None:
+    """By SGD on the whole set, from the same parameters: to rounding of float64."""
+    x, y = data
+    weight = np.linspace(0.5, 2, len(x))
+    net = _nam(3).initialize()
+    start = {name: value.clone() for name, value in net.module_.state_dict().items()}
+    net.set_params(warm_start=True).fit(x, y, sample_weight=weight)
+    got = net.module_.state_dict()
+    for k in range(3):
+        single = _nam(1).initialize()
+        own = lambda state, k=k: {
+            name: value[k] if name == "gam.bias" else value.unflatten(0, (3, -1))[k] for name, value in state.items()
+        }
+        single.module_.load_state_dict(own(start))
+        single.set_params(warm_start=True).fit(x, y, sample_weight=weight)
+        for name, value in single.module_.state_dict().items():
+            torch.testing.assert_close(own(got)[name], value, rtol=1e-10, atol=1e-12)
+            assert not torch.equal(value, own(start)[name])
+    assert net.predict(x).shape == (len(x), 1)
+
+
+def test_members_learn_from_people_drawn_by_the_bootstrap(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    ids = np.repeat([f"person {n}" for n in range(len(x) // 4)], 4)
+    net, seen = _nam(3), []
+    loss = net.get_loss
+    net.get_loss = lambda *a, X=None, **k: seen.append(X["resample_weight"]) or loss(*a, X=X, **k)
+    net.fit(x, y, resample=ids)
+    (first, *others) = seen
+    assert first.shape == (len(x), 3) and all(torch.equal(first, again) for again in others)
+    people = first.reshape(-1, 4, 3)
+    assert torch.equal(people, people[:, :1].expand_as(people))  # all samples of a person
+    assert torch.equal(people[:, 0].sum(0), torch.full((3,), float(len(people))))
+    assert not torch.equal(first[:, 0], first[:, 1])
+    again = _nam(3).fit(x, y)
+    assert np.abs(net.predict(x) - again.predict(x)).max() > 1e-3
+    with pytest.raises(ValueError, match="resample must be None for a model without members"):
+        _nam(1).fit(x, y, resample=ids)
