@@ -119,7 +119,7 @@ def test_a_checkpoint_of_another_example_is_refused(finished, made_up, tmp_path,
     ("arguments", "words"),
     [
         (["--seeds"], "expected at least one argument"),
-        (["--seeds", "0", "-1"], "must be a whole number of at least 0, got '-1'"),
+        (["--seeds", "0", "-1"], "must be a whole number of at least 0 and at most 4294967295, got '-1'"),
         (["--people", "3"], "must be a whole number of at least 20, got '3'"),
         (["--epochs", "0"], "must be a whole number of at least 1, got '0'"),
         (["--members", "1"], "must be a whole number of at least 2, got '1'"),
