@@ -38,7 +38,12 @@ def launch(D, dtype, precision, seq, T=64, codes=False, need_h=False):
 
 @pytest.mark.parametrize("seq", [False, True])
 @pytest.mark.parametrize(
-    ("D", "dtype", "precision"), [(8, FLOAT32, "tf32"), (16, BFLOAT16, "ieee"), (32, FLOAT32, "tf32x3")]
+    ("D", "dtype", "precision"),
+    [
+        (16, BFLOAT16, "ieee"),
+        pytest.param(8, FLOAT32, "tf32", marks=pytest.mark.slow),
+        pytest.param(32, FLOAT32, "tf32x3", marks=pytest.mark.slow),
+    ],
 )
 def test_code(D, dtype, precision, seq):
     """No spill in the loop, the gates once, products on tensor cores, and loads of 16 bytes or a lane's share of a
