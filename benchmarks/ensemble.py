@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -46,17 +45,11 @@ def _timer(device: torch.device, batch: int, models: int, members: int) -> measu
     target = torch.randn(batch, 1, generator=generator, device=device)
     steps = [_step(x, target, members) for _ in range(models)]
 
-    def sample() -> tuple[float, float | None]:
-        _wait(device)
-        start, start_cpu = time.perf_counter(), time.process_time()
+    def call() -> None:
         for step in steps:
             step()
-        _wait(device)
-        cpu = time.process_time() - start_cpu
-        return time.perf_counter() - start, None if device.type == "cuda" else cpu
 
-    sample()
-    return sample
+    return measure.whole_timer(call, device)
 
 
 def _step(x: torch.Tensor, target: torch.Tensor, members: int) -> Callable[[], None]:
@@ -72,8 +65,3 @@ def _step(x: torch.Tensor, target: torch.Tensor, members: int) -> Callable[[], N
         optimizer.step()
 
     return step
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -96,6 +96,26 @@ def copy_timer(count: int, copies: int, device: torch.device) -> tuple[Timer, st
     return timer([buffers() for _ in range(copies)], "forward", device)
 
 
+def whole_timer(call: Callable[[], Any], device: torch.device) -> Timer:
+    """Of a call as it stands, the device's work included; it has been made once when this returns."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def sample() -> tuple[float, float | None]:
+        wait()
+        start, start_cpu = time.perf_counter(), time.process_time()
+        kept = call()
+        wait()
+        cpu, wall = time.process_time() - start_cpu, time.perf_counter() - start
+        del kept
+        return wall, None if device.type == "cuda" else cpu
+
+    sample()
+    return sample
+
+
 def _cpu_timer(ready: Callable[[], Any], call: Callable[[Any], Any]) -> Timer:
     start = time.perf_counter()
     call(ready())

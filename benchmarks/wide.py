@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +36,7 @@ def growth(device: torch.device, rounds: int, quick: bool) -> tuple[list[Row], d
             model, x = make(terms), torch.randn(size(terms), device=device)
             calls = _passes(functools.partial(_output, model, x, 0), model)
             calls = {"construction": functools.partial(make, terms), **calls}
-            timers = {name: _timer(call, device) for name, call in calls.items()}
+            timers = {name: measure.whole_timer(call, device) for name, call in calls.items()}
             samples = measure.measure(timers, rounds, dict.fromkeys(timers, "calls"))
             for name, sample in samples.items():
                 row = _row(f"{kind}-{terms}", name, "rnam", sample)
@@ -67,7 +66,7 @@ def networks(device: torch.device, rounds: int, quick: bool) -> tuple[list[Row],
             if not worst <= 1e-4:
                 raise RuntimeError(f"{name} differs from the loop by {worst}")
         for pass_ in ("forward", "both"):
-            timers = {name: _timer(_passes(*form)[pass_], device) for name, form in forms.items()}
+            timers = {name: measure.whole_timer(_passes(*form)[pass_], device) for name, form in forms.items()}
             samples = measure.measure(timers, rounds, dict.fromkeys(timers, "calls"))
             base = samples["loop"].percentile(50)
             for name, sample in samples.items():
@@ -133,23 +132,3 @@ def _vmap(each: list[nn.Sequential], x: Tensor) -> tuple[Callable[[], Tensor], n
         return result
 
     return (lambda: torch.vmap(one)(own, x.T)), held
-
-
-def _timer(call: Call, device: torch.device) -> measure.Timer:
-    def sample() -> tuple[float, float | None]:
-        _wait(device)
-        start, start_cpu = time.perf_counter(), time.process_time()
-        kept = call()
-        _wait(device)
-        cpu = time.process_time() - start_cpu
-        wall = time.perf_counter() - start
-        del kept
-        return wall, None if device.type == "cuda" else cpu
-
-    sample()
-    return sample
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
