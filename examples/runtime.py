@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -60,6 +61,14 @@ def reproducible(device: torch.device) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+def provenance(settings: Any, data: Any, device: torch.device) -> dict[str, Any]:
+    """What decides a result, as plain numbers and strings: settings, data (a dataclass of arrays) and versions."""
+    digest = hashlib.sha256()
+    for array in vars(data).values():
+        digest.update(array.tobytes())
+    return {**asdict(settings), "device": str(device), "data": digest.hexdigest()[:16], **versions()}
 
 
 def versions() -> dict[str, str]:

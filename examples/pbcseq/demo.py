@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from examples.pbcseq import checkpoint, picture
 from examples.pbcseq.data import HORIZON, Cohort, load, outcome
 from examples.pbcseq.evaluation import OutOfFold, Scores, out_of_fold
 from examples.pbcseq.training import Fold, Settings, make_folds, train
-from examples.runtime import folder, resumable, run, versions
+from examples.runtime import folder, provenance, resumable, run
 from examples.training import Progress, watch
 
 SAVE_EVERY = 5  # epochs; a finished model is saved at once
@@ -127,19 +125,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _settings(options: argparse.Namespace) -> Settings:
     return Settings(seed=options.seed, folds=options.folds, epochs=options.epochs)
-
-
-def provenance(settings: Settings, people: Cohort, device: torch.device) -> dict[str, Any]:
-    """What decides the result, as plain numbers and strings: settings, data and versions."""
-    digest = hashlib.sha256()
-    for array in (people.values, people.day, people.length, people.futime, people.event, people.id):
-        digest.update(array.tobytes())
-    return {
-        **asdict(settings),
-        "device": str(device),
-        "data": digest.hexdigest()[:16],
-        **versions(),
-    }
 
 
 def _print_header(people: Cohort, settings: Settings, device: torch.device) -> None:

@@ -56,9 +56,9 @@ def out_of_fold(
         predicted, parts = log_odds(settings, models, fold.inputs, device)
         mean = parts[:, fold.train][:, is_visit[fold.train]].mean(1)
         centred = parts[:, fold.test] - mean[:, None, None]
-        probability[fold.test] = _sigmoid(predicted[fold.test])
+        probability[fold.test] = sigmoid(predicted[fold.test])
         contributions[:, fold.test] = centred
-        baseline[fold.test] = _sigmoid(predicted[fold.test, 0] - centred[:, :, 0].sum(0))
+        baseline[fold.test] = sigmoid(predicted[fold.test, 0] - centred[:, :, 0].sum(0))
         regression[fold.test] = logistic_regression(people, fold)
         weight[fold.test] = fold.weight[fold.test]
     return OutOfFold(probability, contributions, baseline, regression, made[0].positive, weight)
@@ -108,5 +108,5 @@ def logistic_regression(people: Cohort, fold: Fold) -> Floats:
     return flat.reshape(rows.shape[:2])
 
 
-def _sigmoid(x: Floats) -> Floats:
+def sigmoid(x: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-x)))

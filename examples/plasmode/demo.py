@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from examples import checkpoint
 from examples.options import default_device, device, prepare, whole
@@ -19,7 +15,7 @@ from examples.plasmode.data import Cohort, Dropped, load
 from examples.plasmode.evaluation import ASKED, NOMINAL, Result, evaluate
 from examples.plasmode.table import table
 from examples.plasmode.training import KINDS, Settings, Task, plans, train
-from examples.runtime import folder, resumable, run, versions
+from examples.runtime import folder, provenance, resumable, run
 from examples.training import watch
 
 FORMAT = "rnam examples.plasmode 1"
@@ -46,7 +42,7 @@ def _run(options: argparse.Namespace) -> None:
     print(table(results))
     if options.json:
         content = {
-            "settings": _about(settings, people, options.device) | {"seed": list(options.seeds)},
+            "settings": provenance(settings, people, options.device) | {"seed": list(options.seeds)},
             "data": asdict(dropped) | {"people": len(people.id), "visits": int(people.length.sum())},
             "asked": ASKED,
             "nominal_coverage": NOMINAL,
@@ -58,7 +54,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _one(settings: Settings, people: Cohort, options: argparse.Namespace) -> Result:
     """Train and score one seed, from its checkpoint on where there is one."""
-    task, about = Task.make(people, settings), _about(settings, people, options.device)
+    task, about = Task.make(people, settings), provenance(settings, people, options.device)
     path = options.out / f"checkpoint-seed{settings.seed}.pt"
     progress = checkpoint.load(path, FORMAT, about, plans(settings), settings.epochs)
     total, done = len(KINDS) * settings.epochs, progress.epochs(settings.epochs)
@@ -119,14 +115,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _settings(options: argparse.Namespace) -> Settings:
     """The settings but for the seed: each seed has its own checkpoint in one folder."""
     return Settings(people=options.people, epochs=options.epochs, members=options.members)
-
-
-def _about(settings: Settings, people: Cohort, device: torch.device) -> dict[str, Any]:
-    """What decides the result, as plain numbers and strings: settings, data and versions."""
-    digest = hashlib.sha256()
-    for array in vars(people).values():
-        digest.update(array.tobytes())
-    return {**asdict(settings), "device": str(device), "data": digest.hexdigest()[:16], **versions()}
 
 
 def _print_header(people: Cohort, dropped: Dropped, settings: Settings) -> None:

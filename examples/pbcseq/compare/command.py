@@ -20,10 +20,10 @@ from examples.pbcseq import checkpoint
 from examples.pbcseq.compare import picture
 from examples.pbcseq.compare.methods import BASELINES, single_visits
 from examples.pbcseq.data import Cohort, Floats, load
-from examples.pbcseq.demo import SAVE_EVERY, provenance
-from examples.pbcseq.evaluation import out_of_fold, scores
+from examples.pbcseq.demo import SAVE_EVERY
+from examples.pbcseq.evaluation import out_of_fold, scores, sigmoid
 from examples.pbcseq.training import Fold, Settings, log_odds, make_folds, train
-from examples.runtime import folder, resumable, run
+from examples.runtime import folder, provenance, resumable, run
 from examples.training import Progress, watch
 
 RNAM, SINGLE = "RNAM", "RNAM, T = 1, last values"
@@ -103,7 +103,7 @@ class Comparison:
             models = progress.finished[number * settings.members : (number + 1) * settings.members]
             odds[fold.test] = log_odds(settings, models, fold.inputs, self.device)[0][fold.test, 0]
         probability = np.zeros(self.people.day.shape)
-        probability[self.people.is_visit()] = _sigmoid(odds)
+        probability[self.people.is_visit()] = sigmoid(odds)
         return probability
 
     def baseline(self, name: str, advance: Callable[[], object]) -> Floats:
@@ -151,10 +151,6 @@ def _compare(comparison: Comparison, names: Sequence[str], finished: Finished) -
         for name in baselines:
             bar.set_postfix_str(name)
             add(name, comparison.baseline(name, bar.update))
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 @dataclass(frozen=True)
