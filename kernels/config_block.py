@@ -3,10 +3,11 @@
 import torch
 
 from .config import ROWS, LaunchConfig, choose_form, resolve_precision
+from .config_feed_forward import MAX_WIDTH
 
 # Narrower rows are padded to 8 columns: by the bounds, 2 wide is 215 cycles in tf32 and 213 in bfloat16 where two
 # kernels take 254 and 193, and 1 wide is 461 and 472. At 3 it is 166 and 169, where the two take 222 and 160.
-MIN_WIDTH, MAX_WIDTH = 3, 32
+MIN_WIDTH = 3
 
 # A row is at least two positions of each of its four lanes: see lanes.py.
 LEAST_WIDTH = 8

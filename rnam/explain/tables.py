@@ -184,8 +184,10 @@ def table(
     for number, grid in enumerate(grids):
         rows[: len(grid), number] = grid
 
+    encoder = encode or _plain_encoder(model, scale)
+
     def contributions(shown: Floats) -> Floats:
-        encoded = (encode or _plain_encoder(model, scale))(shown)
+        encoded = encoder(shown)
         pairs = encoded.items() if isinstance(encoded, dict) else zip(("input", "mask"), encoded, strict=True)
         given: dict[str, Any] = dict(pairs)
         return _arrays.floats("contributions", evaluate(model, **given, each_member=True))
