@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from rnam.explain._arrays import Bools, plain
 from rnam.explain.names import Labels, labels
-from rnam.inputs import observed_terms
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -120,30 +119,35 @@ def intercept(model: nn.Module) -> NDArray[Any]:
     return np.array(plain(model.get_parameter("gam.bias")))
 
 
-def observed(
-    input: Tensor, mask: Tensor | None = None, *, lengths: Tensor | None = None, over_time: bool = False
-) -> Bools:
-    """Which places of contributions come from an observation, from what a model without columns is given.
-
-    Models with columns, timing or static terms have a method for it: `RNAM.observed`, (terms, batch[, seq]).
+def observed(model: nn.Module, input: Tensor, *arguments: Any, over_time: bool = False, **options: Any) -> Bools:
+    """Which places of `contributions` come from an observation; the others are of a term that was never observed.
 
     Args:
-        input: (terms, batch, seq, in_dim).
-        mask, lengths: as in the model.
-        over_time: at each step; else whether any step of the sample is observed.
+        model: one with a method `observed`, as `rnam.RNAM` and `rnam.NAM` have.
+        input, *arguments, **options: what the model takes, `mask=` and `lengths=` among them, as in `contributions`.
+        over_time: at each step, True from the term's first observed step on, padding included (whose weight is 0 where
+            it matters); else whether any step of the sample is observed.
 
     Returns:
-        bool (batch, terms), or (batch, terms, seq) over time.
+        bool (batch, terms), or (batch, terms, seq) over time. The members of an ensemble have it in common.
+
+    Raises:
+        TypeError: the model has no method `observed`.
+        TypeError, ValueError: what the model raises.
 
     Example:
+        >>> model = rnam.RNAM(terms=2, hidden_dim=4, out_dim=1, blocks=1)
         >>> mask = torch.tensor([[[True, False]], [[False, False]]])
-        >>> rnam.explain.observed(torch.zeros(2, 1, 2, 1), mask)
+        >>> rnam.explain.observed(model, torch.zeros(2, 1, 2, 1), mask)
         array([[ True, False]])
     """
-    steps = observed_terms(input, mask, lengths)
-    if steps is None:
-        steps = torch.ones(input.shape[:3], dtype=torch.bool)
-    return np.asarray(plain((steps if over_time else steps.any(2)).transpose(0, 1)), np.bool_)
+    method = getattr(model, "observed", None)
+    if not callable(method):
+        raise TypeError(f"model must have a method observed, as rnam.RNAM has, got {type(model).__name__}")
+    if over_time:
+        options["return_sequence"] = True
+    seen: Tensor = method(input, *arguments, **options)
+    return np.asarray(plain(seen.transpose(0, 1)), np.bool_)
 
 
 def _frame(values: NDArray[Any], known: Labels, over_time: bool) -> DataFrame:

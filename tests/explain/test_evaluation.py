@@ -114,9 +114,40 @@ def test_names_must_fit() -> None:
 
 
 def test_observed_by_hand() -> None:
+    """A term counts as observed from its first observed step on, and no step of the padding is observed."""
+    model = rnam.RNAM(2, hidden_dim=4, out_dim=1, blocks=1)
     input, mask = torch.zeros(2, 2, 3, 1), torch.tensor([[[1, 0, 1], [0, 0, 1]], [[0, 1, 0], [1, 1, 1]]]).bool()
     lengths = torch.tensor([2, 1])
-    steps = [[[1, 0, 0], [0, 1, 0]], [[0, 0, 0], [1, 0, 0]]]  # (batch, terms, seq)
-    np.testing.assert_array_equal(explain.observed(input, mask, lengths=lengths, over_time=True), np.bool_(steps))
-    np.testing.assert_array_equal(explain.observed(input, mask, lengths=lengths), [[True, True], [False, True]])
-    assert explain.observed(input).all()
+    so_far = [[[1, 1, 1], [0, 1, 1]], [[0, 0, 0], [1, 1, 1]]]  # (batch, terms, seq)
+    got = explain.observed(model, input, mask, lengths=lengths, over_time=True)
+    np.testing.assert_array_equal(got, np.bool_(so_far))
+    np.testing.assert_array_equal(explain.observed(model, input, mask, lengths=lengths), [[True, True], [False, True]])
+    assert explain.observed(model, input).all()
+
+
+@pytest.mark.parametrize("over_time", [False, True])
+def test_observed_goes_with_the_contributions_of_every_model(over_time: bool) -> None:
+    """Of columns, visit pattern and static terms too: at the other places a contribution is `missing`, exactly."""
+    model = rnam.RNAM(
+        2, hidden_dim=4, out_dim=1, blocks=1, columns=[[0], [1, 2]], missing=True, timing=True, members=2,
+        static_columns=[[0]],
+    )  # fmt: skip
+    torch.nn.init.normal_(model.missing)
+    mask = torch.rand(6, 5, 3) < 0.4
+    mask[0], mask[1, :2] = False, False
+    given = {
+        "mask": mask, "times": torch.arange(5.0).expand(6, 5), "static": torch.randn(6, 1),
+        "static_mask": torch.arange(6)[:, None] > 2,
+    }  # fmt: skip
+    parts = explain.contributions(model, torch.randn(6, 5, 3), **given, over_time=over_time, return_members=True)
+    seen = explain.observed(model, torch.randn(6, 5, 3), **given, over_time=over_time)
+    assert seen.shape == parts.shape[1:-1] and not seen.all() and seen.any()
+    missing = model.missing.detach().numpy().reshape(2, 1, 4, *[1] * over_time)
+    np.testing.assert_array_equal(parts[..., 0] == missing, np.broadcast_to(~seen, parts.shape[:-1]))
+
+
+def test_observed_of_a_network_for_one_point_in_time() -> None:
+    model, mask = rnam.NAM(2, (4,)), torch.tensor([[True, False], [True, True]])
+    np.testing.assert_array_equal(explain.observed(model, torch.zeros(2, 2), mask), mask.numpy())
+    with pytest.raises(TypeError, match=r"model must have a method observed, as .*RNAM has, got Given"):
+        explain.observed(Given(torch.zeros(2, 3, 1), torch.zeros(1)), torch.zeros(1))
