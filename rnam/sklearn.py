@@ -10,8 +10,9 @@ A model with `module__members=K` is trained as K models: each has the loss that 
 their sum; on bootstrap samples of people with `fit(X, y, resample=ids)`. predict gives their mean, as does what is
 validated.
 
-X is an array for the model's first argument, or skorch.helper.SliceDict(input=..., mask=..., lengths=...), whose first
-dimension is that of the samples; so a recurrent model takes `columns`.
+X is an array or a pandas frame for the model's first argument, or skorch.helper.SliceDict(input=..., mask=...,
+lengths=...), whose first dimension is that of the samples; so a recurrent model takes `columns`. What the terms read,
+`input` and `static`, may be integers or floats of any precision; predictions of halves come as float32.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rnam.explain import _arrays
 from rnam.resampling import bootstrap_weights
 
 try:
-    from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
+    from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
+    from skorch.dataset import get_len
     from skorch.helper import SliceDict
     from skorch.utils import to_tensor
 except ImportError as error:
@@ -35,7 +38,6 @@ except ImportError as error:
 __all__ = ["AdditiveBinaryClassifier", "AdditiveClassifier", "AdditiveRegressor"]
 
 WEIGHT, RESAMPLED = "sample_weight", "resample_weight"
-
 
 Regularizer = Callable[[Tensor], Tensor]
 
@@ -63,37 +65,62 @@ class _Additive:
         """skorch's fit.
 
         Args:
-            sample_weight: (samples,), weighs the loss of training and of validation.
+            sample_weight: (samples,), at least 0, weighs the loss of training and of validation.
             resample: (samples,), who each sample belongs to, numbers or words: each member learns from a bootstrap
                 sample of these people (`rnam.bootstrap_weights`), drawn once, from torch's random numbers.
 
         Raises:
-            ValueError: `resample` for a model without members.
+            TypeError: `sample_weight` is not of numbers.
+            ValueError: `sample_weight` or `resample` is not one for each sample; weights are negative, not finite or
+                all 0; `resample` for a model without members; y has another number of targets than the model.
         """
-        weights = {} if sample_weight is None else {WEIGHT: np.asarray(sample_weight)}
+        return super().fit(self._weighted(X, sample_weight, resample), y, **fit_params)  # type: ignore[misc]
+
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, resample: Any = None, **fit_params: Any
+    ) -> Any:
+        """skorch's partial_fit; the weights are those of `fit`, and each call draws its own bootstrap sample."""
+        X = self._weighted(X, sample_weight, resample)
+        return super().partial_fit(X, y, classes, **fit_params)  # type: ignore[misc]
+
+    def _weighted(self, X: Any, sample_weight: Any, resample: Any) -> Any:
+        """X and its weights, as the batches carry them."""
+        weights, samples = {}, get_len(X)
+        if sample_weight is not None:
+            weights[WEIGHT] = _arrays.sample_weight(sample_weight, (samples,))
         if resample is not None:
             own: Any = self
             members = getattr(own, "module__members", getattr(own.module, "members", 1))
             if members == 1:
                 raise ValueError("resample must be None for a model without members, got ids")
-            _, person = np.unique(np.asarray(resample), return_inverse=True)
+            ids = np.asarray(resample)
+            if ids.shape != (samples,):
+                raise ValueError(f"resample must have shape {(samples,)}, got {ids.shape}")
+            _, person = np.unique(ids, return_inverse=True)
             weights[RESAMPLED] = bootstrap_weights(torch.as_tensor(person), members).T.numpy()
-        if weights:
-            X = SliceDict(**(X if isinstance(X, Mapping) else {"input": X}), **weights)
-        return super().fit(X, y, **fit_params)  # type: ignore[misc]
+        if not weights:
+            return X
+        return SliceDict(**(X if isinstance(X, Mapping) else {"input": _no_frame(X)}), **weights)
+
+    def get_dataset(self, X: Any, y: Any = None) -> Any:
+        return super().get_dataset(_no_frame(X), _no_frame(y))  # type: ignore[misc]
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
-        """(prediction, contributions); floating arrays come to the model in its dtype, since NumPy has float64."""
+        """(prediction, contributions); what the terms read comes to the model in its dtype, since NumPy has float64."""
         given = dict(x) if isinstance(x, Mapping) else {"input": x}
         given = {name: value for name, value in given.items() if name not in (WEIGHT, RESAMPLED)}
         own: Any = self
-        if own.module_.training and self._members > 1:
-            fit_params["return_members"] = True
         like = next(own.module_.parameters())
         tensors = {name: to_tensor(value, device=own.device) for name, value in given.items()}
-        cast = {name: t.to(like.dtype) if t.is_floating_point() else t for name, t in tensors.items()}
-        output = super().infer(cast if isinstance(x, Mapping) else cast["input"], **fit_params)  # type: ignore[misc]
-        return tuple(output)  # skorch rebuilds tuples from their items, which a named one does not take
+        cast = {name: value.to(like.dtype) if _read_by_terms(name, value) else value for name, value in tensors.items()}
+        read = cast if isinstance(x, Mapping) else cast["input"]
+        if own.module_.training and self._members > 1:
+            # past the classifier's own, which takes (batch, 1) alone
+            output = NeuralNet.infer(own, read, return_members=True, **fit_params)
+        else:
+            output = super().infer(read, **fit_params)  # type: ignore[misc]
+        # skorch rebuilds tuples from their items, which a named one does not take, and NumPy has no bfloat16
+        return tuple(part.float() if part.itemsize == 2 else part for part in output)
 
     @property
     def _members(self) -> int:
@@ -111,6 +138,9 @@ class _Additive:
             prediction = prediction.flatten(0, 1)
             target = target.repeat(members, *(1,) * (target.dim() - 1))
         if not isinstance(self, NeuralNetClassifier):
+            if target.numel() != prediction.numel():
+                outputs, own_targets = prediction.shape[1:].numel(), target.shape[1:].numel()
+                raise ValueError(f"y must have {outputs} targets a sample as the model has outputs, got {own_targets}")
             target = target.to(prediction.dtype).reshape(prediction.shape)
         losses: Tensor = own.criterion_(prediction, target)
         if losses.dim() == 0 or losses.shape[0] != prediction.shape[0]:
@@ -125,6 +155,16 @@ class _Additive:
         # a member that has none of a batch's people learns nothing from it
         loss = ((losses * weight).sum(1) / weight.sum(1).clamp(min=torch.finfo(losses.dtype).tiny)).sum()
         return loss + own.regularizer(contributions) if training and own.regularizer is not None else loss
+
+
+def _no_frame(value: Any) -> Any:
+    """A pandas frame or series as an array: of a frame, skorch would make each column an argument of its name."""
+    return value.to_numpy(copy=True) if hasattr(value, "to_numpy") else value
+
+
+def _read_by_terms(name: str, value: Tensor) -> bool:
+    """Not times: differences of large ones lose digits in a narrower dtype."""
+    return name in ("input", "static") or (name != "times" and value.is_floating_point())
 
 
 class AdditiveRegressor(_Additive, NeuralNetRegressor):  # type: ignore[misc]
@@ -153,6 +193,8 @@ class AdditiveRegressor(_Additive, NeuralNetRegressor):  # type: ignore[misc]
 class AdditiveClassifier(_Additive, NeuralNetClassifier):  # type: ignore[misc]
     """skorch.NeuralNetClassifier for an additive model with one output (logit) for each class.
 
+    y holds the numbers of the classes, from 0; names go through sklearn.preprocessing.LabelEncoder.
+
     Args:
         module, regularizer, kwargs: as for `AdditiveRegressor`.
         criterion: a loss of logits with one value a sample.
@@ -163,6 +205,8 @@ class AdditiveClassifier(_Additive, NeuralNetClassifier):  # type: ignore[misc]
 
 class AdditiveBinaryClassifier(_Additive, NeuralNetBinaryClassifier):  # type: ignore[misc]
     """skorch.NeuralNetBinaryClassifier for an additive model with one output, the log-odds of class 1.
+
+    y holds 0 and 1.
 
     Args:
         module, regularizer, kwargs: as for `AdditiveRegressor`.

@@ -140,23 +140,30 @@ def test_a_criterion_without_single_losses_is_an_error(data: tuple[np.ndarray, n
         net.fit(x, y)
 
 
-def _nam(members: int, **options: Any) -> AdditiveRegressor:
+def _nam(members: int, kind: type = AdditiveRegressor, **options: Any) -> Any:
     torch.manual_seed(0)
     plain = dict(max_epochs=4, lr=0.05, optimizer=torch.optim.SGD, batch_size=-1, train_split=None, verbose=0)
     given = {"module__terms": TERMS, "module__hidden": (4,), "module__members": members, "module__dtype": torch.float64}
-    return AdditiveRegressor(rnam.NAM, **plain, **given, **options)
+    return kind(rnam.NAM, **plain, **given, **options)
 
 
-def test_members_learn_as_each_would_alone(data: tuple[np.ndarray, np.ndarray]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "outs", "cuts"),
+    [(AdditiveRegressor, 1, []), (AdditiveBinaryClassifier, 1, [1.0]), (AdditiveClassifier, 3, [0.5, 1.0])],
+)
+def test_members_learn_as_each_would_alone(
+    kind: type, outs: int, cuts: list[float], data: tuple[np.ndarray, np.ndarray]
+) -> None:
     """By SGD on the whole set, from the same parameters: to rounding of float64."""
     x, y = data
+    y = np.digitize(y, cuts) if cuts else y
     weight = np.linspace(0.5, 2, len(x))
-    net = _nam(3).initialize()
+    net = _nam(3, kind, module__out_dim=outs).initialize()
     start = {name: value.clone() for name, value in net.module_.state_dict().items()}
     net.set_params(warm_start=True).fit(x, y, sample_weight=weight)
     got = net.module_.state_dict()
     for k in range(3):
-        single = _nam(1).initialize()
+        single = _nam(1, kind, module__out_dim=outs).initialize()
         own = lambda state, k=k: {
             name: value[k] if name == "gam.bias" else value.unflatten(0, (3, -1))[k] for name, value in state.items()
         }
@@ -165,7 +172,7 @@ def test_members_learn_as_each_would_alone(data: tuple[np.ndarray, np.ndarray]) 
         for name, value in single.module_.state_dict().items():
             torch.testing.assert_close(own(got)[name], value, rtol=1e-10, atol=1e-12)
             assert not torch.equal(value, own(start)[name])
-    assert net.predict(x).shape == (len(x), 1)
+    assert len(net.predict(x)) == len(x) and np.isfinite(net.score(x, y))
 
 
 def test_members_learn_from_people_drawn_by_the_bootstrap(data: tuple[np.ndarray, np.ndarray]) -> None:
@@ -185,3 +192,75 @@ def test_members_learn_from_people_drawn_by_the_bootstrap(data: tuple[np.ndarray
     assert np.abs(net.predict(x) - again.predict(x)).max() > 1e-3
     with pytest.raises(ValueError, match="resample must be None for a model without members"):
         _nam(1).fit(x, y, resample=ids)
+    with pytest.raises(ValueError, match=r"resample must have shape \(120,\), got \(3,\)"):
+        _nam(3).fit(x, y, resample=ids[:3])
+
+
+def test_frames_and_integers_are_numbers_like_others(data: tuple[np.ndarray, np.ndarray]) -> None:
+    """Columns and an index of a frame have names; the model sees an array, with weights and without."""
+    pandas = pytest.importorskip("pandas")
+    x, y = np.round(3 * data[0]), data[1]
+    index = [f"row {n}" for n in range(len(y))]
+    frame, series = pandas.DataFrame(x, index, ["a", "b"]), pandas.Series(y, index)
+    weight = np.linspace(0.5, 2, len(y))
+    for given in ({}, {"sample_weight": weight}):
+        expected = _nam(1).fit(x, y, **given).predict(x)
+        of_frame = {name: pandas.Series(value, index) for name, value in given.items()}
+        assert np.array_equal(_nam(1).fit(frame, series, **of_frame).predict(frame), expected)
+        assert np.array_equal(_nam(1).fit(x.astype(np.int64), y, **given).predict(x.astype(np.int64)), expected)
+
+
+def test_predictions_of_halves_are_arrays(data: tuple[np.ndarray, np.ndarray]) -> None:
+    """NumPy has no bfloat16."""
+    x, y = data
+    net = AdditiveRegressor(rnam.NAM, module__terms=TERMS, module__dtype=torch.bfloat16, **OPTIONS).fit(x, y)
+    with torch.no_grad():
+        expected = net.module_(torch.tensor(x, dtype=torch.bfloat16)).prediction
+    assert np.array_equal(net.predict(x), expected.float()) and net.score(x, y) > 0.3
+
+
+def test_times_keep_their_digits() -> None:
+    """Seconds since 1970, a minute apart: float32 has none of these."""
+    gaps = np.random.default_rng(0).integers(1, 100, (40, 5))
+    times = 1.7e9 + gaps.cumsum(1).astype(np.float64)
+    given = SliceDict(input=np.ones((40, 5, 1)), times=times)
+    options = {"hidden_dim": 4, "out_dim": 1, "blocks": 1, "columns": [[0]], "timing": True}
+    plain = {f"module__{name}": value for name, value in options.items()}
+    net = AdditiveRegressor(rnam.RNAM, module__terms=1, **plain, **{**OPTIONS, "max_epochs": 1})
+    net.fit(given, gaps[:, -1].astype(np.float64))
+    with torch.no_grad():
+        small = net.module_(torch.ones(40, 5, 1), times=torch.tensor(times - 1.7e9)).prediction
+    np.testing.assert_allclose(net.predict(given), small, rtol=1e-5, atol=1e-6)
+    assert np.ptp(small.numpy()) > 1e-3
+
+
+def test_partial_fit_takes_weights(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    weight = np.linspace(0.5, 2, len(y))
+    whole = _nam(1).fit(x, y, sample_weight=weight)
+    parts = _nam(1).set_params(max_epochs=2)
+    for _ in range(2):
+        parts.partial_fit(x, y, sample_weight=weight)
+    np.testing.assert_allclose(parts.predict(x), whole.predict(x), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.ones(3), r"sample_weight must have shape \(120,\), got \(3,\)"),
+        (np.ones((120, 2)), r"sample_weight must have shape \(120,\), got \(120, 2\)"),
+        (-np.ones(120), "sample_weight must be at least 0"),
+        (np.full(120, np.nan), "sample_weight must be finite"),
+    ],
+)
+def test_weights_that_mean_nothing_are_refused(
+    weight: np.ndarray, message: str, data: tuple[np.ndarray, np.ndarray]
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        _nam(1).fit(*data, sample_weight=weight)
+
+
+def test_targets_must_be_as_many_as_outputs(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    with pytest.raises(ValueError, match="y must have 1 targets a sample as the model has outputs, got 2"):
+        _nam(1).fit(x, np.stack([y, y], 1))
