@@ -86,7 +86,24 @@ def _check_state(model: RNAM, input: Tensor, state: object) -> None:
         raise ValueError(f"state must have the entries {sorted(keys)}, got {sorted(state)}")
     if len(state["hidden"]) != len(model.blocks):
         raise ValueError(f"state['hidden'] must have {len(model.blocks)} tensors, got {len(state['hidden'])}")
-    terms, _, hidden = model.emb.weight.shape
-    expected = (terms, input.shape[-2], 1, hidden)
+    (terms, _, hidden), batch, out = model.emb.weight.shape, input.shape[-2], model.gam.bias.shape[-1]
     for n, h in enumerate(state["hidden"]):
-        _checks.state(f"state['hidden'][{n}]", h, "terms, batch, 1, hidden_dim", expected, "input", input)
+        _checks.state(
+            f"state['hidden'][{n}]", h, "terms, batch, 1, hidden_dim", (terms, batch, 1, hidden), "input", input
+        )
+    parts = {
+        "contributions": ("terms, batch, out_dim", (terms, batch, out)),
+        "observed": ("terms, batch", (terms // model.members, batch)),
+        "last_visit": ("batch", (batch,)),
+        "visited": ("batch", (batch,)),
+    }
+    if model.static_columns is not None:
+        others = len(model.static_columns.columns)
+        parts["static"] = "static terms, batch, out_dim", (model.members * others, batch, out)
+        parts["static_observed"] = "static terms, batch", (others, batch)
+    for name in (name for name in parts if name in keys):
+        label = f"state['{name}']"
+        check = _checks.boolean if name in ("observed", "visited", "static_observed") else _checks.tensor
+        check(label, state[name])
+        _checks.shape(label, state[name], *parts[name])
+        _checks.device(label, state[name], "input", input)

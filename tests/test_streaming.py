@@ -114,3 +114,25 @@ def test_bad_input(change: dict, error: type[Exception], message: str) -> None:
     _, _, state = model.step(torch.zeros(3, 4, 1))
     with pytest.raises(error, match=message):
         model.step(**{"input": torch.zeros(3, 4, 1), "state": state} | change)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("contributions", torch.zeros(8, 4, 1), ValueError, r"must have shape \(terms, batch, out_dim\) = \(8, 4, 2\)"),
+        ("observed", torch.ones(4, 1, dtype=torch.bool), ValueError, r"must have shape \(terms, batch\) = \(4, 4\)"),
+        ("observed", torch.ones(4, 4), TypeError, "must be a bool tensor, got float32"),
+        ("last_visit", torch.zeros(1), ValueError, r"must have shape \(batch\) = \(4,\), got \(1,\)"),
+        ("visited", None, TypeError, "must be a tensor, got NoneType"),
+        ("static", torch.zeros(2, 4, 1), ValueError, r"must have shape \(static terms, batch, out_dim\) = \(2, 4, 2\)"),
+        ("static_observed", torch.ones(1, 1, dtype=torch.bool), ValueError, r"= \(1, 4\), got \(1, 1\)"),
+    ],
+)
+def test_every_part_of_a_state_must_be_of_this_model(
+    name: str, value: object, error: type[Exception], message: str
+) -> None:
+    """Some of these would be broadcast, and be wrong without a word."""
+    model = rnam.RNAM(3, 6, out_dim=2, blocks=1, timing=True, static_columns=[[0]], members=2)
+    _, _, state = model.step(torch.zeros(3, 4, 1), times=torch.zeros(4), static=torch.zeros(4, 1))
+    with pytest.raises(error, match=rf"state\['{name}'\] {message}" if "must" in message else message):
+        model.step(torch.zeros(3, 4, 1), state | {name: value}, times=torch.ones(4), mask=torch.zeros(3, 4) > 0)
