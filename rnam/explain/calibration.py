@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from rnam import _checks
 from rnam.explain import _arrays
 from rnam.explain._arrays import Floats
 
@@ -62,8 +63,9 @@ def recalibrate(
 
     Raises:
         TypeError: an argument is not of numbers.
-        ValueError: shapes differ, a number is not finite, y is not 0 or 1; one outcome alone; the log-odds of weight
-            greater than 0 are all the same, or separate the outcomes, so that no finite slope fits best.
+        ValueError: there is no sample, shapes differ, a number is not finite, y is not 0 or 1; one outcome alone; the
+            log-odds of weight greater than 0 are all the same, or separate the outcomes, so that no finite slope fits
+            best.
         RuntimeError: no convergence in 100 steps.
 
     Source: Cox, Two further applications of a model for binary regression, Biometrika 45 (1958).
@@ -199,15 +201,14 @@ def calibration_curve(
         groups: how many; fewer come back where many probabilities are equal, which stay together.
 
     Raises:
-        TypeError, ValueError: as in `observed_expected`; groups is less than 1.
+        TypeError, ValueError: as in `observed_expected`; groups is no int, or less than 1.
 
     Example:
         >>> curve = rnam.explain.calibration_curve([0.1, 0.3, 0.7, 0.9], [0, 0, 1, 1], groups=2)
         >>> curve.predicted, curve.observed
         (array([0.2, 0.8]), array([0., 1.]))
     """
-    if groups < 1:
-        raise ValueError(f"groups must be at least 1, got {groups}")
+    groups = _checks.positive_int("groups", groups)
     p, outcome, weight = _probabilities(probability, y, sample_weight)
     kept = weight > 0
     p, outcome, weight = p[kept], outcome[kept], weight[kept]
@@ -227,6 +228,8 @@ def _arguments(
     """Flat and checked."""
     x, outcome = _arrays.finite(name, value), _arrays.finite("y", y)
     _arrays.same_shape("y", outcome, name, x)
+    if x.size == 0:
+        raise ValueError(f"{name} must hold at least one number, got none")
     if not np.isin(outcome, (0, 1)).all():
         raise ValueError("y must be 0 or 1, got other numbers")
     weight = _arrays.sample_weight(sample_weight, x.shape)
@@ -237,7 +240,7 @@ def _probabilities(
     probability: ArrayLike | Tensor, y: ArrayLike | Tensor, sample_weight: ArrayLike | Tensor | None
 ) -> tuple[Floats, Floats, Floats]:
     p, outcome, weight = _arguments("probability", probability, y, sample_weight)
-    if p.size and not (p.min() >= 0 and p.max() <= 1):
+    if not (p.min() >= 0 and p.max() <= 1):
         raise ValueError(f"probability must be from 0 to 1, got {p.min()} to {p.max()}")
     return p, outcome, weight
 

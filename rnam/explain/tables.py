@@ -90,19 +90,24 @@ class Table:
         """A table that was written.
 
         Raises:
-            ValueError: another ending; the columns are not those of a table.
+            ValueError: another ending; the columns are not those of a table or not of one length; a cell that should
+                be a number is none.
         """
         path = Path(path)
         if _kind(path) == ".json":
             columns = json.loads(path.read_text(encoding="utf-8"))
         else:
             with path.open(encoding="utf-8", newline="") as file:
-                head, *rows = csv.reader(file)
+                head, *rows = list(csv.reader(file)) or [[]]
+            if any(len(row) != len(head) for row in rows):
+                raise ValueError(f"{path.name} must have {len(head)} cells in every row, as in its first")
             columns = {name: [row[i] for row in rows] for i, name in enumerate(head)}
         expected = [column.name for column in fields(Table)]
         if not isinstance(columns, dict) or list(columns) != expected:
             found = ", ".join(columns) if isinstance(columns, dict) else type(columns).__name__
             raise ValueError(f"{path.name} must have the columns {', '.join(expected)}, got {found}")
+        if len({len(column) for column in columns.values()}) != 1:
+            raise ValueError(f"{path.name} must have columns of one length")
         numbers = {name: np.array([_number(cell) for cell in columns[name]]) for name in expected if name not in _WORDS}
         return Table(
             term=tuple(columns["term"]), unit=tuple(columns["unit"]),
@@ -147,8 +152,8 @@ def table(
             and spread.
         data: (samples, terms) in units, NaN where there is no value; static terms come after the others.
         sample_weight: (samples,), at least 0; ones by default. `n` counts samples whatever their weight.
-        points: how many x at most: where a term has more different values, half are its quantiles and half lie
-            evenly over its range.
+        points: how many x at most, 2 or more: where a term has more different values, half are its quantiles and half
+            lie evenly over its range.
         scale: (mean, standard deviation), each a number or (terms,), where the model sees (value - mean) / sd, or a
             function from (rows, terms) in units to what the model sees. None where it sees the units.
         encode: for models with terms that do not read one value each: a function of values (rows, terms) in units, NaN
@@ -169,7 +174,7 @@ def table(
         >>> shapes.x, shapes.n
         (array([nan,  1.,  2.,  5., nan]), array([3, 1, 2, 2, 1]))
     """
-    points = _checks.positive_int("points", points)
+    points = _checks.whole_number("points", points, least=2)
     values = _arrays.floats("data", data)
     if values.ndim != 2 or len(values) == 0:
         raise ValueError(f"data must have shape (samples, terms), of at least one sample, got {values.shape}")
@@ -248,8 +253,8 @@ def _grid(column: Floats, points: int) -> Floats:
     unique = np.unique(column)
     if len(unique) <= points:
         return unique
-    even = np.linspace(unique[0], unique[-1], points // 2)
-    return np.unique(np.concatenate([np.quantile(column, np.linspace(0, 1, points - points // 2)), even]))
+    even = np.linspace(unique[0], unique[-1], max(2, points // 2))
+    return np.unique(np.concatenate([np.quantile(column, np.linspace(0, 1, points - len(even))), even]))
 
 
 def _counts(column: Floats, grid: Floats) -> list[int]:

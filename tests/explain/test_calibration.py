@@ -160,3 +160,8 @@ def test_bad_probabilities() -> None:
         explain.brier_skill([0.5, 0.5], [1, 1])
     with pytest.raises(ValueError, match="groups must be at least 1"):
         explain.calibration_curve([0.5, 0.5], [0, 1], groups=0)
+    with pytest.raises(TypeError, match="groups must be an int, got float"):
+        explain.calibration_curve([0.5, 0.5], [0, 1], groups=1.5)
+    for function in (explain.calibration_curve, explain.observed_expected, explain.brier_skill):
+        with pytest.raises(ValueError, match="probability must hold at least one number, got none"):
+            function([], [])

@@ -115,6 +115,13 @@ def test_the_grid_is_of_values_or_quantiles() -> None:
     np.testing.assert_allclose(got.rows("age").x, sorted([*quantiles, *even[1:-1]]), rtol=4 * U)
 
 
+def test_two_points_are_the_ends() -> None:
+    data = _data()
+    got = explain.table(_model(), data, points=2, scale=SCALE).rows("age")
+    np.testing.assert_array_equal(got.x, [data[:, 0].min(), data[:, 0].max()])
+    assert got.n.sum() == len(data)
+
+
 def test_members_give_mean_and_spread() -> None:
     models, data = [_model() for _ in range(3)], _data()
     got = explain.table(explain.describe(Members(*models), models[0].description.names), data, scale=SCALE)
@@ -239,6 +246,31 @@ def test_other_files_are_refused(tmp_path) -> None:
         got.rows("no such term")
 
 
+HEAD = "term,x,unit,contribution,low,high,n\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("empty.csv", "", "must have the columns"),
+        ("short.csv", HEAD + "a,1,mg,2\n", "must have 7 cells in every row"),
+        ("long.csv", HEAD + "a,1,mg,2,,,3,4\n", "must have 7 cells in every row"),
+        ("number.csv", HEAD + "a,one,mg,2,,,3\n", "could not convert string to float: 'one'"),
+        ("cut.json", '{"term": [', "Expecting value"),
+        ("list.json", "[]", "must have the columns"),
+        (
+            "uneven.json",
+            '{"term": ["a"], "x": [1], "unit": [""], "contribution": [1], "low": [], "high": [null], "n": [1]}',
+            "must have columns of one length",
+        ),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Table.read(tmp_path / name)
+
+
 def test_frame() -> None:
     pytest.importorskip("pandas")
     got = explain.table(_model(), _data(), scale=SCALE)
@@ -255,7 +287,7 @@ def test_frame() -> None:
         ({"data": np.zeros((4, 2))}, ValueError, "data must have 3 terms as the model has, got 2"),
         ({"data": np.full((4, 3), np.inf)}, ValueError, "data must be finite or NaN"),
         ({"data": np.full((4, 3), np.nan)}, ValueError, "data must hold at least one value of each term"),
-        ({"points": 0}, ValueError, "points must be at least 1"),
+        ({"points": 1}, ValueError, "points must be at least 2"),
         ({"output": 1}, ValueError, "output must be from 0 to 0, got 1"),
         ({"sample_weight": np.ones(3)}, ValueError, r"sample_weight must have shape \(4,\)"),
         ({"classes": True}, ValueError, "classes must be False"),
