@@ -202,6 +202,35 @@ def test_timeline_takes_axes_order_and_numbers() -> None:
         plot.timeline([0.0], [[1.0]], [[5.0]], ["a"], ["mg", "mg"])
 
 
+def test_two_close_visits_leave_the_other_tiles_their_width() -> None:
+    """Their own numbers stand upright, within the tile; where all have room the tiles are of one width."""
+    parts, values = np.zeros((1, 4)), np.array([[1.234, 23.45, 345.6, 45.67]])
+    close = plot.timeline([0, 4, 4.1, 8.0], parts, values, ["a"], colorbar=False)
+    wide = plot.timeline([0, 2, 4, 8.0], parts, values, ["a"], colorbar=False)
+    widths = [tile.get_width() for tile in close.patches]
+    assert widths[1] == widths[2] == pytest.approx(0.092) and widths[0] == widths[3] > 0.3
+    assert [text.get_rotation() for text in close.texts] == [0, 90, 90, 0]
+    assert len({tile.get_width() for tile in wide.patches}) == 1 and {t.get_rotation() for t in wide.texts} == {0}
+    for ax in (close, wide):
+        ax.figure.canvas.draw()
+        for text, tile in zip(ax.texts, ax.patches, strict=True):
+            outer, inner = tile.get_window_extent(), text.get_window_extent()
+            assert outer.x0 - 3 <= inner.x0 and inner.x1 <= outer.x1 + 3, "pixels of 1/100 inch, the text's margin"
+    with pytest.raises(ValueError, match=r"time must rise from visit to visit, got a step of 0\.0"):
+        plot.timeline([0.0, 0], np.zeros((1, 2)), np.zeros((1, 2)), ["a"])
+
+
+@pytest.mark.parametrize("models", [1, 3])
+def test_the_legend_of_calibration_covers_no_curve(models: int) -> None:
+    """Nor does it where the risks are all too low, and the curve fills the upper left."""
+    p = np.linspace(0.01, 0.5, 200)
+    ax = None
+    for number in range(models):
+        ax = plot.calibration(p, np.random.default_rng(number).random(200) < 2 * p, label=f"model {number}", ax=ax)
+    ax.figure.canvas.draw()
+    assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1 - 1
+
+
 def test_numbers_on_tiles_can_be_read() -> None:
     for value, expected in ((-1.0, "white"), (0.0, "black"), (1.0, "white")):
         assert _style.ink(_style.diverging(1.0).to_rgba(value)) == expected

@@ -59,5 +59,6 @@ def calibration(
     ax.set(xlim=(0, end), ylim=(0, end), aspect="equal")
     ax.set_xlabel("predicted probability, mean of the group")
     ax.set_ylabel("observed rate")
-    ax.legend(frameon=False, fontsize="small", loc="upper left")
+    # above: curves of timid models fill the upper left
+    ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1))
     return ax

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["timeline"]
 
 TILE = 0.45  # inches, the width of a tile where visits are far enough apart
+SMALLEST, LARGEST = 6.5, 9.5  # points, of the numbers
+POINTS = 28  # four digits are 1/28 inch wide for each point
 
 
 def timeline(
@@ -42,7 +44,8 @@ def timeline(
 
     A tile holds the value where one was measured, coloured by the term's contribution there (violet lowers, orange
     raises); in between, a line carries the contribution on. A row begins at the first measured value, or with
-    `unobserved` at the first visit.
+    `unobserved` at the first visit. Tiles are of one width unless two visits lie so close that their numbers have no
+    room; then each is as wide as its neighbours allow, and a number without room stands upright.
 
     Args:
         time: (visits,), rising.
@@ -66,7 +69,7 @@ def timeline(
 
     Raises:
         ImportError: matplotlib is missing.
-        ValueError: shapes do not fit.
+        ValueError: shapes do not fit; times do not rise.
     """
     times, parts, shown = floats("time", time), floats("contributions", contributions), floats("values", values)
     units = ("",) * len(names) if units is None else units
@@ -75,6 +78,8 @@ def timeline(
             f"contributions must have shape (terms, visits) = {(len(names), len(times))}, got {parts.shape}"
         )
     same_shape("values", shown, "contributions", parts)
+    if not (np.diff(times) > 0).all():
+        raise ValueError(f"time must rise from visit to visit, got a step of {np.diff(times).min()}")
     if len(units) != len(names):
         raise ValueError(f"units must be {len(names)}, one for each name, got {len(units)}")
     if order is None:
@@ -87,7 +92,7 @@ def timeline(
         span = last - float(times[0]) or 1.0
         ax.set_xlim(float(times[0]) - 0.04 * span, last + 0.04 * span)
     color = _style.diverging(limit if limit is not None else max(float(np.abs(parts).max()), 1e-6))
-    width, font = _tile(ax, times, tile)
+    widths, inches = _widths(ax, times, tile)
     until = np.append(times[1:], last)
     for row, index in enumerate(order):
         shade = color.to_rgba(parts[index])
@@ -100,21 +105,16 @@ def timeline(
         for visit in measured.tolist():
             ax.add_patch(
                 _style.matplotlib("patches").Rectangle(
-                    (times[visit] - width / 2, row - 0.4), width, 0.8, facecolor=shade[visit],
+                    (times[visit] - widths[visit] / 2, row - 0.4), widths[visit], 0.8, facecolor=shade[visit],
                     edgecolor=_style.EDGE, linewidth=0.6, zorder=2,
                 )
             )  # fmt: skip
             text = number(index, shown[index, visit]) if number else f"{shown[index, visit]:.3g}"
+            room = widths[visit] * inches
             ax.text(
-                times[visit],
-                row,
-                text,
-                ha="center",
-                va="center",
-                fontsize=font,
-                color=_style.ink(shade[visit]),
-                zorder=3,
-            )
+                times[visit], row, text, ha="center", va="center", color=_style.ink(shade[visit]), zorder=3,
+                fontsize=min(LARGEST, max(SMALLEST, 24 * room)), rotation=90 if room * POINTS < SMALLEST else 0,
+            )  # fmt: skip
     ax.set_ylim(len(order) - 0.4, -0.6)
     rows = [f"{names[i]}  ({units[i]})" if units[i] else names[i] for i in order]
     ax.set_yticks(range(len(order)), rows, fontsize=10.5)
@@ -129,10 +129,10 @@ def timeline(
     return ax
 
 
-def _tile(ax: Axes, times: Floats, tile: float | None) -> tuple[float, float]:
-    """The width of a tile, in the unit of time, and the size of its number, in points."""
-    gaps = np.diff(times)
-    inches = ax.get_window_extent().width / ax.figure.dpi / float(np.ptp(ax.get_xlim()))  # of a unit of time
-    widest = TILE / inches if tile is None else tile
-    width = min(widest, 0.92 * float(gaps.min())) if len(gaps) else widest
-    return width, min(9.5, max(6.5, 24 * width * inches))  # four digits are 1/28 inch wide for each
+def _widths(ax: Axes, times: Floats, tile: float | None) -> tuple[Floats, float]:
+    """The width of each tile, in the unit of time, and the inches of such a unit."""
+    inches = ax.get_window_extent().width / ax.figure.dpi / float(np.ptp(ax.get_xlim()))
+    gaps = np.concatenate([[np.inf], np.diff(times), [np.inf]])
+    widths = np.minimum(TILE / inches if tile is None else tile, 0.92 * np.minimum(gaps[:-1], gaps[1:]))
+    even = float(widths.min())
+    return (np.full(len(times), even) if even * inches * POINTS >= SMALLEST else widths), inches
