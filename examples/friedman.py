@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import platform
 import sys
 import time
@@ -58,8 +57,8 @@ from examples.friedman_data import (
     make_samples,
     monotonicity,
 )
-from examples.options import default_device, device, prepare, whole
-from examples.runtime import folder
+from examples.options import LARGEST_SEED, add_device, add_files, add_seeds, prepare, whole
+from examples.runtime import folder, resumable, write_results
 
 CORRELATION = 0.95  # of each real term, at least
 IDLE_SHARE = 0.005  # of the idle terms together, at most
@@ -309,8 +308,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _run(options)
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\nInterrupted. {stop}".rstrip(), file=sys.stderr)
         return 130
     except (OSError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -325,16 +324,17 @@ def _run(options: argparse.Namespace) -> None:
     usual = SETTINGS[options.generator]
     settings = replace(usual, **given)
     name = "friedman" if options.generator == "monotone" else "friedman-notebook"
-    out = options.out or folder(name, usual, settings, options.device, torch.device(default_device()))
+    out = options.out or folder(name, usual, settings, options.device)
     prepare(out, options.json)
     finished = Finished(out / "finished.json", asdict(settings) | {"device": str(options.device), **_versions()})
     results = []
-    for seed in options.seed:
+    for seed in options.seeds:
         picture = out / f"contributions-{settings.generator}-seed{seed}.png"
         if str(seed) not in finished.done or not picture.exists():
-            result, recovery = run(settings, seed, options.device)
-            draw(recovery, f"{settings.generator} generator, seed {seed}: validation MSE {result.mse:.4f}", picture)
-            finished.add(str(seed), asdict(result))
+            with resumable(finished.path):
+                result, recovery = run(settings, seed, options.device)
+                draw(recovery, f"{settings.generator} generator, seed {seed}: validation MSE {result.mse:.4f}", picture)
+                finished.add(str(seed), asdict(result))
         result = Result(**finished.done[str(seed)])
         results.append(result)
         slopes = ", ".join(f"{name} {slope:.2f}" for name, slope in zip(COMPONENTS, result.monotonicity, strict=False))
@@ -342,8 +342,7 @@ def _run(options: argparse.Namespace) -> None:
         print(f"seed {seed}: picture in {picture}")
     print(table(results, settings.generator))
     print(comparison(results))
-    if options.json:
-        options.json.write_text(json.dumps(report(settings, options.device, results), indent=2) + "\n")
+    write_results(options.json, report(settings, options.device, results))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -353,19 +352,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--generator", choices=get_args(Kind), default="monotone", help="of the inputs (default: monotone)")
-    add("--seed", "--seeds", type=whole(0), nargs="+", default=[0, 1, 2], help="one run each (default: 0 1 2)")
+    add_seeds(parser, [0, 1, 2], "one run each", LARGEST_SEED)
     add("--steps", type=whole(1), help="length of the sequences (default: 128, notebook: 1024)")
     add("--epochs", type=whole(1), help="passes over the training sequences (default: 6, notebook: 25)")
     add("--train", type=whole(8), help="training sequences, a quarter more for validation (default: 8000)")
-    auto = device(default_device())
-    add("--device", type=device, default=auto, help='such as "cuda" or "cpu" (default: a GPU when there is one)')
-    add(
-        "--out",
-        type=Path,
-        help="folder of the pictures and of finished.json (default: results/friedman, and a name of its own for other "
-        "options)",
-    )
-    add("--json", type=Path, help="write settings, results and versions to this file")
+    add_device(parser)
+    add_files(parser, "friedman", "the options above but for the seeds", "settings, results and versions")
     return parser
 
 

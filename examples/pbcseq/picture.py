@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from examples import drawing
 from examples.pbcseq.data import HORIZON, TERMS, YEAR, Bools, Cohort, Floats, Term
 from examples.pbcseq.evaluation import OutOfFold
 from rnam.plot import GREY, diverging, timeline
@@ -40,8 +40,7 @@ def draw(people: Cohort, result: OutOfFold, person: int) -> Figure:
     order = _order(contributions)
     largest = max(float(np.abs(contributions).max()), 1e-6)
 
-    figure = Figure(figsize=FIGURE, dpi=150, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = drawing.figure(*FIGURE)
     grid = figure.add_gridspec(
         2, 2, height_ratios=(1, 3.1), width_ratios=(60, 1), hspace=0.06, wspace=0.03,
         left=0.2, right=0.92, top=0.89, bottom=0.115,

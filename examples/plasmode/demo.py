@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from examples import checkpoint
-from examples.options import default_device, device, prepare, whole
+from examples.options import add_device, add_files, add_seeds, prepare, whole
 from examples.plasmode import picture
 from examples.plasmode.data import Cohort, Dropped, load
 from examples.plasmode.evaluation import ASKED, NOMINAL, Result, evaluate
 from examples.plasmode.table import table
 from examples.plasmode.training import KINDS, Settings, Task, plans, train
-from examples.runtime import folder, provenance, resumable, run
+from examples.runtime import folder, provenance, resumable, run, write_results
 from examples.training import watch
 
 FORMAT = "rnam examples.plasmode 1"
@@ -40,16 +38,14 @@ def _run(options: argparse.Namespace) -> None:
     for seed in options.seeds:
         results.append(_one(replace(settings, seed=seed), people, options))
     print(table(results))
-    if options.json:
-        content = {
-            "settings": provenance(settings, people, options.device) | {"seed": list(options.seeds)},
-            "data": asdict(dropped) | {"people": len(people.id), "visits": int(people.length.sum())},
-            "asked": ASKED,
-            "nominal_coverage": NOMINAL,
-            "results": [result.report() for result in results],
-        }
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
-        print(f"Results      {options.json}")
+    content = {
+        "settings": provenance(settings, people, options.device) | {"seed": list(options.seeds)},
+        "data": asdict(dropped) | {"people": len(people.id), "visits": int(people.length.sum())},
+        "asked": ASKED,
+        "nominal_coverage": NOMINAL,
+        "results": [result.report() for result in results],
+    }
+    write_results(options.json, content)
 
 
 def _one(settings: Settings, people: Cohort, options: argparse.Namespace) -> Result:
@@ -85,30 +81,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Train recurrent neural additive models on real lab visits with a simulated outcome, and hold "
         "their terms against the truth. Interrupted, the same command goes on.",
     )
-    add, auto = parser.add_argument, device(default_device())
-    add("--device", type=device, default=auto, help="where to train: cpu or cuda (default: %(default)s)")
-    add(
-        "--seed",
-        "--seeds",
-        dest="seeds",
-        type=whole(0, 2**32 - 1),  # that scikit-learn takes
-        nargs="+",
-        default=list(SEEDS),
-        help="of people, outcome and models, a run each (default: 0 1 2 3 4)",
-    )
+    add = parser.add_argument
+    add_device(parser)
+    add_seeds(parser, SEEDS, "of people, outcome and models, a run each")
     people = f"half to train and half to test (default: {default.people})"
     add("--people", type=whole(20), default=default.people, help=people)
     add("--epochs", type=whole(1), default=default.epochs, help="of each model (default: %(default)s)")
     add("--members", type=whole(2), default=default.members, help="of each ensemble (default: %(default)s)")
-    add(
-        "--out",
-        type=Path,
-        help="folder of the files made (default: results/plasmode, and the options above where they are not the "
-        "default ones, such as results/plasmode-epochs3)",
-    )
-    add("--json", type=Path, metavar="FILE", help="write settings, scores and coverage to this file")
+    add_files(parser, "plasmode", "people, epochs, members and device", "settings, scores and coverage")
     options = parser.parse_args(arguments)
-    options.out = options.out or folder("plasmode", default, _settings(options), options.device, auto)
+    options.out = options.out or folder("plasmode", default, _settings(options), options.device)
     return options
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from examples import drawing
 from examples.plasmode.data import FACTS, FEATURES, YEAR, Bools
 from examples.plasmode.evaluation import QUANTILE, Recovery, Result
 from examples.plasmode.training import Task
 from examples.plasmode.truth import FUNCTION, IDLE, TERM
 from examples.sequences import Floats
-from rnam.plot import GREY
+from rnam.plot import BLACK, BLUE, GREY
 
-BLUE, BLACK = "#0072B2", "black"  # told apart by their lightness, and lines by more than colour
 DOTS = 1500  # visits drawn in a panel
 LEAST_GAP, LEAST_UNSEEN, LEAST_SEEN = 60, 2, 4  # of the person drawn: days, visits, visits
 FIGURE = 13, 10  # inches
@@ -28,8 +27,7 @@ ARGUMENTS = {
 
 def draw(task: Task, recovery: Recovery, result: Result) -> Figure:
     """The picture of a seed, at 150 dpi."""
-    figure = Figure(figsize=FIGURE, dpi=150, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = drawing.figure(*FIGURE, layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.3), hspace=0.04)
     _draw_terms(upper.subplots(1, len(FUNCTION) + 1, sharey=True), task, recovery, result)
     upper.suptitle(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,15 +15,14 @@ from tqdm import tqdm
 
 from examples import ebm, report
 from examples.finished import Finished
-from examples.options import prepare, whole
-from examples.runtime import resumable, run, versions
+from examples.options import Different, add_files, add_seeds, prepare, whole
+from examples.runtime import resumable, run, versions, write_results
 from examples.tabular import picture
 from examples.tabular.data import TABLES, Data, Floats
 from examples.tabular.methods import EBM, METHODS, NAM, Ebm, Nam, Settings
 from examples.tabular.scores import headings, scores
 from examples.training import seed_for
 
-LARGEST_SEED = 2**32 - 1  # that scikit-learn takes
 FOLDS = 5
 
 
@@ -65,16 +63,14 @@ def _run(options: argparse.Namespace) -> None:
         drawing, seed = options.out / "shapes.png", options.seeds[0]
         _draw(list(tables.values()), seed, settings).savefig(drawing)
     print(f"\nPicture      {drawing}  (models of all rows, seed {seed})")
-    if options.json:
-        content = {
-            "settings": about | {ebm.DISTRIBUTION: ebm.version()},
-            "nam": asdict(settings),
-            "seeds": options.seeds,
-            "left_out": left_out,
-            "scores": {name: report.as_json(of, options.seeds) for name, of in found.items()},
-        }
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
-        print(f"Results      {options.json}")
+    content = {
+        "settings": about | {ebm.DISTRIBUTION: ebm.version()},
+        "nam": asdict(settings),
+        "seeds": options.seeds,
+        "left_out": left_out,
+        "scores": {name: report.as_json(of, options.seeds) for name, of in found.items()},
+    }
+    write_results(options.json, content)
 
 
 def _key(data: str, seed: int, method: str, settings: Settings) -> str:
@@ -113,15 +109,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "draw shape functions. Interrupted, the same command goes on.",
     )
     add = parser.add_argument
-    add("--data", choices=list(TABLES), nargs="+", default=list(TABLES), help="which tables (default: both)")
-    seeds = whole(0, LARGEST_SEED)
-    add("--seeds", type=seeds, nargs="+", default=[0, 1, 2], help="of folds and models (default: 0 1 2)")
+    tables = list(TABLES)
+    add("--data", choices=tables, nargs="+", action=Different, default=tables, help="which tables (default: both)")
+    add_seeds(parser, [0, 1, 2], "of folds and models")
     add("--folds", type=whole(2, 100), default=FOLDS, help="by row (default: %(default)s)")
     add("--epochs", type=whole(1), default=Settings().epochs, help="of each NAM (default: %(default)s)")
-    add("--out", type=Path, help="folder of the files made (default: results/tabular, and folds if given)")
-    add("--json", type=Path, metavar="FILE", help="write settings and scores to this file")
+    add_files(parser, "tabular", "folds")
     options = parser.parse_args(arguments)
-    options.data, options.seeds = list(dict.fromkeys(options.data)), list(dict.fromkeys(options.seeds))
     folds = "" if options.folds == FOLDS else f"-folds{options.folds}"
     options.out = options.out or Path("results") / f"tabular{folds}"
     return options

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from examples import drawing
 from examples.tabular.data import Data
 from examples.tabular.methods import Ebm, Nam
 from rnam import explain, plot
@@ -32,8 +32,7 @@ def most_important(table: explain.Table, data: Data, count: int = SHOWN) -> list
 
 def draw(parts: Sequence[tuple[Data, Nam, Ebm | None]]) -> Figure:
     """The picture, at 150 dpi; without an EBM the NAM is alone on the axes."""
-    figure = Figure(figsize=(15, 3.9 * len(parts)), dpi=150, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = drawing.figure(15, 3.9 * len(parts), layout="constrained")
     for sub, (data, nam, boosted) in zip(np.atleast_1d(figure.subfigures(len(parts), 1)), parts, strict=True):
         table = shapes(data, nam)
         panels = sub.subplots(1, SHOWN)

@@ -5,11 +5,11 @@ Each function draws on the axes it is given, or on new ones, and returns them:
 Colours are told apart with the common colour blindnesses, and lines by more than colour.
 """
 
-from rnam.plot._style import GREY, diverging
+from rnam.plot._style import BLACK, BLUE, GREY, ORANGE, diverging
 from rnam.plot.answers import response
 from rnam.plot.bars import importance
 from rnam.plot.reliability import calibration
 from rnam.plot.shapes import shape
 from rnam.plot.timelines import timeline
 
-__all__ = ["GREY", "calibration", "diverging", "importance", "response", "shape", "timeline"]
+__all__ = ["BLACK", "BLUE", "GREY", "ORANGE", "calibration", "diverging", "importance", "response", "shape", "timeline"]

@@ -313,7 +313,10 @@ def test_bad_paths_are_found_before_training(
 
 @pytest.mark.parametrize(
     ("error", "status", "words"),
-    [(KeyboardInterrupt(), 130, "Interrupted."), (OSError(28, "No space left on device"), 1, "No space left")],
+    [
+        (KeyboardInterrupt(), 130, "The same command goes on from"),
+        (OSError(28, "No space left on device"), 1, "No space left"),
+    ],
 )
 def test_interruptions_and_full_disks_end_with_a_message(
     error: BaseException,

@@ -10,7 +10,9 @@ import torch
 
 from examples import friedman, options
 from examples.pbcseq import demo
+from examples.pbcseq.compare import command
 from examples.plasmode import demo as plasmode
+from examples.tabular import command as tabular
 
 
 @pytest.mark.parametrize("text", ["2", "-1", "abc", "1.5", "11", ""])
@@ -27,6 +29,12 @@ def test_devices(text: str) -> None:
     assert text in str(error.value)
     assert "\n" not in str(error.value)
     assert options.device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("read", [command._options, friedman._parser().parse_args, plasmode._options, tabular._options])
+def test_every_program_of_several_seeds_takes_each_once(read) -> None:
+    for name in ("--seed", "--seeds"):
+        assert read([name, "3", "1", "3"]).seeds == [3, 1]
 
 
 @pytest.mark.parametrize("main", [demo.main, friedman.main, plasmode.main])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from examples import ebm, report
 from examples.finished import Finished
-from examples.options import default_device, device, prepare, whole
+from examples.options import add_device, add_files, add_seeds, prepare, whole
 from examples.pbcseq import checkpoint
 from examples.pbcseq.compare import picture
 from examples.pbcseq.compare.methods import BASELINES, single_visits
@@ -23,7 +22,7 @@ from examples.pbcseq.data import Cohort, Floats, load
 from examples.pbcseq.demo import SAVE_EVERY
 from examples.pbcseq.evaluation import out_of_fold, scores, sigmoid
 from examples.pbcseq.training import Fold, Settings, log_odds, make_folds, train
-from examples.runtime import folder, provenance, resumable, run
+from examples.runtime import folder, provenance, resumable, run, write_results
 from examples.training import Progress, watch
 
 RNAM, SINGLE = "RNAM", "RNAM, T = 1, last values"
@@ -193,16 +192,14 @@ def _report(options: argparse.Namespace, found: report.Found, left_out: list[str
     drawing = options.out / "comparison.png"
     picture.draw(found).savefig(drawing)
     print(f"\nPicture      {drawing}")
-    if options.json:
-        content = {
-            "settings": settings,
-            "seeds": options.seeds,
-            "left_out": left_out,
-            "scores": report.as_json(found, options.seeds),
-            "asked": [asdict(a) for a in asked(report.means(found))],
-        }
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
-        print(f"Results      {options.json}")
+    content = {
+        "settings": settings,
+        "seeds": options.seeds,
+        "left_out": left_out,
+        "scores": report.as_json(found, options.seeds),
+        "asked": [asdict(a) for a in asked(report.means(found))],
+    }
+    write_results(options.json, content)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -213,22 +210,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Score the demo's model beside plain baselines and beside itself without a memory, on the same "
         "folds of 312 liver patients. Interrupted, the same command goes on.",
     )
-    add, auto = parser.add_argument, device(default_device())
-    add("--device", type=device, default=auto, help="where to train: cpu or cuda (default: %(default)s)")
-    seeds = whole(0, 2**32 - 1)  # that scikit-learn takes
-    add("--seeds", type=seeds, nargs="+", default=[0, 1, 2], help="of folds and models (default: 0 1 2)")
+    add = parser.add_argument
+    add_device(parser)
+    add_seeds(parser, [0, 1, 2], "of folds and models")
     add("--folds", type=whole(2), default=default.folds, help="by person (default: %(default)s)")
     add("--epochs", type=whole(1), default=default.epochs, help="of each RNAM (default: %(default)s)")
-    add(
-        "--out",
-        type=Path,
-        help="folder of the files made (default: results/pbcseq-compare, and folds, epochs and device where they are "
-        "not the default ones)",
-    )
-    add("--json", type=Path, metavar="FILE", help="write settings and scores to this file")
+    add_files(parser, "pbcseq-compare", "folds, epochs and device")
     options = parser.parse_args(arguments)
-    options.seeds = list(dict.fromkeys(options.seeds))
-    options.out = options.out or folder("pbcseq-compare", default, _settings(options), options.device, auto)
+    options.out = options.out or folder("pbcseq-compare", default, _settings(options), options.device)
     return options
 
 

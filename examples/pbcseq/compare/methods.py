@@ -21,8 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from examples import ebm
-from examples.pbcseq.compare.summaries import last_values, summaries
-from examples.pbcseq.data import Cohort, Floats, Inputs, Scaler
+from examples.pbcseq.compare.summaries import summaries
+from examples.pbcseq.data import Cohort, Floats, Inputs, Scaler, last_values
 from examples.pbcseq.evaluation import logistic_regression
 from examples.pbcseq.training import Fold, Settings
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from examples import drawing
 from examples.report import Found
-from rnam.plot import GREY
+from rnam.plot import BLUE, GREY, ORANGE
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # of Okabe and Ito
 PANELS = {"auc": ("AUC", "right is better"), "calibration_slope": ("calibration slope", "1 is right")}
 
 
 def draw(found: Found) -> Figure:
     """A panel for AUC and one for the calibration slope; the methods from the best mean AUC down, at 150 dpi."""
     order = sorted(found, key=lambda name: float(np.mean([row["auc"] for row in found[name]])))
-    figure = Figure(figsize=(11, 1.4 + 0.42 * len(order)), dpi=150, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = drawing.figure(11, 1.4 + 0.42 * len(order), layout="constrained")
     panels = figure.subplots(1, len(PANELS), sharey=True)
     for axes, (score, (title, hint)) in zip(panels, PANELS.items(), strict=True):
         for place, name in enumerate(order):

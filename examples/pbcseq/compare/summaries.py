@@ -12,11 +12,6 @@ OF_A_TERM = ("last", "mean", "lowest", "highest", "count", "slope", "since")
 OF_A_VISIT = ("years since entry", "years since the previous visit")
 
 
-def last_values(people: Cohort, scaler: Scaler) -> Floats:
-    """The last value of each term, standardised: (people, seq, terms), NaN before the first."""
-    return np.moveaxis(carried_forward(scaler.values(people)), 0, -1)
-
-
 def summaries(people: Cohort, scaler: Scaler) -> Floats:
     """`OF_A_TERM` for each term that is not static, of standardised values, the static terms' values, and
     `OF_A_VISIT`: (people, seq, features), named by `names`. NaN before the first value; at padding meaningless."""

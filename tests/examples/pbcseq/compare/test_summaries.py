@@ -63,7 +63,7 @@ def test_nothing_of_later_visits_or_of_other_people_is_in_them(people):
     day[:, cut:] += 100
     values[:, 200:], day[200:] = values[:, 200:] * 1.3, day[200:] * 2
     changed = replace(people, values=values, day=day, futime=people.futime + 900, event=~people.event)
-    for function in (summaries.summaries, summaries.last_values):
+    for function in (summaries.summaries, data.last_values):
         before, after = function(people, scaler), function(changed, scaler)
         np.testing.assert_array_equal(after[:200, :cut], before[:200, :cut])
         assert not np.array_equal(after[:200, cut:], before[:200, cut:], equal_nan=True), "the changed visits move"
