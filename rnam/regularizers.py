@@ -159,4 +159,5 @@ def _places(contributions: Tensor, weight: Tensor | None, members: bool) -> tupl
         weight = weight[:, None].expand(batch)
     _checks.shape("weight", weight, "batch, seq" if len(batch) == 2 else "batch", batch)
     flat = weight.to(values.dtype).flatten()
-    return values, flat / flat.sum()
+    # where no place counts, such as in a batch of padding, nothing is penalised: not 0 / 0
+    return values, flat / flat.sum().clamp(min=torch.finfo(values.dtype).tiny)

@@ -149,6 +149,15 @@ def test_term_dropout_off_and_repeated() -> None:
     assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("penalty", [output_penalty, concurvity])
+def test_a_batch_of_weight_0_has_no_penalty_and_no_gradient(penalty: object) -> None:
+    """As one of padding alone, or of people whom no member's bootstrap sample holds."""
+    parts = torch.randn(2, 5, 3, 1, requires_grad=True)
+    value = penalty(parts, torch.zeros(5, 3))
+    (gradient,) = torch.autograd.grad(value, parts)
+    assert value == 0 and (gradient == 0).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_halves(dtype: torch.dtype) -> None:
     values = torch.randn(3, 20, 2).to(dtype)
