@@ -9,6 +9,8 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 OUT ?= results/gpu
+# as many tests at once as there are cores; ARGS="-n 0" runs them in one process
+JOBS ?= auto
 # pictures go to files; no window is opened
 export MPLBACKEND = Agg
 
@@ -25,10 +27,13 @@ INTERPRETED = tests/kernels tests/test_ops.py tests/test_dispatch.py tests/test_
 	tests/test_gpu_suite.py tests/test_additive_interpreter.py tests/test_block.py tests/test_embedding.py \
 	tests/examples/pbcseq/test_kernels.py
 
+# one thread each, or tests that run at once wait for one another
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal
+
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest $(ARGS) || test $$? -eq 5
+	$(PYTEST) $(ARGS) || test $$? -eq 5
 	if $(VENV)/bin/python -c "import triton"; then \
-		TRITON_INTERPRET=1 $(VENV)/bin/python -m pytest $(ARGS) $(INTERPRETED) || test $$? -eq 5; fi
+		TRITON_INTERPRET=1 $(PYTEST) $(ARGS) $(INTERPRETED) || test $$? -eq 5; fi
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
