@@ -16,10 +16,12 @@ from rnam.kernels import (
     linear_scan,
     min_gru_bwd,
     min_gru_fwd,
+    projected,
 )
 from rnam.kernels.config import TABLE, is_fused, table_config
 from rnam.kernels.config_block import block_config
 from rnam.kernels.config_feed_forward import parameters
+from rnam.kernels.config_projected import projected_config
 from rnam.kernels.launch import Launch
 
 FLOAT32, BF16 = torch.float32, torch.bfloat16
@@ -187,13 +189,31 @@ def _block_entry(dim: int, seq: bool, dtype: torch.dtype, precision: str) -> Ent
     return Entry(name, build, config.ROWS * config.STEPS * dim / 32, bytes_, bytes_, GATE_MUFU["forward"], wide)
 
 
+def _projected_entry(dim: int, hidden: int, seq: bool, dtype: torch.dtype, precision: str) -> Entry:
+    """Elements are those of y."""
+    config = projected_config(seq, dim, hidden, precision)
+    x, state = torch.empty(1, BATCH, STEPS, dim, dtype=dtype), torch.empty(1, BATCH, 1, hidden)
+    weight, out_weight = torch.empty(1, dim, 2 * hidden), torch.empty(1, hidden, dim)
+
+    def build() -> Launch:
+        options = dict(precision=precision, config=config)
+        return projected.forward_launches(x, weight, out_weight, state, None, x, state, **options)[-1]
+
+    kind = "bfloat16" if dtype == BF16 else precision
+    name = f"min_gru projected {'SEQ' if seq else 'SEG'} D={dim} H={hidden} {kind}"
+    bytes_ = 2 * dtype.itemsize  # x and y
+    mufu = GATE_MUFU["forward"] * hidden // dim
+    wide = dim // 4 * dtype.itemsize % 16 == 0  # a thread's share of a row
+    return Entry(name, build, config.ROWS * config.STEPS * dim / 32, bytes_, bytes_, mufu, wide)
+
+
 def _kind(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
 def entries() -> Iterator[Entry]:
     """Every form of the table at its width (and 8, which it pads to 16), the scans, the gates, the linear layer, the
-    feed-forward and the block."""
+    feed-forward, the block and the minGRU with its projection."""
     for what, seq, width, size in TABLE:
         dtype = DTYPES[size]
         for each in (8, 16) if width == 16 else (width,):
@@ -219,3 +239,7 @@ def entries() -> Iterator[Entry]:
             for seq in (False, True):
                 for precision in PRECISIONS[dtype]:
                     yield _block_entry(dim, seq, dtype, precision)
+        for dim, hidden in ((8, 16), (16, 32), (32, 32)):
+            for seq in (False, True):
+                for precision in PRECISIONS[dtype]:
+                    yield _projected_entry(dim, hidden, seq, dtype, precision)

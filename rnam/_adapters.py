@@ -116,6 +116,51 @@ def twin_min_gru(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: st
     return reference.min_gru(x, weight, h0, *decode(codes), "linear")
 
 
+def parts_of_projected(packed: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The weight of a minGRU [F, D, 2H] and that of its output [F, H, D], as views."""
+    hidden = packed.shape[1] // (3 * dim)
+    weight, out_weight = packed.tensor_split([2 * dim * hidden], dim=1)
+    return torch.unflatten(weight, 1, (dim, 2 * hidden)), torch.unflatten(out_weight, 1, (hidden, dim))
+
+
+def projected(x: Tensor, packed: Tensor, h0: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+    y, h_last = kernels().min_gru_projected_forward(x, *parts_of_projected(packed, x.shape[3]), h0, codes)
+    return y, h_last
+
+
+def projected_backward(
+    x: Tensor,
+    packed: Tensor,
+    h0: _Maybe,
+    y: _Maybe,
+    codes: _Maybe,
+    dy: _Maybe,
+    dh_last: _Maybe,
+    option: str,
+    needs: _Needs,
+) -> _Gradients:
+    """That of the two layers, with h computed again."""
+    weight, out_weight = parts_of_projected(packed, x.shape[3])
+    h, _ = min_gru(kernels, need_h=True)(x, weight, h0, codes, "linear")
+    dh, dout = None, torch.zeros_like(out_weight)
+    if dy is not None:
+        rows = h.flatten(1, 2), out_weight, None, dy.flatten(1, 2)
+        dh, dout, _ = kernels().grouped_linear_backward(*rows, need_weight=needs[1])
+        dh = dh.view(h.shape)
+    dx, dweight, dh0 = min_gru_backward(kernels)(x, weight, h0, h, codes, dh, dh_last, "linear", needs)
+    of_packed = None if dweight is None else torch.cat([dweight.flatten(1), dout.flatten(1)], dim=1)
+    return dx, of_packed, dh0
+
+
+def fake_projected(x: Tensor, packed: Tensor, h0: _Maybe, option: str) -> tuple[Tensor, ...]:
+    _, h_last = fake_min_gru(x, parts_of_projected(packed, x.shape[3])[0], h0, "linear")
+    return torch.empty_like(x, memory_format=torch.contiguous_format), h_last
+
+
+def twin_projected(x: Tensor, packed: Tensor, h0: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
+    return reference.min_gru_projected(x, *parts_of_projected(packed, x.shape[3]), h0, *decode(codes))
+
+
 def scan(a: Tensor, b: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
     return (kernels().scan_forward(a, b, h0, log=space == "log"),)
 

@@ -14,11 +14,18 @@ from rnam.linear import Linear
 __all__ = ["Cell"]
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a hook waits for the call of a module."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks)
+
+
 class Cell(nn.Module):
     """One recurrent unit per term, whose projection has `parts` times as many columns as the state is wide."""
 
     parts: ClassVar[int]
     function: ClassVar[Callable[..., tuple[Tensor, Tensor]]]
+    projected: ClassVar[Callable[..., tuple[Tensor, Tensor]] | None] = None  # function and `to_out` in one
 
     def __init__(
         self,
@@ -81,10 +88,19 @@ class Cell(nn.Module):
             expected = (*input.shape[:2], 1, hidden)
             _checks.state("prev_hidden", prev_hidden, "terms, batch, 1, hidden", expected, "input", input)
         weight = self.to_hidden_and_gate.weight
+        projected = type(self).projected
+        if projected is not None and need_output and embedding is None and self._projects_plainly():
+            return projected(input, weight, self.to_out.weight, prev_hidden, mask=mask, reset=reset)
         h, next_hidden = type(self).function(
             input, weight, prev_hidden, mask=mask, reset=reset, need_h=need_output, embedding=embedding
         )
         return self.to_out(h), next_hidden
+
+    def _projects_plainly(self) -> bool:
+        """Whether `to_out` is the layer that the constructor made, and no hook waits for what it reads or gives."""
+        out = self.to_out
+        plain = type(out) is Linear and out.bias is None and out.activation is None
+        return plain and not has_hooks(out)
 
     def extra_repr(self) -> str:
         terms, dim, columns = self.to_hidden_and_gate.weight.shape

@@ -64,6 +64,16 @@ class Implementation(Protocol):
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]: ...
 
+    def min_gru_projected(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        out_weight: Tensor,
+        h0: Tensor | None,
+        mask: Tensor | None,
+        reset: Tensor | None,
+    ) -> tuple[Tensor, Tensor]: ...
+
     def linear_scan(self, coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor: ...
 
     def log_scan(self, log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None) -> Tensor: ...

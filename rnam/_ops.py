@@ -66,6 +66,12 @@ class _Layers:
     ) -> tuple[Tensor, Tensor]:
         return self.min_gru(input, weight, h0, mask, reset, "lstm", need_h, embedding)
 
+    def min_gru_projected(
+        self, input: Tensor, weight: Tensor, out_weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe
+    ) -> tuple[Tensor, Tensor]:
+        h, h_last = self.min_gru(input, weight, h0, mask, reset, "linear")
+        return self.grouped_linear(h, out_weight, None, None), h_last
+
     def keeps_embedding(self, in_dim: int, dim: int) -> bool:
         return bool(self._launchers().feed_forward_keeps_embedding(in_dim, dim))
 
@@ -115,6 +121,18 @@ class _Layers:
 
 class _Kernels(_Layers):
     """All on the kernels."""
+
+    def min_gru_projected(
+        self, input: Tensor, weight: Tensor, out_weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe
+    ) -> tuple[Tensor, Tensor]:
+        hidden, dim = out_weight.shape[1:]
+        fused = self._launchers().min_gru_projected_is_fused(dim, hidden)
+        if not fused or learns(input, weight, out_weight, h0):
+            return super().min_gru_projected(input, weight, out_weight, h0, mask, reset)
+        start = None if h0 is None else reference.forget(h0, reset, input)
+        packed = torch.cat([reference.widen(w).flatten(1) for w in (weight, out_weight)], dim=1)
+        y, h_last = _MIN_GRU_PROJECTED(input, packed, start, _adapters.encode(mask, reset), "none")
+        return y, h_last
 
     def min_gru_block(
         self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, *parameters: Tensor
@@ -191,6 +209,16 @@ _MIN_GRU_LAST = Operator(
     launch_backward=_adapters.min_gru_last_backward(_adapters.kernels),
     fake=lambda *given: _adapters.fake_min_gru(*given)[1:],
     twin=lambda *given: _adapters.twin_min_gru(*given)[1:],
+    joins_terms=True,
+    reads_output=False,
+)
+_MIN_GRU_PROJECTED = Operator(
+    name="min_gru_projected",
+    outputs=2,
+    launch=_adapters.projected,
+    launch_backward=_adapters.projected_backward,
+    fake=_adapters.fake_projected,
+    twin=_adapters.twin_projected,
     joins_terms=True,
     reads_output=False,
 )

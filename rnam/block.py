@@ -7,6 +7,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from rnam._cell import has_hooks
 from rnam.functional import feed_forward, min_gru_block
 from rnam.gru import minGRU
 from rnam.linear import Linear
@@ -61,8 +62,7 @@ class Block(nn.Module):
     def _is_plain(self) -> bool:
         """Whether one function may compute the whole block: its cell is a minGRU, and no hook waits for it."""
         cell = self.gru
-        hooks = cell._forward_hooks, cell._forward_pre_hooks, cell._backward_hooks, cell._backward_pre_hooks
-        return type(cell) is minGRU and not any(hooks)
+        return type(cell) is minGRU and not has_hooks(cell)
 
     def _parameters_after(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The parameters of what follows the cell."""

@@ -20,7 +20,16 @@ from torch import Tensor
 from rnam import _arguments, _checks
 from rnam._implementations import implementation
 
-__all__ = ["feed_forward", "grouped_linear", "linear_scan", "log_scan", "min_gru", "min_gru_block", "min_lstm"]
+__all__ = [
+    "feed_forward",
+    "grouped_linear",
+    "linear_scan",
+    "log_scan",
+    "min_gru",
+    "min_gru_block",
+    "min_gru_projected",
+    "min_lstm",
+]
 
 Activation = Literal["relu", "gelu", "silu"]
 ACTIVATIONS = (None, "relu", "gelu", "silu")
@@ -301,6 +310,53 @@ def min_gru_block(
     _arguments.feed_forward(input, dim, cast, *parameters)
     with _arguments.without_autocast(input, cast):
         return implementation(input).min_gru_block(input, weight, h0, mask, reset, *parameters)
+
+
+def min_gru_projected(
+    input: Tensor,
+    weight: Tensor,
+    out_weight: Tensor,
+    h0: Tensor | None = None,
+    *,
+    mask: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What `rnam.minGRU` with an expansion factor computes: `min_gru`, then a linear layer back to the width of the
+    input.
+
+        h, h_last = min_gru(input, weight, h0, mask=mask, reset=reset)
+        output = grouped_linear(h, out_weight)
+
+    Where no gradient is recorded and the kernels compute, both are one kernel up to the widths of kernels/README.md,
+    and h is in no memory. In halves h is rounded before the product, as it is by two.
+
+    Args:
+        input: (terms, batch, seq, dim); batch and seq may be 0.
+        weight: (terms, dim, 2 * hidden), as that of `min_gru`.
+        out_weight: (terms, hidden, dim), the dtype of input.
+        h0, mask, reset: as in `min_gru`.
+
+    Returns:
+        output: (terms, batch, seq, dim), the dtype of input.
+        h_last: (terms, batch, 1, hidden), as that of `min_gru`.
+
+    Raises:
+        TypeError, ValueError: as `min_gru`.
+
+    Example:
+        >>> x, weight, out_weight = torch.randn(3, 8, 10, 4), torch.randn(3, 4, 16), torch.randn(3, 8, 4)
+        >>> output, h_last = min_gru_projected(x, weight, out_weight)
+        >>> output.shape, h_last.shape
+        (torch.Size([3, 8, 10, 4]), torch.Size([3, 8, 1, 8]))
+    """
+    input, cast = _arguments.cell(input, weight, h0, mask, reset, 2, None)
+    terms, dim, columns = weight.shape
+    _checks.floating("out_weight", out_weight)
+    _checks.shape("out_weight", out_weight, "terms, hidden, dim", (terms, columns // 2, dim))
+    _checks.device("out_weight", out_weight, "input", input)
+    _arguments.parameter_dtype("out_weight", out_weight, input, cast)
+    with _arguments.without_autocast(input, cast):
+        return implementation(input).min_gru_projected(input, weight, out_weight, h0, mask, reset)
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rnam._cell import Cell
-from rnam.functional import min_gru
+from rnam.functional import min_gru, min_gru_projected
 
 __all__ = ["minGRU"]
 
@@ -36,3 +36,4 @@ class minGRU(Cell):
 
     parts = 2
     function = staticmethod(min_gru)
+    projected = staticmethod(min_gru_projected)

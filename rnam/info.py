@@ -17,9 +17,19 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
-FUNCTIONS = ("min_gru", "min_lstm", "grouped_linear", "feed_forward", "min_gru_block", "linear_scan", "log_scan")
+FUNCTIONS = (
+    "min_gru",
+    "min_lstm",
+    "grouped_linear",
+    "feed_forward",
+    "min_gru_block",
+    "min_gru_projected",
+    "linear_scan",
+    "log_scan",
+)
 _APART = "LayerNorm and two linear layers"
 _HALVES = "min_gru, then feed_forward"
+_LAYERS = "min_gru, then grouped_linear"
 
 
 def report(dim: int, hidden: int, dtype: str, device: torch.device) -> list[str]:
@@ -33,7 +43,7 @@ def report(dim: int, hidden: int, dtype: str, device: torch.device) -> list[str]
         return lines
     for function in FUNCTIONS:
         where = _kernel(function, dim, hidden, DTYPES[dtype]) if path == "triton" else _plain(function, dim, path)
-        lines.append(f"  {function:14s} dim {dim}, hidden {hidden}: {where}")
+        lines.append(f"  {function:17s} dim {dim}, hidden {hidden}: {where}")
     return lines
 
 
@@ -63,13 +73,19 @@ def _kernel(function: str, dim: int, hidden: int, dtype: torch.dtype) -> str:
         return "one fused kernel each way" if kernels.feed_forward_is_fused(dim) else _APART
     if function == "min_gru_block":
         one = dim == hidden and kernels.block_is_fused(dim, dtype)
-        return f"one kernel where no gradient is recorded; else {_HALVES}" if one else _HALVES
+        return _unrecorded(one, _HALVES)
+    if function == "min_gru_projected":
+        return _unrecorded(kernels.min_gru_projected_is_fused(dim, hidden), _LAYERS)
     return "one kernel each way, in three launches where there are few channels and many steps"
 
 
+def _unrecorded(one: bool, else_: str) -> str:
+    return f"one kernel where no gradient is recorded; else {else_}" if one else else_
+
+
 def _plain(function: str, dim: int, path: str) -> str:
-    if function == "min_gru_block":
-        return _HALVES
+    if function in ("min_gru_block", "min_gru_projected"):
+        return _HALVES if function == "min_gru_block" else _LAYERS
     if path == "reference" or function not in ("min_gru", "min_lstm", "grouped_linear", "feed_forward"):
         return "rnam.reference"
     if function == "feed_forward" and not blocked.feed_forward_is_fused(dim):

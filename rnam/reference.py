@@ -106,6 +106,14 @@ def min_gru_block(
     return feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2), h_last
 
 
+def min_gru_projected(
+    input: Tensor, weight: Tensor, out_weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The states of a minGRU times out_weight (terms, hidden, dim), and the last state."""
+    h, h_last = min_gru(input, weight, h0, mask, reset, "linear")
+    return grouped_linear(h, out_weight, None, None), h_last
+
+
 def keeps_embedding(in_dim: int, dim: int) -> bool:
     """Whether functions that are given an embedding save anything: here each computes it again."""
     return False

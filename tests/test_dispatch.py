@@ -184,12 +184,13 @@ def test_info() -> None:
         lines = info.report(16, 16, "float64", CPU)
     assert lines[0].startswith(f"rnam {rnam.__version__}, torch {torch.__version__}")
     assert "for float64 tensors on cpu: reference (backend 'reference' is set)" in lines
-    assert [line.split()[0] for line in lines[-7:]] == [
+    assert [line.split()[0] for line in lines[-8:]] == [
         "min_gru",
         "min_lstm",
         "grouped_linear",
         "feed_forward",
         "min_gru_block",
+        "min_gru_projected",
         "linear_scan",
         "log_scan",
     ]
@@ -212,13 +213,15 @@ def test_info_of_a_call_that_can_not_run() -> None:
 
 @pytest.mark.interpreter
 def test_info_says_which_widths_are_one_kernel() -> None:
-    def of(dim: int, hidden: int) -> str:
+    def of(dim: int, hidden: int, function: str = "min_gru_block") -> str:
         with rnam.set_backend("triton"):
-            return next(line for line in info.report(dim, hidden, "float32", CPU) if "min_gru_block" in line)
+            return next(line for line in info.report(dim, hidden, "float32", CPU) if function in line)
 
-    halves = "min_gru, then feed_forward"
+    halves, layers = "min_gru, then feed_forward", "min_gru, then grouped_linear"
     assert of(32, 32).endswith(f"one kernel where no gradient is recorded; else {halves}")
     assert of(33, 33).endswith(f": {halves}") and of(16, 32).endswith(f": {halves}")
+    assert of(16, 32, "projected").endswith(f"one kernel where no gradient is recorded; else {layers}")
+    assert of(16, 33, "projected").endswith(f": {layers}")
 
 
 def test_info_says_which_widths_are_in_blocks() -> None:
@@ -234,6 +237,6 @@ def test_info_says_which_widths_are_in_blocks() -> None:
 def test_info_names_the_kernels() -> None:
     with rnam.set_backend("triton"):
         narrow, wide = (info.report(n, n, "float32", CPU) for n in (16, 100))
-    assert "forward one fused kernel; backward one fused kernel" in narrow[-7]
-    assert "forward a matrix product" in wide[-7]
-    assert "batched matrix products" in wide[-5]
+    assert "forward one fused kernel; backward one fused kernel" in narrow[-8]
+    assert "forward a matrix product" in wide[-8]
+    assert "batched matrix products" in wide[-6]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import rnam
+from rnam import _dispatch
 from rnam.gru import minGRU
 from tests.support import bounds, oracle
 
@@ -78,7 +79,10 @@ def test_the_last_state_alone(cell: type, factor: float, steps: int) -> None:
             output, state = layer(x, h0, mask=mask, need_output=False)
         assert output.shape == (3, 2, 0, 4)
         assert state.requires_grad == (learns and steps > 0)
-        assert torch.equal(state, expected)
+        # without a gradient the kernel of a layer and its projection is another than that of the state alone
+        one = cell is rnam.minGRU and factor != 1 and not learns and _dispatch.interpreted()
+        bounds.assert_same(state, expected)
+        assert one or torch.equal(state, expected)
     with pytest.raises(TypeError, match="need_h"):
         rnam.functional.min_gru(x, layer.to_hidden_and_gate.weight, need_h=1)
 

@@ -19,7 +19,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import rnam
 from rnam import _adapters, _dispatch, _ops
-from rnam.functional import feed_forward, grouped_linear, linear_scan, log_scan, min_gru, min_gru_block
+from rnam.functional import (
+    feed_forward,
+    grouped_linear,
+    linear_scan,
+    log_scan,
+    min_gru,
+    min_gru_block,
+    min_gru_projected,
+)
 from tests.support import bounds, inputs
 
 # torch.func.jvp imports a part of torch that scripts decompositions
@@ -112,10 +120,22 @@ def _block(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     return torch.cat([y, h_last], dim=2)
 
 
+def _projected(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    """The operator that computes a projected minGRU without a gradient: it has one too."""
+    out_weight = w[:, :, H:].mT
+    if rnam.get_backend() == "triton":
+        packed = torch.cat([w.flatten(1), out_weight.flatten(1)], dim=1)
+        y, h_last = _ops._MIN_GRU_PROJECTED(x, packed, h0, _adapters.encode(MASK, RESET[:1]), "none")
+    else:
+        y, h_last = min_gru_projected(x, w, out_weight, h0, mask=MASK, reset=RESET[0])
+    return torch.cat([y, h_last[..., :D], h_last[..., 1:]], dim=2)
+
+
 FUNCTIONS = [
     _min_gru,
     _last_state,
     _block,
+    _projected,
     _linear,
     _feed_forward,
     _embedded_min_gru,
@@ -239,12 +259,13 @@ def test_opcheck(requires_grad: bool, backend: str) -> None:
     params, wide = (torch.randn(F, n, requires_grad=requires_grad) for n in (2 * H * H + 4 * H, 2 * H * H + 6 * H))
     update = torch.randn(F, B * T, H, requires_grad=requires_grad)
     column = rows.detach()[..., :1].clone().requires_grad_(requires_grad)
-    packed = torch.randn(F, 4 * D * (D + 1), requires_grad=requires_grad)
+    packed, wide_packed = (torch.randn(F, n, requires_grad=requires_grad) for n in (4 * D * (D + 1), 3 * D * H))
     kernels = (
         (ops.min_gru, (x, w, h0, codes, "linear")),
         (ops.min_gru, (x, w, None, None, "log")),
         (ops.min_gru_last, (x, w, h0, codes, "linear")),
         (ops.min_gru_block, (x, packed, h0[..., :D].detach().requires_grad_(requires_grad), codes, "none")),
+        (ops.min_gru_projected, (x, wide_packed, h0, codes, "none")),
         (ops.scan, (a, a, None, None, "linear")),
         (ops.scan, (a, a, start, None, "log")),
         (ops.grouped_linear, (rows, w, bias, None, "gelu")),

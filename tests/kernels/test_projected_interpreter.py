@@ -1,0 +1,145 @@
+"""The kernel of a minGRU and its projection in the Triton interpreter against the steps in float64."""
+
+import itertools
+
+import pytest
+import torch
+
+from rnam.kernels import min_gru_projected_is_fused, split_t
+from rnam.kernels.config_block import padded_width
+from rnam.kernels.config_projected import TABLE, WIDE_STEPS, projected_config, select_projected
+from rnam.kernels.projected import min_gru_projected_forward
+from tests.support.coded_oracle import MASKED
+from tests.support.projected_cases import case, check, inputs
+
+pytestmark = [
+    pytest.mark.interpreter,
+    # numpy, where an exponential overflows to the infinity that is meant, and where a NaN is
+    pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered in .*:RuntimeWarning"),
+]
+
+HALF, BF16 = torch.float16, torch.bfloat16
+
+# A tile of SEG is 64 steps up to H = 16, 32 up to 32 and 16 beyond.
+CASES = [
+    case("SEG", 1, 70, 8, 16, codes="own"),
+    case("SEG", 1, 64, 8, 16, HALF, h0=False, x_layout="sliced"),
+    case("SEG", 2, 33, 16, 32, BF16, codes="rows"),
+    case("SEG", 1, 40, 6, 9, codes="shared", x_layout="every second step"),
+    case("SEG", 1, 17, 16, 24, gate="closed"),
+    case("SEG", 1, 3, 13, 26, HALF, x_layout="time first", gate="open", F=2),
+    case("SEG", 1, 5, 2, 4, BF16, x_layout="transposed", codes="own"),
+    case("SEG", 1, 5, 32, 16, precision="tf32"),
+    case("SEQ", 17, 3, 16, 32, codes="own", F=2),
+    case("SEQ", 16, 4, 8, 16, BF16, h0=False, x_layout="broadcast", codes="rows"),
+    case("SEQ", 3, 5, 20, 31, HALF, x_layout="sliced", codes="shared"),
+    case("SEQ", 16, 4, 16, 32, gate="saturated"),
+    case("SEQ", 2, 5, 3, 5, BF16, codes="own", weight_dtype=BF16),
+    case("SEQ", 18, 3, 16, 8, precision="tf32"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_parity(case):
+    check(case)
+
+
+@pytest.mark.parametrize(
+    ("T", "D", "H", "dtype", "codes"), [(150, 5, 10, torch.float32, "own"), (192, 16, 32, BF16, None)]
+)
+def test_a_long_sequence_is_cut(T, D, H, dtype, codes, monkeypatch):
+    """The totals are those of the minGRU, in its tiles; chunks are whole tiles of both."""
+    monkeypatch.setattr(split_t, "MIN_CHUNK_TILES", 1)
+    cut = case("SEG", 1, T, D, H, dtype, codes=codes)
+    length, count = split_t.plan_chunks(1, 1, T, cut.config, whole=64)
+    assert count == 3 and length == 64 and cut.config.tile <= 64
+    check(cut)
+
+
+@pytest.mark.parametrize(("form", "B", "T"), [("SEG", 1, 70), ("SEQ", 17, 5)])
+@pytest.mark.parametrize(("H", "dtype"), [(16, torch.float32), (13, HALF)])
+def test_a_nan_at_a_masked_step_reaches_nothing(form, B, T, H, dtype):
+    chosen = case(form, B, T, 8, H, dtype, codes="own")
+    given, out_weight = inputs(chosen)
+    run = lambda: min_gru_projected_forward(
+        given.x, given.weight, out_weight, given.h0, given.codes, config=chosen.config
+    )  # fmt: skip
+    clean = run()
+    given.x = torch.where(((given.codes & MASKED) != 0)[..., None], torch.nan, given.x)
+    assert all(torch.equal(a, b) for a, b in zip(run(), clean, strict=True))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize(("form", "B", "T"), [("SEG", 2, 12), ("SEQ", 3, 12)])
+def test_a_nan_enters_from_its_step_on(form, B, T, bad):
+    """An infinity does too: its states are infinite or NaN, and in tf32x3 NaN."""
+    chosen = case(form, B, T, 8, 12)
+    given, out_weight = inputs(chosen)
+    run = lambda: min_gru_projected_forward(given.x, given.weight, out_weight, given.h0, config=chosen.config)
+    y, last = run()
+    given.x[:, 1, 9, 2] = bad
+    got, h_last = run()
+    assert torch.equal(got[:, 1, :9], y[:, 1, :9]) and got[:, 1, 9:].isnan().all()
+    assert torch.equal(got[:, 0], y[:, 0]) and torch.equal(h_last[:, 0], last[:, 0]) and h_last[:, 1].isnan().all()
+
+
+@pytest.mark.parametrize("form", ["SEG", "SEQ"])
+def test_an_infinity_does_not_become_nan_in_padded_states(form):
+    """0 * infinity in a column of padding, which a product with 0 would spread to all of y."""
+    x, weight, out_weight = torch.ones(1, 2, 5, 3), torch.ones(1, 3, 10), torch.ones(1, 5, 3)
+    x[0, 1, 2, 0] = torch.inf
+    config = case(form, 2, 5, 3, 5, HALF).config
+    y, h_last = min_gru_projected_forward(x.half(), weight, out_weight, config=config)
+    assert (y[0, 1, 2:] == torch.inf).all() and (h_last[0, 1] == torch.inf).all()
+    assert y[0, 0].isfinite().all() and y[0, 1, :2].isfinite().all()
+
+
+def test_parameters_may_lie_in_one_tensor_or_be_shared():
+    chosen = case("SEG", 1, 5, 6, 10, F=3)
+    given, out_weight = inputs(chosen)
+    run = lambda w, o: min_gru_projected_forward(given.x, w, o, given.h0, config=chosen.config)
+    apart = run(given.weight, out_weight)
+    packed = torch.cat([given.weight.flatten(1), out_weight.flatten(1)], 1)
+    weight, rest = packed.tensor_split([6 * 20], 1)
+    assert torch.equal(run(weight.unflatten(1, (6, 20)), rest.unflatten(1, (10, 6)))[0], apart[0])
+    assert torch.equal(run(given.weight, out_weight.mT.contiguous().mT)[0], apart[0])
+    shared = run(given.weight[:1].expand_as(given.weight), out_weight[:1].expand_as(out_weight))
+    assert torch.equal(shared[0], run(given.weight[:1].repeat(3, 1, 1), out_weight[:1].repeat(3, 1, 1))[0])
+    assert not torch.equal(shared[0], apart[0])
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 5, 3), (0, 4, 5, 3)])
+def test_empty(shape):
+    x, weight, out_weight = torch.zeros(shape), torch.ones(shape[0], 3, 8), torch.ones(shape[0], 4, 3)
+    y, h_last = min_gru_projected_forward(x, weight, out_weight)
+    assert y.shape == shape and h_last.shape == (*shape[:2], 1, 4)
+
+
+def test_bad_arguments():
+    x, weight, out_weight = torch.zeros(1, 1, 2, 3), torch.zeros(1, 3, 8), torch.zeros(1, 4, 3)
+    for wrong, kind, message in (
+        (dict(weight=torch.zeros(1, 4, 8)), ValueError, "weight: expected"),
+        (dict(out_weight=torch.zeros(1, 3, 3)), ValueError, "out_weight: expected"),
+        (dict(x=x.double()), TypeError, "x: expected float32"),
+        (dict(out_weight=out_weight.double()), TypeError, "out_weight: expected float32"),
+        (dict(precision="ieee"), ValueError, "precision: expected 'tf32' or 'tf32x3'"),
+        (dict(x=x[..., :1], weight=weight[:, :1], out_weight=out_weight[..., :1]), ValueError, "2 to 32 wide"),
+        (dict(weight=torch.zeros(1, 3, 66), out_weight=torch.zeros(1, 33, 3)), ValueError, "at most 32 states, got"),
+        (dict(precision="fp8"), ValueError, "precision: expected one of"),
+        (dict(codes=torch.zeros(1, 1, 2)), TypeError, "codes: expected uint8"),
+    ):  # fmt: skip
+        with pytest.raises(kind, match=message):
+            min_gru_projected_forward(**dict(x=x, weight=weight, out_weight=out_weight) | wrong)
+
+
+def test_the_table_is_complete():
+    fused = [(D, H) for D in range(35) for H in range(1, 66) if min_gru_projected_is_fused(D, H)]
+    for (D, H), seq, precision in itertools.product(fused, (False, True), ("tf32", "tf32x3", "ieee")):
+        config = projected_config(seq, D, H, precision)
+        wide = seq and precision == "tf32x3" and min(D, H) > 16
+        assert (config.seq, config.ROWS, config.num_warps) == (seq, 16, 1)
+        assert (WIDE_STEPS if wide else TABLE[padded_width(H)]) == config.STEPS
+    assert {padded_width(H) for _, H in fused} == set(TABLE)
+    assert {D for D, _ in fused} == set(range(2, 33)) and (32, 32) in fused and (32, 33) not in fused
+    form = lambda *sizes: select_projected(16, 32, "ieee", *sizes).seq
+    assert form(100, 128, 1000) and not form(1, 1, 1000)
