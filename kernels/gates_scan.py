@@ -1,4 +1,4 @@
-"""minGRU for D or H > 64: cuBLAS makes p = x W = (u | k), one kernel turns p into h, one turns dh into dp.
+"""minGRU for D or H > 64, and minLSTM: a product makes p = x W, one kernel turns p into h, one turns dh into dp.
 
 The projection has its own launch because above 64 a weight no longer fits the registers of the warps that scan. p has
 the dtype of x: at D = H with halves that is 2 + 4 + 4 + 2 = 12 bytes per element of h, a float32 p would make it 20.
@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 
 from .config_scan import ScanConfig, gates_backward_steps, gates_forward_steps, segments, select_scan, vector_unit
+from .gates_tiles import load_step, step_gates, step_map, step_slopes, unless
 from .launch import Launch, check_dtypes
 from .linear_scan import as_states, cut_buffers, cut_launches
 from .operands import code_strides, rows, strides
@@ -24,9 +25,6 @@ from .primitives import (
     is_masked,
     is_reset,
     log2,
-    min_gru_gates,
-    min_gru_log_gates,
-    min_gru_slopes,
     row_scan,
 )
 from .scan_tiles import compose, compose_adjoint, extend, place, store_totals
@@ -42,18 +40,19 @@ def _gates_scan_fwd_kernel(
     B, T, H, length, count,  # H and the strides, but those of codes, in units of UNIT elements
     stride_p_f: tl.int64, stride_p_b: tl.int64, stride_p_t: tl.int64,
     stride_c_f: tl.int64, stride_c_b: tl.int64, stride_c_t: tl.int64,
-    LOG: tl.constexpr, HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, NEED_H: tl.constexpr, PHASE: tl.constexpr,
+    PARTS: tl.constexpr, LOG: tl.constexpr, HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, NEED_H: tl.constexpr,
+    PHASE: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_H: tl.constexpr, UNIT: tl.constexpr,
 ):  # fmt: skip
-    """h_t = (1 - z_t) h_{t-1} + z_t g(u_t), z_t = sigmoid(k_t), h_0 = h0 or 0; g(u) = u + 1/2 where u >= 0, else
-    sigmoid(u).
+    """h_t = (1 - z_t) h_{t-1} + z_t g(u_t), h_0 = h0 or 0; g(u) = u + 1/2 where u >= 0, else sigmoid(u). z_t is
+    sigmoid(k_t), or where PARTS is 3 i / (f + i) of f, i = sigmoid(k_f), sigmoid(k_i).
 
-    Layout    p [F, B, T, 2H] holds (u | k), innermost stride 1; codes [F, B, T] bytes, any strides; h [F, B, T, H], h0
-              and h_last [F, B, H] contiguous, h_last float32.
+    Layout    p [F, B, T, PARTS * H] holds (u | k) or (u | k_f | k_i), innermost stride 1; codes [F, B, T] bytes, any
+              strides; h [F, B, T, H], h0 and h_last [F, B, H] contiguous, h_last float32.
     Grid      F * B * count * cdiv(H, BLOCK_H) on axis 0. A program owns steps [g * length, (g + 1) * length).
     Scan      As in _scan_fwd_kernel, whose totals and entries (natural logarithms with LOG) join the segments.
-    Codes     A masked step is not read: u = k = -inf makes b = 0, and a = 1 is selected. Steps past the end are the
-              same. A reset puts 0 into a after the mask has put 1.
+    Codes     A masked step is not read: `load_step` gives what makes b = 0, and a = 1 is selected. Steps past the end
+              are the same. A reset puts 0 into a after the mask has put 1.
     Numerics  float32; LOG keeps log2 h, and h0 < 0 gives NaN there. NaN enters every later step of its channel only.
     Backward  reads p, and h once per STEPS steps.
     """
@@ -96,13 +95,7 @@ def _gates_scan_fwd_kernel(
                 code = tl.load(code_row + (t + s) * stride_c_t, mask=live, other=MASKED)
                 live = live & ~is_masked(code)
             mask = live[:, None] & h_mask[None, :]
-            u = tl.load(p_row + (t + s) * stride_p_t, mask=mask, other=NEG_INF).to(tl.float32)
-            k = tl.load(p_row + (t + s) * stride_p_t + H, mask=mask, other=NEG_INF).to(tl.float32)
-            if LOG:
-                a_s, b_s = min_gru_log_gates(u, k)
-            else:
-                z, v, a_s, _ = min_gru_gates(u, k)
-                b_s = z * v
+            a_s, b_s = step_map(load_step(p_row + (t + s) * stride_p_t, mask, H, PARTS), LOG, PARTS)
             if HAS_CODES:
                 a_s = coded_multiplier(a_s, is_masked(code)[:, None], is_reset(code)[:, None], LOG)
             a += (a_s,)
@@ -132,21 +125,24 @@ def _gates_scan_bwd_kernel(
     stride_h_f: tl.int64, stride_h_b: tl.int64, stride_h_t: tl.int64,
     stride_dh_f: tl.int64, stride_dh_b: tl.int64, stride_dh_t: tl.int64,
     stride_c_f: tl.int64, stride_c_b: tl.int64, stride_c_t: tl.int64,
+    PARTS: tl.constexpr,
     HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, HAS_DH: tl.constexpr, HAS_DH_LAST: tl.constexpr,
     NEED_P: tl.constexpr, NEED_H0: tl.constexpr, PHASE: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_H: tl.constexpr, UNIT: tl.constexpr,
 ):  # fmt: skip
-    """lambda_t = dh_t + s_{t+1}, s_t = a_t lambda_t, s_{T+1} = dh_last or 0; dh0 = s_1, and in dp = (du | dk)
+    """lambda_t = dh_t + s_{t+1}, s_t = a_t lambda_t, s_{T+1} = dh_last or 0; dh0 = s_1, and in dp = (du | dk), or
+    (du | dk_f | dk_i) where PARTS is 3,
 
-    du_t = z_t g'(u_t) lambda_t,  dk_t = z_t (1 - z_t) (g(u_t) - h_{t-1}) lambda_t.
+    du_t = z_t g'(u_t) lambda_t,  dk_t = z_t (1 - z_t) (g(u_t) - h_{t-1}) lambda_t,
+    dk_f = -(1 - f_t) dk_t,  dk_i = (1 - i_t) dk_t.
 
-    Layout    p, dp [F, B, T, 2H], h and dh [F, B, T, H], innermost stride 1; h0, dh0, dh_last [F, B, H] and dp
+    Layout    p, dp [F, B, T, PARTS * H], h and dh [F, B, T, H], innermost stride 1; h0, dh0, dh_last [F, B, H] and dp
               contiguous.
     Grid      F * B * count * cdiv(H, BLOCK_H) on axis 0; segment 0 is the last in time.
     Scan      As in _scan_bwd_kernel: rows run backwards in time. h enters a row from memory and is computed again
               inside.
     Codes     a_t is 1 at a masked step and 0 at a reset, but dk keeps the gate's own 1 - z_t; h_{t-1} is 0 at a reset;
-              du = dk = 0 by selection at a masked step, whose p is not read.
+              dp = 0 by selection at a masked step, whose p is not read.
     Numerics  float32, the same for both spaces of the forward.
     """
     H = H * UNIT
@@ -165,7 +161,7 @@ def _gates_scan_bwd_kernel(
         in_elements(stride_dh_b, UNIT),
         in_elements(stride_dh_t, UNIT),
     )
-    stride_dp_t = 2 * H.to(tl.int64)
+    stride_dp_t = PARTS * H.to(tl.int64)
     WRITE_P: tl.constexpr = NEED_P and PHASE != "totals"
     n, g, h_offs, h_mask = place(H, count, BLOCK_H)
     begin = (count - 1 - g) * length
@@ -202,8 +198,7 @@ def _gates_scan_bwd_kernel(
             h = tl.where(first[:, None], h0[None, :], h)
         a = ()
         dh = ()
-        slope_u = ()
-        slope_k = ()
+        slopes = ()
         silent = ()
         for s in tl.static_range(STEPS):
             live = t_row + t + s < end
@@ -216,21 +211,18 @@ def _gates_scan_bwd_kernel(
                 code = tl.load(code_row + (t + s) * stride_c_t, mask=live, other=MASKED)
                 masked, reset = is_masked(code)[:, None], is_reset(code)[:, None]
                 mask = mask & ~masked
-            u = tl.load(p_row + (t + s) * stride_p_t, mask=mask, other=NEG_INF).to(tl.float32)
-            k = tl.load(p_row + (t + s) * stride_p_t + H, mask=mask, other=NEG_INF).to(tl.float32)
-            z, v, gate_a, sigmoid_u = min_gru_gates(u, k)
-            a_s = gate_a
+            x = load_step(p_row + (t + s) * stride_p_t, mask, H, PARTS)
+            gates = step_gates(x, PARTS)
+            a_s = gates[2]
             if HAS_CODES:
-                a_s = coded_multiplier(gate_a, masked, reset, False)
+                a_s = coded_multiplier(a_s, masked, reset, False)
                 silent += (masked,)
             a += (a_s,)
             if WRITE_P:
                 if HAS_CODES:
                     h = tl.where(reset, 0.0, h)
-                du, dk = min_gru_slopes(u, z, v, gate_a, sigmoid_u, h)
-                slope_u += (du,)
-                slope_k += (dk,)
-                h = tl.fma(a_s, h, z * v)
+                slopes += step_slopes(x, gates, h, PARTS)
+                h = tl.fma(a_s, h, gates[0] * gates[1])
         row_a, row_b = compose_adjoint(a, dh, ROWS, STEPS, BLOCK_H)
         if PHASE == "totals":
             carry_a, carry = extend(row_a, row_b, carry_a, carry, ROWS, False)
@@ -241,12 +233,14 @@ def _gates_scan_bwd_kernel(
                     mask = (t_row + t + s < end)[:, None] & h_mask[None, :]
                     lam = dh[s] + back
                     back = a[s] * lam
-                    du, dk = slope_u[s] * lam, slope_k[s] * lam
+                    dx = ()
+                    for j in tl.static_range(PARTS):
+                        dx += (slopes[PARTS * s + j] * lam,)
                     if HAS_CODES:
-                        du, dk = tl.where(silent[s], 0.0, du), tl.where(silent[s], 0.0, dk)
+                        dx = unless(silent[s], dx)
                     out = dp_row + (t + s) * stride_dp_t
-                    tl.store(out, du.to(dp_ptr.dtype.element_ty), mask=mask)
-                    tl.store(out + H, dk.to(dp_ptr.dtype.element_ty), mask=mask)
+                    for j in tl.static_range(PARTS):
+                        tl.store(out + j * H, dx[j].to(dp_ptr.dtype.element_ty), mask=mask)
     if PHASE == "totals":
         store_totals(total_a_ptr, total_b_ptr, n * count + g, carry_a, carry, h_offs, H, False)
     elif NEED_H0:
@@ -275,10 +269,11 @@ def gates_forward_launches(
     h_last: torch.Tensor,
     *,
     log: bool,
+    parts: int = 2,
     config: ScanConfig | None = None,
 ) -> list[Launch]:
     """What fills h [F, B, T, H], unless it is None, and h_last [F * B, H]; h0 is [F * B, H]."""
-    F, B, T, H = *p.shape[:3], p.shape[3] // 2
+    F, B, T, H = *p.shape[:3], p.shape[3] // parts
     if config is None:
         n = vector_unit(H, p)
         config = select_scan(H, p.element_size(), n, gates_forward_steps(n, log, codes is not None))
@@ -289,7 +284,7 @@ def gates_forward_launches(
         B=B, T=T, H=H // config.UNIT, length=length, count=count,
         **_strides(config.UNIT, p=p), **_code_strides(codes, p),
     )  # fmt: skip
-    constants = dict(LOG=log, HAS_H0=h0 is not None, HAS_CODES=codes is not None, NEED_H=h is not None)
+    constants = dict(PARTS=parts, LOG=log, HAS_H0=h0 is not None, HAS_CODES=codes is not None, NEED_H=h is not None)
     first = h0.log() if log and h0 is not None and count > 1 else h0
     return cut_launches(_gates_scan_fwd_kernel, blocks, count, config, arguments, constants, first, log=log)
 
@@ -306,7 +301,7 @@ def gates_backward_launches(
     *,
     config: ScanConfig | None = None,
 ) -> list[Launch]:
-    """What fills those of dp [F, B, T, 2H] and dh0 [F * B, H] that are given; h0 and dh_last are [F * B, H]."""
+    """What fills those of dp (as p) and dh0 [F * B, H] that are given; h0 and dh_last are [F * B, H]."""
     F, B, T, H = h.shape
     if config is None:
         n = vector_unit(H, p, h, dh)
@@ -320,8 +315,8 @@ def gates_backward_launches(
         **_strides(config.UNIT, p=p, h=h, dh=dh), **_code_strides(codes, p),
     )  # fmt: skip
     constants = dict(
-        HAS_H0=h0 is not None, HAS_CODES=codes is not None, HAS_DH=dh is not None, HAS_DH_LAST=dh_last is not None,
-        NEED_P=dp is not None, NEED_H0=dh0 is not None,
+        PARTS=p.shape[3] // H, HAS_H0=h0 is not None, HAS_CODES=codes is not None, HAS_DH=dh is not None,
+        HAS_DH_LAST=dh_last is not None, NEED_P=dp is not None, NEED_H0=dh0 is not None,
     )  # fmt: skip
     return cut_launches(_gates_scan_bwd_kernel, blocks, count, config, arguments, constants, dh_last, log=False)
 
@@ -332,24 +327,27 @@ def gates_scan_forward(
     codes: torch.Tensor | None = None,
     *,
     space: str = "linear",
+    parts: int = 2,
     out_dtype: torch.dtype | None = None,
     need_h: bool = True,
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """(h [F, B, T, H], h_last [F, B, 1, H]) from p [F, B, T, 2H] = (u | k), h0 [F, B, 1, H] and codes uint8 [F or 1, B,
+    """(h [F, B, T, H], h_last [F, B, 1, H]) from p [F, B, T, parts * H], h0 [F, B, 1, H] and codes uint8 [F or 1, B,
     T].
 
-    h has p's dtype unless out_dtype is given, and is None without need_h; h_last is float32, a tensor of its own. A
-    code's bit 0 masks its step, bit 1 resets the state before it. space "linear" or "log": the same function, log2 h as
-    the state in the second.
+    p is (u | k) of a minGRU, or with parts = 3 (u | k_f | k_i) of a minLSTM, in space "linear" alone. h has p's dtype
+    unless out_dtype is given, and is None without need_h; h_last is float32, a tensor of its own. A code's bit 0 masks
+    its step, bit 1 resets the state before it. space "linear" or "log": the same function, log2 h as the state in the
+    second.
     """
     check_dtypes(p=p, h0=h0)
-    F, B, T, H = *p.shape[:3], p.shape[3] // 2
+    F, B, T, H = *p.shape[:3], p.shape[3] // parts
     h = torch.empty(F, B, T, H, dtype=out_dtype or p.dtype, device=p.device) if need_h else None
     if 0 in (F, B, T, H):
         zeros = torch.zeros(F, B, 1, H, dtype=torch.float32, device=p.device)
         return h, zeros if h0 is None else zeros + h0
     h_last = torch.empty(F, B, 1, H, dtype=torch.float32, device=p.device)
-    for launch in gates_forward_launches(rows(p), as_states(h0), codes, h, h_last.view(F * B, H), log=space == "log"):
+    operands, cell = (rows(p), as_states(h0), codes, h, h_last.view(F * B, H)), dict(log=space == "log", parts=parts)
+    for launch in gates_forward_launches(*operands, **cell):
         launch.run()
     return h, h_last
 
@@ -357,12 +355,12 @@ def gates_scan_forward(
 def gates_scan_backward(
     p: torch.Tensor, h0: torch.Tensor | None, h: torch.Tensor, codes: torch.Tensor | None,
     dh: torch.Tensor | None, dh_last: torch.Tensor | None,
-    *, need_p: bool = True, need_h0: bool = True,
+    *, out_dtype: torch.dtype | None = None, need_p: bool = True, need_h0: bool = True,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
-    """(dp in p's dtype, dh0 in h0's), None where not needed. A gradient that is None is not read. Serves both
-    spaces."""
+    """(dp in p's dtype unless out_dtype is given, dh0 in h0's), None where not needed. A gradient that is None is not
+    read. Serves both spaces, and both cells by the width of p."""
     check_dtypes(p=p, h0=h0, h=h, dh=dh, dh_last=dh_last)
-    dp = torch.empty(p.shape, dtype=p.dtype, device=p.device) if need_p else None
+    dp = torch.empty(p.shape, dtype=out_dtype or p.dtype, device=p.device) if need_p else None
     dh0 = torch.empty(h0.shape, dtype=h0.dtype, device=h0.device) if need_h0 and h0 is not None else None
     if 0 in h.shape:
         if dh0 is not None:

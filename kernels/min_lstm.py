@@ -1,30 +1,23 @@
-"""The minLSTM of any width: its own gates, then the scan of the minGRU.
+"""The minLSTM of any width: its projection p = x W = (u | k_f | k_i), then gates and scan in `gates_scan.py`.
 
-h_t = (f_t h_{t-1} + i_t g(u_t)) / (f_t + i_t), f = sigmoid(k_f), i = sigmoid(k_i), is the minGRU with the gate
-
-    k = log i - log f,  dk_f = -(1 - f) dk,  dk_i = (1 - i) dk
-
-so one projection gives (u | k_f | k_i), k is made of the latter two in float32, and `gates_scan` reads (u | k). The
-projection and the joining are launches of their own: three passes over memory forward where the minGRU has one.
+p is float32 whatever the dtype of x: a half overflows from 65504 on, and keeps 3 to 4 digits, where log i - log f of
+two large gates is their difference.
 """
 
 import torch
-from torch.nn.functional import logsigmoid
 
 from . import gates_scan, matmul
 from .grouped_linear import grouped_linear_backward, grouped_linear_forward
 
 
-def _project(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(u | k) and (k_f | k_i) in float32, from x [F, B, T, D] and weight [F, D, 3H]."""
+def _project(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """p [F, B, T, 3H] in float32, from x [F, B, T, D] and weight [F, D, 3H]."""
     rows = x.flatten(1, 2)
     if x.dtype == torch.float32:
-        flat = grouped_linear_forward(rows, weight, None, None)
+        p = grouped_linear_forward(rows, weight, None, None)
     else:
-        flat = matmul.float32_bmm(rows, weight.to(x.dtype))  # a half overflows from 65504 on, and keeps 3 to 4 digits
-    u, gates = flat.unflatten(1, x.shape[1:3]).tensor_split([weight.shape[2] // 3], dim=-1)
-    log_f, log_i = logsigmoid(gates).chunk(2, dim=-1)
-    return torch.cat([u, log_i - log_f], dim=-1), gates
+        p = matmul.float32_bmm(rows, weight.to(x.dtype))
+    return p.unflatten(1, x.shape[1:3])
 
 
 def min_lstm_forward(
@@ -36,8 +29,8 @@ def min_lstm_forward(
     need_h: bool = True,
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
     """(h, h_last), as `min_gru_forward`, with weight [F, D, 3H]: the hidden, the forget and the input third."""
-    p, _ = _project(matmul.observed(x, codes), weight)
-    return gates_scan.gates_scan_forward(p, h0, codes, out_dtype=x.dtype, need_h=need_h)
+    p = _project(matmul.observed(x, codes), weight)
+    return gates_scan.gates_scan_forward(p, h0, codes, parts=3, out_dtype=x.dtype, need_h=need_h)
 
 
 def min_lstm_backward(
@@ -54,15 +47,11 @@ def min_lstm_backward(
     """(dx, dW, dh0), as `min_gru_backward`; the projection is computed again."""
     need_x, need_weight, need_h0 = needs
     x = matmul.observed(x, codes)
-    p, gates = _project(x, weight)
-    dp, dh0 = gates_scan.gates_scan_backward(
-        p, h0, h, codes, dh, dh_last, need_p=need_x or need_weight, need_h0=need_h0
-    )
+    p = _project(x, weight)
+    needed = dict(out_dtype=x.dtype, need_p=need_x or need_weight, need_h0=need_h0)
+    dp, dh0 = gates_scan.gates_scan_backward(p, h0, h, codes, dh, dh_last, **needed)
     if dp is None:
         return None, None, dh0
-    du, dk = dp.chunk(2, dim=-1)
-    slopes = torch.sigmoid(-gates) * torch.cat([-dk, dk], dim=-1)
-    parts = torch.cat([du, slopes], dim=-1).to(x.dtype)
     needed = dict(need_x=need_x, need_weight=need_weight, need_bias=False)
-    dx, dw, _ = grouped_linear_backward(x.flatten(1, 2), weight, None, parts.flatten(1, 2), None, **needed)
+    dx, dw, _ = grouped_linear_backward(x.flatten(1, 2), weight, None, dp.flatten(1, 2), None, **needed)
     return None if dx is None else dx.unflatten(1, x.shape[1:3]), dw, dh0

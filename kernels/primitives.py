@@ -1,8 +1,9 @@
 """Device functions shared by the kernels: gates and their slopes, scan combines, step codes.
 
 A step of every cell here is an affine map of the state, h -> a h + b. With LOG the state is log2(h) and the same map
-is m -> logaddexp2(la + m, lb). The functions of one cell (`min_gru_*`) only turn pre-activations into (a, b) and give
-the slopes of a and b; nothing below them knows the cell. Derivations and error bounds: README.md in this folder.
+is m -> logaddexp2(la + m, lb). The functions of one cell (`min_gru_*`, `min_lstm_*`) only turn pre-activations into
+(a, b) and give the slopes of a and b; nothing below them knows the cell. Derivations and error bounds: README.md in
+this folder.
 """
 
 import triton
@@ -74,21 +75,33 @@ def sigmoid_pair(k):
 
 
 @triton.jit
-def min_gru_gates(u, k):
-    """z = sigmoid(k), v = g(u), a = 1 - z, s = sigmoid(u); the step is h -> a h + z v.
+def candidate(u):
+    """v = g(u), s = sigmoid(u).
 
     g(u) = u + 1/2 where u >= 0 and sigmoid(u) below is max(u + 1/2, sigmoid(u)): the two cross at 0 only.
     """
-    z, a = sigmoid_pair(k)
     s = rcp(1.0 + tl.exp2(u * -LOG2E))
-    v = tl.maximum(u + 0.5, s, propagate_nan=tl.PropagateNan.ALL)
+    return tl.maximum(u + 0.5, s, propagate_nan=tl.PropagateNan.ALL), s
+
+
+@triton.jit
+def candidate_slope(u, s):
+    """g'(u). At 0 it is 1, the one from the right."""
+    return tl.where(u >= 0, 1.0, s * (1.0 - s))
+
+
+@triton.jit
+def min_gru_gates(u, k):
+    """z = sigmoid(k), v = g(u), a = 1 - z, s = sigmoid(u); the step is h -> a h + z v."""
+    z, a = sigmoid_pair(k)
+    v, s = candidate(u)
     return z, v, a, s
 
 
 @triton.jit
 def min_gru_slopes(u, z, v, a, s, h_prev):
-    """(dh/du, dh/dk) of the step h = a h_prev + z v. The slope of g at 0 is 1, the one from the right."""
-    return z * tl.where(u >= 0, 1.0, s * (1.0 - s)), z * (a * (v - h_prev))
+    """(dh/du, dh/dk) of the step h = a h_prev + z v."""
+    return z * candidate_slope(u, s), z * (a * (v - h_prev))
 
 
 @triton.jit
@@ -101,6 +114,41 @@ def min_gru_log_gates(u, k):
     log_z = -(tl.maximum(-k2, 0.0) + soft)
     log_v = tl.where(u >= 0, log2(tl.maximum(u, 0.0) + 0.5), u2 - log2(1.0 + tl.exp2(-tl.abs(u2))))
     return log_a, log_z + log_v
+
+
+# ---- gates and slopes of the minLSTM ----
+
+# Below it 1 is under 2^-28 of exp(-k).
+BOTH_VANISH = tl.constexpr(-20.0)
+
+
+@triton.jit
+def min_lstm_gates(u, k_f, k_i):
+    """z = i / (f + i), v = g(u), a = f / (f + i), s = sigmoid(u), f and i the sigmoids of k_f and k_i; and w_f, w_i, of
+    which the slopes are made. The step is h -> a h + z v.
+
+    With e = exp(-k) and S = 2 + e_f + e_i: z = (1 + e_f) / S, a = (1 + e_i) / S, w = e / S. That is one special
+    function more than sigmoid_pair has, where log i - log f takes four more, and no difference cancels. Where both
+    gates vanish each e is divided by the smaller of them, beside which 1 is nothing and left out; k_f = k_i = -inf
+    gives NaN.
+    """
+    top = tl.maximum(k_f, k_i)
+    vanish = top < BOTH_VANISH
+    shift = tl.where(vanish, top, 0.0)
+    one = tl.where(vanish, 0.0, 1.0)
+    e_f = tl.exp2(tl.minimum((k_f - shift) * -LOG2E, MAX_EXPONENT, propagate_nan=tl.PropagateNan.ALL))
+    e_i = tl.exp2(tl.minimum((k_i - shift) * -LOG2E, MAX_EXPONENT, propagate_nan=tl.PropagateNan.ALL))
+    forget, take = one + e_i, one + e_f
+    r = rcp(forget + take)
+    v, s = candidate(u)
+    return take * r, v, forget * r, s, e_f * r, e_i * r
+
+
+@triton.jit
+def min_lstm_slopes(u, z, v, a, s, w_f, w_i, h_prev):
+    """(dh/du, dh/dk_f, dh/dk_i) of the step h = a h_prev + z v: with z' = z a (v - h_prev) they are z g'(u),
+    -(1 - f) z' and (1 - i) z', where (1 - f) z = w_f and (1 - i) a = w_i."""
+    return z * candidate_slope(u, s), -(w_f * (a * (v - h_prev))), w_i * (z * (v - h_prev))
 
 
 # ---- maps and their composition ----
