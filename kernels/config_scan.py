@@ -21,12 +21,12 @@ FORWARD_STEPS = 8
 BACKWARD_STEPS = 4
 
 # Instructions that touch local memory in a backward, at most: ptxas leaves 2 to 4 in the log scan where the width
-# allows no wide access, at H = 65 in float32 for sm_80 and at H = 3 in halves for sm_120, with 168 registers. No
-# forward has any.
+# allows no wide access, at H = 65 in float32 for sm_80 and at H = 3 in halves for sm_120, with 168 registers, and 2
+# outside the loop of a minLSTM with codes in float32 for sm_100. No forward has any.
 BACKWARD_SPILLS = 4
 
-# The backward of the gates keeps 4 float32 per element and step: 16 elements of a lane take 104 to 168 registers, 32
-# spill.
+# The backward of the gates keeps 4 float32 per element and step, 5 of a minLSTM: 16 elements of a lane take 104 to 168
+# registers, 128 to 246 of a minLSTM, 32 spill.
 GATES_BACKWARD_ELEMENTS = 16
 
 # Below 8 channels one step of a row is less than a 32-byte sector, which then comes from L1 once per step. A row is

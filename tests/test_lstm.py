@@ -90,6 +90,21 @@ def test_gates_far_from_zero(backend: str) -> None:
     torch.testing.assert_close(h.flatten(), torch.tensor([3.0, 4, 2, 3]), rtol=1e-6, atol=0)
 
 
+def test_no_gate_at_all_is_nan_from_its_step_on(backend: str) -> None:
+    """0 / 0 where k_f = k_i = -inf, in the channel that has it; one gate of 0 alone leaves the other's 1."""
+    x = torch.zeros(1, 1, 6, 1)
+    x[:, :, 2] = 1e38
+    weights = [[0.0] * 4, [-100.0, -100.0, 0, 0], [-100.0, 0, -100.0, 0]]  # of u, k_f and k_i in each channel
+    h0 = torch.full((1, 1, 1, 4), 2.0)
+    h, _ = min_lstm(x, torch.tensor(weights).flatten()[None, None], h0)
+    state, states = torch.full((4,), 2.0), []
+    for t in range(6):
+        z = torch.tensor([torch.nan, 1, 0, 0.5]) if t == 2 else torch.full((4,), 0.5)
+        state = state + z * (0.5 - state)
+        states.append(state)
+    torch.testing.assert_close(h[0, 0], torch.stack(states), rtol=1e-6, atol=0, equal_nan=True)
+
+
 def test_u_beyond_the_range_of_a_half(backend: str) -> None:
     """u = 2e5 overflows float16, which the state, with a gate of exp(-20), does not."""
     x = torch.full((1, 1, 1, 16), 200.0, dtype=torch.float16)

@@ -44,9 +44,9 @@ def assert_equal(got, wanted):
         assert torch.equal(a, b) and not a.isnan().any()
 
 
-def rows_far(*last: int) -> torch.Tensor:
-    """An output [2, FAR_STEPS, ...], contiguous."""
-    return reserve(2, FAR_STEPS, *last, dtype=BF16)
+def rows_far(*last: int, steps: int = FAR_STEPS) -> torch.Tensor:
+    """An output [2, steps, ...], contiguous."""
+    return reserve(2, steps, *last, dtype=BF16)
 
 
 # ---- the scans ----
@@ -88,33 +88,36 @@ def test_scans_write_far(log):
 # ---- gates and scan ----
 
 
-def gates_inputs(F: int, B: int, T: int) -> list[torch.Tensor]:
+def gates_inputs(F: int, B: int, T: int, parts: int) -> list[torch.Tensor]:
     codes = torch.randint(0, 4, (F, B, T), dtype=torch.uint8)
-    return [normal(F, B, T, 2 * H), normal(F, B, T, H), codes, normal(F, B, T, H)]
+    return [normal(F, B, T, parts * H), normal(F, B, T, H), codes, normal(F, B, T, H)]
 
 
+@pytest.mark.parametrize("parts", [2, 3])
 @pytest.mark.parametrize("dim", [0, 1, 2], ids=("terms", "batch rows", "steps"))
-def test_gates_read_far(dim):
-    near = gates_inputs(2, 2, 2)
+def test_gates_read_far(dim, parts):
+    near = gates_inputs(2, 2, 2, parts)
     far = [spread(x, dim) for x in near]
 
     def run(p, h, codes, dh):
-        state, last = gates_scan.gates_scan_forward(p, None, codes)
+        state, last = gates_scan.gates_scan_forward(p, None, codes, parts=parts)
         return state, last, gates_scan.gates_scan_backward(p, None, h, codes, dh, None)[0]
 
     assert_equal(run(*far), run(*near))
 
 
-def test_gates_write_far():
+@pytest.mark.parametrize("parts", [2, 3])
+def test_gates_write_far(parts):
     steps = 3
-    p, h, codes, dh = gates_inputs(1, 2, steps)
+    p, h, codes, dh = gates_inputs(1, 2, steps, parts)
     last, state, dp = torch.empty(2, H), torch.empty_like(h), torch.empty_like(p)
-    (forward,) = gates_scan.gates_forward_launches(p, None, codes, state, last, log=False)
+    (forward,) = gates_scan.gates_forward_launches(p, None, codes, state, last, log=False, parts=parts)
     (backward,) = gates_scan.gates_backward_launches(p, None, h, codes, dh, None, dp, None)
     forward.run(), backward.run()
-    far_state, far_dp = rows_far(H), rows_far(2 * H)
-    run_into(forward, T=FAR_STEPS, h_ptr=far_state)
-    run_into(backward, T=FAR_STEPS, dp_ptr=far_dp)
+    many = 2 * FAR_STEPS // parts  # dp is the wider one, and of the same size
+    far_state, far_dp = rows_far(H, steps=many), rows_far(parts * H, steps=many)
+    run_into(forward, T=many, h_ptr=far_state)
+    run_into(backward, T=many, dp_ptr=far_dp)
     assert_equal([far_state[:, :steps], far_dp[:, :steps]], [state[0], dp[0]])
 
 

@@ -1,4 +1,4 @@
-"""gates_scan in the Triton interpreter against the float64 step recurrence."""
+"""gates_scan in the Triton interpreter against the float64 step recurrence: a minGRU in both spaces, and a minLSTM."""
 
 import itertools
 
@@ -28,28 +28,33 @@ GRADIENTS = ("both", "h", "last")
 # Steps that are cut into two segments where a tile is 32 steps.
 CUT = 130
 
-# (T, H, dtype, space, h0, codes, gradients): each pair of flags with each other, each length in both spaces.
+# What `gates_scan_forward` takes for each kind of scan, and the parts of p.
+KINDS = {"linear": {}, "log": {"space": "log"}, "lstm": {"parts": 3}}
+PARTS = {"linear": 2, "log": 2, "lstm": 3}
+
+# (T, H, dtype, kind, h0, codes, gradients): each pair of flags with each other, each length in both spaces.
 CASES = [
     (
         T,
         WIDTHS[(i // 2 + 3 * (i % 2)) % 8],
         DTYPES[i % 3],
-        space,
+        kind,
         i % 4 in (1, 2),
         CODES[(i // 2 + i) % 3],
         GRADIENTS[i // 3 % 3],
     )
-    for i, (T, space) in enumerate(itertools.product(LENGTHS, ("linear", "log")))
+    for lengths, kinds in ((LENGTHS, ("linear", "log")), ((1, 2, 16, 17, 65), ("lstm",)))
+    for i, (T, kind) in enumerate(itertools.product(lengths, kinds))
 ]
 
 
-def inputs(F, B, T, H, dtype, with_h0=True, codes="none", gradients="both", seed=0):
+def inputs(F, B, T, H, dtype, with_h0=True, codes="none", gradients="both", seed=0, kind="linear"):
     generator = torch.Generator().manual_seed(seed)
 
     def randn(*shape):
         return torch.randn(*shape, generator=generator)
 
-    p = 2 * randn(F, B, T, 2 * H)
+    p = 2 * randn(F, B, T, PARTS[kind] * H)
     # g is not differentiable at u = 0: keep u where rounding cannot change its side.
     p = torch.where(p.abs() < 0.01, 0.01, p).to(dtype)
     h0 = torch.rand(F, B, 1, H, generator=generator) if with_h0 else None
@@ -63,21 +68,21 @@ def inputs(F, B, T, H, dtype, with_h0=True, codes="none", gradients="both", seed
     return p, h0, code, dh, dh_last
 
 
-def reference(p, h0, codes, dh, dh_last, dtype):
+def reference(p, h0, codes, dh, dh_last, dtype, kind="linear"):
     """h, h_last and the gradients (dp, dh0) by autograd through the step recurrence in dtype."""
     p = p.to(dtype).requires_grad_()
     h0 = None if h0 is None else h0.to(dtype).requires_grad_()
-    h, h_last = scan_oracle.gates_scan(p, h0, codes)
+    h, h_last = scan_oracle.gates_scan(p, h0, codes, PARTS[kind])
     outputs = [(y, g.to(dtype)) for y, g in ((h, dh), (h_last, dh_last)) if g is not None]
     wanted = [x for x in (p, h0) if x is not None]
     grads = torch.autograd.grad([y for y, _ in outputs], wanted, [g for _, g in outputs], allow_unused=True)
     return h.detach(), h_last.detach(), grads
 
 
-def check(p, h0, codes, dh, dh_last, space="linear"):
-    ref, ref_last, want = reference(p, h0, codes, dh, dh_last, torch.float64)
-    *_, same = reference(p, h0, codes, dh, dh_last, p.dtype)
-    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, space=space)
+def check(p, h0, codes, dh, dh_last, kind="linear"):
+    ref, ref_last, want = reference(p, h0, codes, dh, dh_last, torch.float64, kind)
+    *_, same = reference(p, h0, codes, dh, dh_last, p.dtype, kind)
+    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, **KINDS[kind])
     assert h.dtype == p.dtype and h_last.dtype == torch.float32 and h_last.shape == ref_last.shape
     assert_states(h, ref)
     assert_states(h_last, ref_last, ref.abs().amax(2, keepdim=True))  # of the channel's largest state
@@ -92,53 +97,54 @@ def check(p, h0, codes, dh, dh_last, space="linear"):
     return h, h_last, dp, dh0
 
 
-@pytest.mark.parametrize(("T", "H", "dtype", "space", "with_h0", "codes", "gradients"), CASES)
-def test_parity(T, H, dtype, space, with_h0, codes, gradients):
-    check(*inputs(2, 2 if H < 40 else 1, T, H, dtype, with_h0, codes, gradients), space)
+@pytest.mark.parametrize(("T", "H", "dtype", "kind", "with_h0", "codes", "gradients"), CASES)
+def test_parity(T, H, dtype, kind, with_h0, codes, gradients):
+    check(*inputs(2, 2 if H < 40 else 1, T, H, dtype, with_h0, codes, gradients, kind=kind), kind)
 
 
-@pytest.mark.parametrize("space", ["linear", "log"])
-def test_long_sequence_is_cut(space):
-    p, h0, codes, dh, dh_last = inputs(1, 1, CUT, 40, torch.float32, True, "shared")
+@pytest.mark.parametrize("kind", KINDS)
+def test_long_sequence_is_cut(kind):
+    p, h0, codes, dh, dh_last = inputs(1, 1, CUT, 40, torch.float32, True, "shared", kind=kind)
     codes[:] = 0
     codes[:, :, 40:60] = MASKED
     codes[:, :, 100] = RESET
     launches = gates_scan.gates_forward_launches(
-        p, None, codes, torch.empty_like(dh), torch.empty(1, 40), log=space == "log"
+        p, None, codes, torch.empty_like(dh), torch.empty(1, 40), log=kind == "log", parts=PARTS[kind]
     )
     assert [x.constants["PHASE"] for x in launches] == ["totals", "whole", "resume"] and launches[0].grid[0] == 4
-    check(p, h0, codes, dh, dh_last, space)
+    check(p, h0, codes, dh, dh_last, kind)
 
 
-@pytest.mark.parametrize("space", ["linear", "log"])
-@pytest.mark.parametrize("T", [20, CUT])
-def test_masked_rows_may_hold_anything(space, T):
-    p, h0, codes, dh, dh_last = inputs(1, 1, T, 17, torch.float32, True, "terms")
-    clean = check(p, h0, codes, dh, dh_last, space)
+@pytest.mark.parametrize(("kind", "T"), [("linear", 20), ("linear", CUT), ("log", 20), ("log", CUT), ("lstm", 20)])
+def test_masked_rows_may_hold_anything(kind, T):
+    p, h0, codes, dh, dh_last = inputs(1, 1, T, 17, torch.float32, True, "terms", kind=kind)
+    clean = check(p, h0, codes, dh, dh_last, kind)
     poisoned = torch.where(((codes & MASKED) != 0)[..., None], torch.nan, p)
-    h, h_last = gates_scan.gates_scan_forward(poisoned, h0, codes, space=space)
+    h, h_last = gates_scan.gates_scan_forward(poisoned, h0, codes, **KINDS[kind])
     dp, dh0 = gates_scan.gates_scan_backward(poisoned, h0, clean[0], codes, dh, dh_last)
     assert torch.equal(h, clean[0]) and torch.equal(h_last, clean[1])
     again = gates_scan.gates_scan_backward(p, h0, clean[0], codes, dh, dh_last)
     assert torch.equal(dp, again[0]) and torch.equal(dh0, again[1])
 
 
-def test_masked_steps_keep_the_state_to_the_last_bit():
-    p, h0, codes, _, _ = inputs(1, 1, 100, 5, torch.float32, True, "shared")
+@pytest.mark.parametrize("kind", ["linear", "lstm"])
+def test_masked_steps_keep_the_state_to_the_last_bit(kind):
+    p, h0, codes, _, _ = inputs(1, 1, 100, 5, torch.float32, True, "shared", kind=kind)
     codes[:] = MASKED
-    h, h_last = gates_scan.gates_scan_forward(p, h0, codes)
+    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, **KINDS[kind])
     assert torch.equal(h, h0.expand_as(h)) and torch.equal(h_last, h0)
 
 
-def test_reset_before_mask():
-    p, h0, codes, dh, dh_last = inputs(1, 1, 9, 5, torch.float32, True, "shared")
+@pytest.mark.parametrize("kind", ["linear", "lstm"])
+def test_reset_before_mask(kind):
+    p, h0, codes, dh, dh_last = inputs(1, 1, 9, 5, torch.float32, True, "shared", kind=kind)
     codes[:] = 0
     codes[..., 0] = RESET
     codes[..., 5] = RESET | MASKED
-    h, _, _, dh0 = check(p, h0, codes, dh, dh_last)
+    h, _, _, dh0 = check(p, h0, codes, dh, dh_last, kind)
     assert (h[:, :, 5] == 0).all() and (dh0 == 0).all()
     for i in (slice(0, 5), slice(6, 9)):  # two sequences of their own, each from 0
-        alone, _ = gates_scan.gates_scan_forward(p[:, :, i], None, None)
+        alone, _ = gates_scan.gates_scan_forward(p[:, :, i], None, None, **KINDS[kind])
         assert_states(h[:, :, i], alone.double())
 
 
@@ -151,25 +157,42 @@ def test_saturated_gates(space, gate):
     check(p, h0, codes, dh, dh_last, space)
 
 
+@pytest.mark.parametrize("forget", [float("inf"), -float("inf"), 1e4, -1e4, -60.0])
+@pytest.mark.parametrize("take", [float("inf"), -1e4, 88.0, -60.0])
+def test_saturated_gates_of_a_min_lstm(forget, take):
+    p, h0, codes, dh, dh_last = inputs(1, 1, 33, 3, torch.float32, True, kind="lstm")
+    p[..., 3:6], p[..., 6:] = forget, take
+    p[..., :2, 3:] = 0.5
+    check(p, h0, codes, dh, dh_last, "lstm")
+
+
 def test_zero_state_in_log_space():
     p, _, codes, dh, dh_last = inputs(1, 1, 17, 3, torch.float32, False)
     check(p, torch.zeros(1, 1, 1, 3), codes, dh, dh_last, "log")
 
 
-@pytest.mark.parametrize("space", ["linear", "log"])
-def test_nan_goes_forward_only(space):
-    p, h0, _, _, _ = inputs(1, 1, CUT, 17, torch.float32, True)
+@pytest.mark.parametrize("kind", KINDS)
+def test_nan_goes_forward_only(kind):
+    p, h0, _, _, _ = inputs(1, 1, CUT, 17, torch.float32, True, kind=kind)
     p[0, 0, 70, 3] = torch.nan
     p[0, 0, 20, 17 + 5] = torch.nan
-    h, h_last = gates_scan.gates_scan_forward(p, h0, space=space)
-    bad = torch.zeros_like(h, dtype=torch.bool)
+    bad = torch.zeros(1, 1, CUT, 17, dtype=torch.bool)
     bad[0, 0, 70:, 3] = bad[0, 0, 20:, 5] = True
+    if kind == "lstm":
+        p[0, 0, 90, 34 + 7] = torch.nan
+        p[0, 0, 110, [17 + 2, 34 + 2]] = -torch.inf  # 0 / 0
+        p[0, 0, 30, 17 + 1] = p[0, 0, 31, 34 + 1] = -torch.inf
+        bad[0, 0, 90:, 7] = bad[0, 0, 110:, 2] = True
+    h, h_last = gates_scan.gates_scan_forward(p, h0, **KINDS[kind])
     assert torch.equal(h.isnan(), bad) and torch.equal(h_last.isnan(), bad[:, :, -1:])
 
 
-@pytest.mark.parametrize("layout", ["padded", "time", "transposed", "expanded"])
-def test_strided_operands_and_gradients(layout):
-    p, h0, codes, dh, dh_last = inputs(2, 3, 17, 8, torch.float32, True, "terms")
+@pytest.mark.parametrize(
+    ("layout", "kind"),
+    [(x, "linear") for x in ("padded", "time", "transposed", "expanded")] + [("padded", "lstm"), ("expanded", "lstm")],
+)
+def test_strided_operands_and_gradients(layout, kind):
+    p, h0, codes, dh, dh_last = inputs(2, 3, 17, 8, torch.float32, True, "terms", kind=kind)
 
     def lay(x):
         if layout == "padded":
@@ -181,14 +204,17 @@ def test_strided_operands_and_gradients(layout):
         return x[:, :1].expand(x.shape)
 
     codes = codes.mT.contiguous().mT if layout != "expanded" else codes[:, :1]
-    check(lay(p), lay(h0), codes, lay(dh), lay(dh_last))
+    check(lay(p), lay(h0), codes, lay(dh), lay(dh_last), kind)
     one = torch.ones(()).expand(dh.shape)
-    check(lay(p), lay(h0), codes, one, None)
+    check(lay(p), lay(h0), codes, one, None, kind)
 
 
-def test_only_what_is_needed():
-    p, h0, codes, dh, dh_last = inputs(1, 2, 19, 5, torch.float32, True, "shared")
-    h, _ = gates_scan.gates_scan_forward(p, h0, codes)
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_what_is_needed(kind):
+    p, h0, codes, dh, dh_last = inputs(1, 2, 19, 5, torch.float32, True, "shared", kind=kind)
+    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, **KINDS[kind])
+    none, last = gates_scan.gates_scan_forward(p, h0, codes, need_h=False, **KINDS[kind])
+    assert none is None and torch.equal(last, h_last)
     dp, dh0 = gates_scan.gates_scan_backward(p, h0, h, codes, dh, dh_last)
     only_p, none = gates_scan.gates_scan_backward(p, h0, h, codes, dh, dh_last, need_h0=False)
     assert none is None and torch.equal(only_p, dp)
@@ -196,13 +222,21 @@ def test_only_what_is_needed():
     assert none is None and torch.equal(only_h0, dh0)
 
 
-def test_float32_projection_of_half_inputs():
-    p, h0, codes, _, _ = inputs(1, 2, 19, 5, torch.float32, True)
-    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, out_dtype=torch.float16)
-    ref, ref_last, _ = reference(p, h0, codes, torch.zeros(1, 2, 19, 5), None, torch.float64)
+@pytest.mark.parametrize("H", [5, 8])
+@pytest.mark.parametrize("kind", ["linear", "lstm"])
+def test_float32_projection_of_half_inputs(kind, H):
+    p, h0, codes, dh, dh_last = inputs(1, 2, 19, H, torch.float32, True, "shared", kind=kind)
+    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, out_dtype=torch.float16, **KINDS[kind])
+    dh = dh.half()
+    ref, ref_last, want = reference(p, h0, codes, dh, dh_last, torch.float64, kind)
     assert h.dtype == torch.float16
     assert_states(h, ref)
     assert_states(h_last, ref_last, ref.abs().amax(2, keepdim=True))
+    wide, dh0 = gates_scan.gates_scan_backward(p, h0, ref.half(), codes, dh, dh_last)
+    dp, same = gates_scan.gates_scan_backward(p, h0, ref.half(), codes, dh, dh_last, out_dtype=torch.float16)
+    assert torch.equal(dp, wide.half()) and torch.equal(same, dh0)
+    for name, got, exact in zip(("dp", "dh0"), (dp, dh0.half()), want, strict=True):
+        assert_gradient(name, got, exact, exact)
 
 
 @pytest.mark.parametrize(("F", "B", "T"), [(1, 2, 0), (1, 0, 3)])

@@ -48,6 +48,11 @@ def _functions_kernel(in_ptr, out_ptr, NAME: tl.constexpr, LOG: tl.constexpr, RO
     elif NAME == "min_gru_slopes":
         z, v, rest, s = p.min_gru_gates(a, b)
         out = p.min_gru_slopes(a, z, v, rest, s, c)
+    elif NAME == "min_lstm_gates":
+        out = p.min_lstm_gates(a, b, c)
+    elif NAME == "min_lstm_slopes":
+        z, v, rest, s, w_f, w_i = p.min_lstm_gates(a, b, c)
+        out = p.min_lstm_slopes(a, z, v, rest, s, w_f, w_i, d)
     elif NAME == "min_gru_log_gates":
         out = p.min_gru_log_gates(a, b)
     elif NAME == "advance":
@@ -146,6 +151,52 @@ def test_min_gru_slopes():
     slope_u, slope_k = apply("min_gru_slopes", 2, u.detach().float(), k.detach().float(), h.detach().float())
     close(slope_u, du)
     close(slope_k, dk, absolute=1e-6)
+
+
+# Both gates open, one of them, none; alike and apart, also where the next float32 is 64 away; and what is no number.
+GATES = (
+    (30.0, 30), (INF, INF), (INF, -INF), (-INF, INF), (3, -INF), (-INF, 3), (-INF, -200), (-200, -INF), (200, -200),
+    (-200, 200), (-200, -200), (-200, -190), (-20, -20), (-20.001, -20), (-20.001, -20.001), (-20, -60), (-60, -19.999),
+    (-1e4, -1e4), (-1e9, -1e9), (-1e9, -1e9 - 64), (-1e9, -1e30), (-3e38, -3e38), (-INF, -INF), (NAN, -200),
+    (-200, NAN), (NAN, NAN), (3, NAN),
+)  # fmt: skip
+
+
+def lstm_inputs():
+    k_f, k_i = (values(*column, scale=s, seed=s) for column, s in zip(zip(*GATES, strict=True), (2, 9), strict=True))
+    return values(seed=1), k_f, k_i, values(seed=3)
+
+
+def test_min_lstm_gates():
+    u, k_f, k_i, _ = lstm_inputs()
+    u[0, :3] = torch.tensor([INF, -INF, NAN])
+    z, v, a, s = apply("min_lstm_gates", 6, u, k_f, k_i)[:4]
+    k = torch.nn.functional.logsigmoid(k_i.double()) - torch.nn.functional.logsigmoid(k_f.double())
+    rel = 60 * 2.0**-24  # of two exp2 at an exponent of up to 43, or of 64 apart where neither matters
+    close(z, k.sigmoid(), rel, 2.0**-125)
+    close(a, (-k).sigmoid(), rel, 2.0**-125)
+    assert torch.equal(z.isnan(), k.isnan()) and k.isnan().sum() == 5
+    wanted = apply("min_gru_gates", 4, u, k_f)
+    assert torch.equal(v.nan_to_num(7), wanted[1].nan_to_num(7)) and torch.equal(
+        s.nan_to_num(7), wanted[3].nan_to_num(7)
+    )
+
+
+def test_min_lstm_slopes():
+    """Autograd of the step in float64."""
+    u, k_f, k_i, h = (x.double() for x in lstm_inputs())
+    good = ~(k_f.isnan() | k_i.isnan() | (k_f == -INF) | (k_i == -INF))
+    leaves = [torch.where(good, x, 0.0).requires_grad_() for x in (u, k_f, k_i)]
+    k = torch.nn.functional.logsigmoid(leaves[2]) - torch.nn.functional.logsigmoid(leaves[1])
+    step = (-k).sigmoid() * h + k.sigmoid() * torch.where(leaves[0] >= 0, leaves[0] + 0.5, leaves[0].sigmoid())
+    wanted = torch.autograd.grad(step.sum(), leaves)
+    got = apply("min_lstm_slopes", 3, *(x.float() for x in (u, k_f, k_i, h)))
+    for slope, d in zip(got, wanted, strict=True):
+        close(slope[good], d[good], 60 * 2.0**-24, 1e-6)
+    # where one gate is 0 the state is the one or the other whatever the gates: their slopes are 0, and no NaN
+    one = (k_f == -INF) ^ (k_i == -INF)
+    for slope in got[1:]:
+        assert one.sum() == 6 and (slope[one].abs() < 1e-6).all()
 
 
 def test_min_gru_log_gates():

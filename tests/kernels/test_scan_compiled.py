@@ -32,6 +32,16 @@ def scan_launches(dtype, H, log, backward, N=MANY, T=40):
     return linear_scan.forward_launches(x, x, h0, x, log=log)
 
 
+def lstm_launches(dtype, H, backward, codes, B=MANY, T=40):
+    """Of a minLSTM: p is float32, and dp, h and dh have the dtype of x."""
+    p, dp = torch.empty(1, B, T, 3 * H), torch.empty(1, B, T, 3 * H, dtype=dtype)
+    h, state = torch.empty(1, B, T, H, dtype=dtype), torch.empty(B, H)
+    code = torch.empty(1, B, T, dtype=torch.uint8) if codes else None
+    if backward:
+        return gates_scan.gates_backward_launches(p, state, h, code, h, state, dp, state)
+    return gates_scan.gates_forward_launches(p, state, code, h, state, log=False, parts=3)
+
+
 def gates_launches(dtype, H, log, backward, codes, B=MANY, T=40):
     p, h = torch.empty(1, B, T, 2 * H, dtype=dtype), torch.empty(1, B, T, H, dtype=dtype)
     state, code = torch.empty(B, H), torch.empty(1, B, T, dtype=torch.uint8) if codes else None
@@ -53,6 +63,12 @@ VARIANTS = {
     "gates log forward bfloat16 codes": lambda: gates_launches(BFLOAT16, 96, True, False, True)[0],
     "gates backward float32 codes": lambda: gates_launches(FLOAT32, 96, False, True, True)[0],
     "gates backward bfloat16 codes": lambda: gates_launches(BFLOAT16, 96, False, True, True)[0],
+    "lstm forward float32": lambda: lstm_launches(FLOAT32, 96, False, False)[0],
+    "lstm forward bfloat16 codes": lambda: lstm_launches(BFLOAT16, 96, False, True)[0],
+    "lstm backward float32": lambda: lstm_launches(FLOAT32, 96, True, False)[0],
+    "lstm backward bfloat16 codes": lambda: lstm_launches(BFLOAT16, 96, True, True)[0],
+    "lstm forward resumed float32 codes H=1": lambda: lstm_launches(FLOAT32, 1, False, True, B=1, T=9000)[2],
+    "lstm backward resumed float32 codes H=1": lambda: lstm_launches(FLOAT32, 1, True, True, B=1, T=9000)[2],
 }  # fmt: skip
 
 SLOW_VARIANTS = {
@@ -66,6 +82,14 @@ SLOW_VARIANTS = {
     for dtype in (FLOAT32, BFLOAT16, FLOAT16)
     for H in (1, 3, 8, 32, 65, 128)
     if not (kind.startswith("gates") and H < 65)
+} | {
+    f"{kind} {direction} {str(dtype)[6:]} H={H}": lambda kind=kind, dtype=dtype, H=H, direction=direction: (
+        lstm_launches(dtype, H, direction == "backward", kind == "lstm codes")[0]
+    )
+    for kind in ("lstm", "lstm codes")
+    for direction in ("forward", "backward")
+    for dtype in (FLOAT32, BFLOAT16)
+    for H in (1, 3, 8, 32, 65, 128)
 }
 
 
@@ -89,7 +113,8 @@ def test_no_spill_slow(name):
 @pytest.mark.parametrize("name", [n for n in VARIANTS if "H=1" not in n])
 def test_loads_are_16_bytes_wide(name):
     loads = usage(compile_launch(VARIANTS[name](), 90)).loads
-    assert loads and all("128" in x for x in loads if "U8" not in x), loads  # a code is one byte per row
+    widths = {"128", "64"} if name == "lstm backward bfloat16 codes" else {"128"}  # of h and dh beside a float32 p
+    assert loads and all(widths & set(x.split(".")) for x in loads if "U8" not in x), loads  # a code is a byte a row
 
 
 @pytest.mark.parametrize(
@@ -102,6 +127,8 @@ def test_loads_are_16_bytes_wide(name):
         ),  # exp2, rcp and log2, but the state after the last step is not used
         ("gates forward float32", lambda steps: 4 * steps),  # exp2 and rcp of u and of k
         ("gates backward float32 codes", lambda steps: 4 * steps),
+        ("lstm forward float32", lambda steps: 5 * steps),  # one exp2 more, of the other gate
+        ("lstm backward bfloat16 codes", lambda steps: 5 * steps),
     ],
 )
 def test_gates_are_computed_once(name, per_lane):
@@ -161,32 +188,41 @@ def test_cut_scan_as_compiled(log):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "H", "T", "space", "with_codes"),
+    ("dtype", "H", "T", "kind", "with_codes"),
     [
         (FLOAT32, 40, 37, "linear", True),
         (FLOAT32, 8, 17, "log", True),
         (BFLOAT16, 64, 33, "log", False),
         (FLOAT32, 33, 130, "linear", True),
+        (FLOAT32, 40, 37, "lstm", True),
+        (BFLOAT16, 8, 33, "lstm", False),
+        (FLOAT32, 33, 130, "lstm", True),
     ],
 )
-def test_gates_as_compiled(dtype, H, T, space, with_codes):
+def test_gates_as_compiled(dtype, H, T, kind, with_codes):
+    """dtype is that of p, but for a minLSTM, where p is float32, that of h and dp."""
+    parts, width = (3, FLOAT32) if kind == "lstm" else (2, dtype)
+    options = {"lstm": dict(parts=3, out_dtype=dtype), "log": dict(space="log"), "linear": {}}[kind]
     generator = torch.Generator().manual_seed(0)
-    p = 2 * torch.randn(1, 1, T, 2 * H, generator=generator)
-    p = torch.where(p.abs() < 0.01, 0.01, p).to(dtype)  # g has a kink at u = 0
+    p = 2 * torch.randn(1, 1, T, parts * H, generator=generator)
+    p = torch.where(p.abs() < 0.01, 0.01, p).to(width)  # g has a kink at u = 0
+    if kind == "lstm":
+        p[..., 3, H:] -= 300  # both gates vanish
     h0 = torch.rand(1, 1, 1, H, generator=generator)
     codes = torch.randint(0, 4, (1, 1, T), generator=generator).to(torch.uint8) if with_codes else None
     dh, dh_last = torch.randn(1, 1, T, H, generator=generator).to(dtype), torch.randn(1, 1, 1, H, generator=generator)
 
-    def through(kind):
-        leaves = p.to(kind).requires_grad_(), h0.to(kind).requires_grad_()
-        h, h_last = scan_oracle.gates_scan(*leaves, codes)
-        return h.detach(), h_last.detach(), torch.autograd.grad((h, h_last), leaves, (dh.to(kind), dh_last.to(kind)))
+    def through(inside):
+        leaves = p.to(inside).requires_grad_(), h0.to(inside).requires_grad_()
+        h, h_last = scan_oracle.gates_scan(*leaves, codes, parts)
+        grads = torch.autograd.grad((h, h_last), leaves, (dh.to(inside), dh_last.to(inside)))
+        return h.detach(), h_last.detach(), grads
 
     ref, ref_last, want = through(torch.float64)
     seen = p if codes is None else torch.where(((codes & MASKED) != 0)[..., None], torch.nan, p)
     with compiled_code():
-        h, h_last = gates_scan.gates_scan_forward(seen, h0, codes, space=space)
-        grads = gates_scan.gates_scan_backward(seen, h0, ref.to(dtype), codes, dh, dh_last)
+        h, h_last = gates_scan.gates_scan_forward(seen, h0, codes, **options)
+        grads = gates_scan.gates_scan_backward(seen, h0, ref.to(dtype), codes, dh, dh_last, out_dtype=dtype)
     assert_states(h, ref)
     assert_states(h_last, ref_last, ref.abs().amax(2, keepdim=True))
     for name, got, x, y in zip(("dp", "dh0"), grads, want, through(dtype)[2], strict=True):

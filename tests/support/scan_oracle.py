@@ -78,14 +78,19 @@ def assert_gradient(name: str, got: torch.Tensor, ref: torch.Tensor, same_dtype:
 
 
 def gates_scan(
-    p: torch.Tensor, h0: torch.Tensor | None, codes: torch.Tensor | None
+    p: torch.Tensor, h0: torch.Tensor | None, codes: torch.Tensor | None, parts: int = 2
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`oracle.min_gru` from its projection p [F, B, T, 2H] = (u | k), which may be infinite; masked rows of p are not
-    used."""
-    (F, B, T), H = p.shape[:3], p.shape[3] // 2
+    """`oracle.min_gru` from its projection p [F, B, T, 2H] = (u | k), or with parts = 3 `oracle.min_lstm` from
+    (u | k_f | k_i). p may be infinite; masked rows of it are not used."""
+    (F, B, T), H = p.shape[:3], p.shape[3] // parts
     code = torch.zeros(1, 1, 1, dtype=torch.uint8) if codes is None else codes
     masked, reset = (((code & bit) != 0).expand(F, B, T)[..., None] for bit in (1, 2))
-    u, k = torch.where(masked, 0.0, p).split(H, 3)
+    u, *gates = torch.where(masked, 0.0, p).split(H, 3)
+    if parts == 3:  # the quotient i / (f + i) is 0 / 0 in float64 too, from k = -746 on
+        log_f, log_i = (torch.nn.functional.logsigmoid(k) for k in gates)
+        k = log_i - log_f
+    else:
+        (k,) = gates
     a, b = (-k).sigmoid(), k.sigmoid() * torch.where(u >= 0, u + 0.5, u.sigmoid())
     state = torch.zeros(F, B, H, dtype=p.dtype) if h0 is None else h0[:, :, 0]
     states = []
