@@ -33,9 +33,10 @@ BATCH, STEPS = 16, 64
 # With one channel block per row, enough rows that a scan is not cut.
 ROWS = 1200
 
-# exp2 and reciprocal for each of z and sigmoid(u); the log space has 1 exp2 and 1 log2 for k, 2 log2 and 1 exp2 for u,
-# 2 per logaddexp2 of the chain and of the second pass, and the exp2 of h. A kernel that takes twice that works twice.
-GATE_MUFU = {"forward": 4, "backward": 4, "log": 10}
+# exp2 and reciprocal for each of z and sigmoid(u), and one exp2 more for the second gate of a minLSTM; the log space
+# has 1 exp2 and 1 log2 for k, 2 log2 and 1 exp2 for u, 2 per logaddexp2 of the chain and of the second pass, and the
+# exp2 of h. A kernel that takes twice that works twice.
+GATE_MUFU = {"forward": 4, "backward": 4, "log": 10, "lstm forward": 5, "lstm backward": 5}
 
 
 @dataclass(frozen=True)
@@ -107,17 +108,21 @@ def _scan_entry(log: bool, backward: bool, width: int, dtype: torch.dtype) -> En
 
 
 def _gates_entry(what: str, width: int, dtype: torch.dtype) -> Entry:
-    p, h = torch.empty(1, ROWS, 40, 2 * width, dtype=dtype), torch.empty(1, ROWS, 40, width, dtype=dtype)
-    state = torch.empty(ROWS, width)
+    """A minLSTM ("lstm forward", "lstm backward") reads p in float32 whatever `dtype` is."""
+    lstm, backward = what.startswith("lstm"), what.endswith("backward")
+    parts, inner = (3, FLOAT32) if lstm else (2, dtype)
+    h, state = torch.empty(1, ROWS, 40, width, dtype=dtype), torch.empty(ROWS, width)
+    p, dp = (torch.empty(1, ROWS, 40, parts * width, dtype=d) for d in (inner, dtype))
 
     def build() -> Launch:
-        if what == "backward":
-            return gates_scan.gates_backward_launches(p, state, h, None, h, state, p, state)[0]
-        return gates_scan.gates_forward_launches(p, state, None, h, state, log=what == "log")[0]
+        if backward:
+            return gates_scan.gates_backward_launches(p, state, h, None, h, state, dp, state)[0]
+        return gates_scan.gates_forward_launches(p, state, None, h, state, log=what == "log", parts=parts)[0]
 
     # p and h; or p, dp and dh, and h where a row starts
-    ideal = (5 if what == "backward" else 3) * dtype.itemsize
-    return _scanned(f"gates_scan {what} H={width} {_kind(dtype)}", build, ideal, None, GATE_MUFU[what])
+    ideal = parts * inner.itemsize + (parts + 1 if backward else 1) * dtype.itemsize
+    again = dtype.itemsize / build().constants["STEPS"] if backward else 0
+    return _scanned(f"gates_scan {what} H={width} {_kind(dtype)}", build, ideal + again, ideal, GATE_MUFU[what])
 
 
 def _scanned(
@@ -125,8 +130,6 @@ def _scanned(
 ) -> Entry:
     constants = build().constants
     lanes = constants["ROWS"] * constants["STEPS"] * constants["BLOCK_H"] / 32
-    if name.startswith("gates_scan backward"):
-        return Entry(name, build, lanes, moved + moved / (5 * constants["STEPS"]), moved, mufu, True)
     return Entry(name, build, lanes, moved, moved if ideal is None else ideal, mufu, constants["BLOCK_H"] >= 8)
 
 
@@ -225,7 +228,7 @@ def entries() -> Iterator[Entry]:
             for log in (False, True):
                 for width in (32, 1):
                     yield _scan_entry(log, backward, width, dtype)
-        for what in ("forward", "log", "backward"):
+        for what in ("forward", "log", "backward", "lstm forward", "lstm backward"):
             yield _gates_entry(what, 128, dtype)
         for dim, hidden in ((1, 16), (8, 8), (16, 16), (32, 32)):
             for backward in (False, True):

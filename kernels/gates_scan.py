@@ -2,8 +2,8 @@
 
 The projection has its own launch because above 64 a weight no longer fits the registers of the warps that scan. p has
 the dtype of x: at D = H with halves that is 2 + 4 + 4 + 2 = 12 bytes per element of h, a float32 p would make it 20.
-The kernels read and write a float32 p just as well. `matmul.py` has the projection, and puts 0 in the masked rows of x
-before it.
+The kernels read and write a float32 p just as well, which that of a minLSTM is. `matmul.py` has the projection, and
+puts 0 in the masked rows of x before it.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """The minLSTM of any width: its projection p = x W = (u | k_f | k_i), then gates and scan in `gates_scan.py`.
 
-p is float32 whatever the dtype of x: a half overflows from 65504 on, and keeps 3 to 4 digits, where log i - log f of
-two large gates is their difference.
+p is float32 whatever the dtype of x: a half overflows from 65504 on, and keeps 3 to 4 digits, while the difference of
+k_i and k_f alone counts where both gates vanish.
 """
 
 import torch
