@@ -4,9 +4,9 @@ CPU."""
 import pytest
 import torch
 
-from rnam.kernels import gates_scan, linear_scan, log_scan
+from rnam.kernels import gates_scan, linear_scan, log_scan, min_lstm
 from rnam.kernels.config_scan import BACKWARD_SPILLS
-from tests.support import scan_oracle
+from tests.support import oracle, scan_oracle
 from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code
 from tests.support.scan_oracle import adjoint, assert_gradient, assert_states, scan
@@ -227,6 +227,32 @@ def test_gates_as_compiled(dtype, H, T, kind, with_codes):
     assert_states(h_last, ref_last, ref.abs().amax(2, keepdim=True))
     for name, got, x, y in zip(("dp", "dh0"), grads, want, through(dtype)[2], strict=True):
         assert_gradient(name, got, x, y)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT16])
+def test_min_lstm_as_compiled(dtype):
+    """With its projection: what one kernel hands to the next has a type that the next can multiply."""
+    generator = torch.Generator().manual_seed(0)
+    x, dh = (torch.randn(2, 1, 19, n, generator=generator).to(dtype) for n in (4, 8))
+    weight = (torch.randn(2, 4, 24, generator=generator) / 2).to(dtype)
+    codes = torch.randint(0, 4, (1, 1, 19), generator=generator).to(torch.uint8)
+    mask, reset = (codes & MASKED) == 0, (codes & 2) != 0
+
+    def through(inside):
+        leaves = x.to(inside).requires_grad_(), weight.to(inside).requires_grad_()
+        h, _ = oracle.min_lstm(*leaves, None, mask, reset, dtype=inside)
+        return [y.detach() for y in (h, *torch.autograd.grad(h, leaves, dh.to(inside)))]
+
+    seen = torch.where(mask[..., None], x, torch.nan)
+    with compiled_code() as launches:
+        h, _ = min_lstm.min_lstm_forward(seen, weight, None, codes)
+        dx, dw, _ = min_lstm.min_lstm_backward(seen, weight, None, h, codes, dh, None)
+    assert [launch.kernel.__name__ for launch in launches if "gates" in launch.kernel.__name__] == [
+        "_gates_scan_fwd_kernel",
+        "_gates_scan_bwd_kernel",
+    ]
+    for name, got, y, z in zip(("h", "dx", "dw"), (h, dx, dw), through(torch.float64), through(dtype), strict=True):
+        assert_gradient(name, got, y, z)
 
 
 def test_nan_goes_forward_only_as_compiled():
