@@ -9,6 +9,7 @@ import torch
 
 from rnam.kernels import (
     block,
+    block_bwd,
     feed_forward,
     feed_forward_bwd,
     gates_scan,
@@ -19,7 +20,7 @@ from rnam.kernels import (
     projected,
 )
 from rnam.kernels.config import TABLE, is_fused, table_config
-from rnam.kernels.config_block import block_config
+from rnam.kernels.config_block import MAX_BACKWARD_WIDTH, block_backward_config, block_config
 from rnam.kernels.config_feed_forward import parameters
 from rnam.kernels.config_projected import projected_config
 from rnam.kernels.launch import Launch
@@ -175,21 +176,37 @@ def _feed_forward_entry(dim: int, backward: bool, dtype: torch.dtype, precision:
     return Entry(name, build, lanes, bytes_, bytes_, None, not embedded)
 
 
-def _block_entry(dim: int, seq: bool, dtype: torch.dtype, precision: str) -> Entry:
-    """Without h, as it runs where no gradient is recorded."""
-    config = block_config(seq, dim, dtype, precision)
-    x, state = torch.empty(1, BATCH, STEPS, dim, dtype=dtype), torch.empty(1, BATCH, 1, dim)
-    weight, params = torch.empty(1, dim, 2 * dim, dtype=dtype), torch.empty(1, parameters(dim), dtype=dtype)
+def _block_entry(dim: int, seq: bool, backward: bool, dtype: torch.dtype, precision: str, embedded: int = 0) -> Entry:
+    """Forwards without h, as they run where no gradient is recorded. With `embedded` numbers a row in the place of x,
+    and no dx, as in the first block of a model."""
+    config = (block_backward_config if backward else block_config)(seq, dim, dtype, precision)
+    h, state = torch.empty(1, BATCH, STEPS, dim, dtype=dtype), torch.empty(1, BATCH, 1, dim)
+    x = torch.empty(1, BATCH, STEPS, embedded, dtype=dtype) if embedded else h
+    weight = torch.empty(1, embedded + 1 if embedded else dim, 2 * dim, dtype=dtype)
+    params = torch.empty(1, parameters(dim, embedded), dtype=dtype)
 
     def build() -> Launch:
         options = dict(precision=precision, config=config)
-        return block.forward_launches(x, weight, params, state, None, x, None, state, **options)[-1]
+        if backward:
+            needs = (not embedded, True, True)
+            return block_bwd.backward_launch(x, weight, params, state, h, None, h, state, needs=needs, **options)
+        return block.forward_launches(x, weight, params, state, None, h, None, state, **options)[-1]
 
+    # y; or dy, and dx unless the rows are embedded
+    tensors = (embedded / dim or 1) + (1 if not backward or embedded else 2)
+    ideal = dtype.itemsize * tensors
     kind = "bfloat16" if dtype == BF16 else precision
-    name = f"block forward {'SEQ' if seq else 'SEG'} D={dim} {kind}"
-    bytes_ = 2 * dtype.itemsize  # x and y
-    wide = dim // 4 * dtype.itemsize % 16 == 0  # a thread's share of a row
-    return Entry(name, build, config.ROWS * config.STEPS * dim / 32, bytes_, bytes_, GATE_MUFU["forward"], wide)
+    of = f"D={dim} K={embedded}" if embedded else f"D={dim}"
+    name = f"block {'backward' if backward else 'forward'} {'SEQ' if seq else 'SEG'} {of} {kind}"
+    return Entry(
+        name,
+        build,
+        lanes=config.ROWS * config.STEPS * dim / 32,
+        moved=ideal + (dtype.itemsize / config.STEPS if backward else 0),  # h where a row starts
+        ideal=ideal,
+        mufu=GATE_MUFU["forward"],
+        wide=dim // 4 * dtype.itemsize % 16 == 0 and not embedded,  # a thread's share of a row
+    )
 
 
 def _projected_entry(dim: int, hidden: int, seq: bool, dtype: torch.dtype, precision: str) -> Entry:
@@ -241,7 +258,9 @@ def entries() -> Iterator[Entry]:
                     yield _feed_forward_entry(dim, backward, dtype, precision, embedded=1)
             for seq in (False, True):
                 for precision in PRECISIONS[dtype]:
-                    yield _block_entry(dim, seq, dtype, precision)
+                    for backward in (False, True) if dim <= MAX_BACKWARD_WIDTH else (False,):
+                        yield _block_entry(dim, seq, backward, dtype, precision)
+                        yield _block_entry(dim, seq, backward, dtype, precision, embedded=1)
         for dim, hidden in ((8, 16), (16, 32), (32, 32)):
             for seq in (False, True):
                 for precision in PRECISIONS[dtype]:

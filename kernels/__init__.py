@@ -1,6 +1,7 @@
 """The fused Triton kernels and their launchers: tensors in, tensors out, no autograd. See README.md."""
 
 from .block import block_forward
+from .block_bwd import block_backward
 from .config import is_fused as min_gru_is_fused
 from .config_block import block_is_fused
 from .config_feed_forward import embedded_columns
@@ -17,6 +18,7 @@ from .min_lstm import min_lstm_backward, min_lstm_forward
 from .projected import min_gru_projected_forward
 
 __all__ = [
+    "block_backward",
     "block_forward",
     "block_is_fused",
     "embedded_columns",

@@ -1,24 +1,26 @@
 """A residual block forward, y = x + W2 relu(W1 LN(x + h) + b1) + b2 with h the minGRU of x, of F independent terms in
-one pass over memory. README.md has the formulas; the backward is that of its two halves, min_gru_bwd.py and
-feed_forward_bwd.py."""
+one pass over memory. README.md has the formulas; the backward is block_bwd.py."""
+
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
+from torch.nn.functional import pad
 
+from .block_tiles import embed_spread, load_cell_weight, load_spread, project_lanes, transform, with_one
 from .config import LaunchConfig, resolve_precision, table_config
 from .config_block import block_is_fused, padded_width, select_block, vector
-from .config_feed_forward import MAX_WIDTH, parameters, uses_kernel
+from .config_feed_forward import MAX_INPUTS, MAX_WIDTH, embedded_columns, parameters, uses_kernel
 from .feed_forward import check_parameters, feed_forward_forward
-from .feed_forward_tiles import load_first, load_second, normalize
-from .lanes import columns, factor, load_lanes, product, restored, row_mask, store_lanes
+from .feed_forward_tiles import load_embedding, load_first, load_second
+from .lanes import columns, factor, load_lanes, row_mask, store_lanes
 from .launch import Launch, check_dtypes
 from .min_gru_fwd import MAX_REGISTERS, min_gru_forward
-from .operands import common, rows
+from .operands import code_strides, common, packed, rows, strides, unit
 from .primitives import chain_rows, in_elements, load_codes
 from .recurrence import first_state, place_rows, step_map, store_last
 from .split_t import entry_launches, plan_chunks, totals_launch
-from .tiles import load_weight_tile
 
 _NUMBERS = ["B", "T", "length", "count", "stride_w_f", "stride_p_f", *(f"stride_{x}_{d}" for x in "xc" for d in "fbt")]
 
@@ -31,7 +33,7 @@ def _block_fwd_kernel(
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements
     stride_c_f: tl.int64, stride_c_b: tl.int64, stride_c_t: tl.int64,
     stride_w_f: tl.int64, stride_p_f: tl.int64,
-    D: tl.constexpr,
+    K: tl.constexpr, D: tl.constexpr,
     HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, NEED_H: tl.constexpr, SPLIT: tl.constexpr,
     SEQ: tl.constexpr, EVEN: tl.constexpr, PACKED: tl.constexpr, UNIT: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, WIDTH: tl.constexpr, VECTOR: tl.constexpr, STAGES: tl.constexpr,
@@ -40,6 +42,8 @@ def _block_fwd_kernel(
 
     y_t = x_t + relu(LN(x_t + h_t) W1 + b1) W2 + b2,   LN(r) = gamma (r - mean) / sqrt(var + eps) + beta.
 
+    K         With K > 0 x has K numbers a row: x W_e + b_e stands for x in y and r, and (u | k) = (x | 1) W with W of
+              K + 1 rows.
     Layout    x [F, B, T, D], innermost stride 1, the stride of T is D if PACKED; W [F, D, 2D] and params (gamma, beta,
               W1, b1, W2, b2) [F, 2 D^2 + 4 D] contiguous but for the stride of F; h0 [F, B, D], y and h [F, B, T, D]
               contiguous, h_last [F, B, D] float32. h is written with NEED_H alone.
@@ -50,7 +54,7 @@ def _block_fwd_kernel(
     Numerics  float32 but for the operands of products, which enter in the dtype of x; h is not rounded on its way to
               LN. With tf32x3 an infinite x gives a state of NaN: its remainder is infinity - infinity. A masked row of
               x does not reach the state, but its own y.
-    Backward  None: it is that of the halves, which needs h.
+    Backward  reads x, W, params and h: block_bwd.py, or that of the halves.
     """
     TILE: tl.constexpr = STEPS if SEQ else ROWS * STEPS
     DTYPE: tl.constexpr = x_ptr.dtype.element_ty
@@ -60,10 +64,18 @@ def _block_fwd_kernel(
         h0_ptr, entry_ptr, row, g, count, state_exists, D, HAS_H0, SPLIT, SEQ, False, ROWS, WIDTH
     )  # fmt: skip
 
-    step_x = D if PACKED else in_elements(stride_x_t, UNIT)
     c = columns(WIDTH, VECTOR)
-    x_rows = (f * stride_x_f + b * stride_x_b) * UNIT + t_row.to(tl.int64) * step_x
-    x_ptrs = x_ptr + x_rows[None, :, None, None] + c
+    params_ptr += f * stride_p_f
+    w = load_cell_weight(w_ptr + f * stride_w_f, K, D, WIDTH, DTYPE)
+    if K > 0:
+        step_x = stride_x_t
+        x_rows = f * stride_x_f + b * stride_x_b + t_row.to(tl.int64) * step_x
+        x_ptrs = x_ptr + x_rows[None, :, None, None] + 0 * c
+        w_e, b_e = load_embedding(params_ptr, K, D, WIDTH, WIDTH, DTYPE)
+    else:
+        step_x = D if PACKED else in_elements(stride_x_t, UNIT)
+        x_rows = (f * stride_x_f + b * stride_x_b) * UNIT + t_row.to(tl.int64) * step_x
+        x_ptrs = x_ptr + x_rows[None, :, None, None] + c
     out_rows = (row * T + t_row) * D
     y_ptrs = y_ptr + out_rows[None, :, None, None] + c
     h_ptrs = h_ptr
@@ -72,9 +84,7 @@ def _block_fwd_kernel(
     code_ptrs = code_ptr
     if HAS_CODES:
         code_ptrs = code_ptr + f * stride_c_f + b * stride_c_b + t_row.to(tl.int64) * stride_c_t
-    w = load_weight_tile(w_ptr + f * stride_w_f, D, D, WIDTH, WIDTH, DTYPE)
     w = factor(w, VECTOR, 2 * VECTOR, DTYPE, PRECISION)
-    params_ptr += f * stride_p_f
     w1, b1 = load_first(params_ptr, D, WIDTH, WIDTH, DTYPE)
     w2, b2 = load_second(params_ptr, D, WIDTH, WIDTH, DTYPE)
     w1 = factor(w1, VECTOR, VECTOR, DTYPE, PRECISION)
@@ -96,8 +106,13 @@ def _block_fwd_kernel(
                 code = exists
                 if HAS_CODES:
                     code = load_codes(code_ptrs + (t_tile + s) * stride_c_t, exists)
-                x = load_lanes(x_ptrs + (t_tile + s) * step_x, row_mask(exists, D, WIDTH, VECTOR, MASKED))
-                u, k = project_lanes(x, w, VECTOR, PRECISION)
+                if K > 0:
+                    inputs = load_spread(x_ptrs + (t_tile + s) * step_x, row_mask(exists, D, WIDTH, VECTOR, MASKED), K)
+                    x = embed_spread(inputs, w_e, b_e, K)
+                    u, k = project_lanes(with_one(inputs, K, DTYPE), w, VECTOR, PRECISION)
+                else:
+                    x = load_lanes(x_ptrs + (t_tile + s) * step_x, row_mask(exists, D, WIDTH, VECTOR, MASKED))
+                    u, k = project_lanes(x, w, VECTOR, PRECISION)
                 a, b_t = step_map(u, k, code, exists, HAS_CODES, MASKED, False)
                 if not SEQ and s > 0:
                     b_t = tl.fma(a, maps_b[s - 1], b_t)
@@ -115,7 +130,7 @@ def _block_fwd_kernel(
                 mask = row_mask(row_exists & (t_row + (t0 + s) < end), D, WIDTH, VECTOR, MASKED)
                 if NEED_H:
                     store_lanes(h_ptrs + (t_tile + s) * D, h, mask)
-                y = transform(xs[s], h, w1, b1, w2, b2, D, VECTOR, PRECISION)
+                y = transform(xs[s], h, w1, b1, w2, b2, D, VECTOR, DTYPE, PRECISION)
                 store_lanes(y_ptrs + (t_tile + s) * D, y, mask)
             if SEQ:
                 carry = entering
@@ -123,27 +138,34 @@ def _block_fwd_kernel(
     store_last(h_last_ptr, carry, row, g, count, state_exists, D, SEQ, False, WIDTH)
 
 
-@triton.jit
-def project_lanes(x, w, VECTOR: tl.constexpr, PRECISION: tl.constexpr):
-    """(u, k) = x W of a tile x [ROWS, WIDTH], float32, with the columns of W in the order u0, k0, u1, k1, ..."""
-    p = product(x, w, VECTOR, x.dtype, PRECISION)
-    u, k = tl.split(tl.reshape(p, (x.shape[0], x.shape[1], 2)))
-    return restored(u, VECTOR, 1), restored(k, VECTOR, 1)
+def embedded_inputs(x: torch.Tensor, weight: torch.Tensor) -> int:
+    """K, the numbers in a row of x where they are to be embedded; 0 where a row is as wide as the block."""
+    return 0 if 2 * x.shape[3] == weight.shape[2] else x.shape[3]
 
 
-@triton.jit
-def transform(x, h, w1, b1, w2, b2, D: tl.constexpr, VECTOR: tl.constexpr, PRECISION: tl.constexpr):
-    """y = x + relu(n W1 + b1) W2 + b2 with n the normalized x + h, float32."""
-    WIDTH: tl.constexpr = x.shape[1]
-    DTYPE: tl.constexpr = x.dtype
-    x = x.to(tl.float32)
-    r = x + h
-    if D < WIDTH:  # a channel of padding has the gates of 0
-        r = tl.where(tl.arange(0, WIDTH)[None, :] < D, r, 0.0)
-    n, _, _ = normalize(r, D, WIDTH)
-    s = restored(product(n, w1, VECTOR, DTYPE, PRECISION), VECTOR, 2) + b1
-    s = tl.maximum(s, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    return x + (restored(product(s, w2, VECTOR, DTYPE, PRECISION), VECTOR, 2) + b2)
+def block_operands(
+    x: torch.Tensor, weight: torch.Tensor, params: torch.Tensor, codes: torch.Tensor | None, dy: torch.Tensor | None,
+    precision: str, config: LaunchConfig,
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """(arguments, constants) of both kernels, from x and dy with innermost stride 1."""
+    F, B, T, _ = x.shape
+    D, K = weight.shape[2] // 2, embedded_inputs(x, weight)
+    wide = [t for t in (None if K else x, dy) if t is not None]
+    n = unit(*wide) if wide else 1
+    weight = weight if weight.stride()[1:] == (2 * D, 1) else weight.contiguous()
+    params = params if params.stride(1) == 1 else params.contiguous()
+    arguments = dict(x_ptr=x, w_ptr=weight, params_ptr=params, code_ptr=codes, B=B, T=T)
+    for name, steps in (("x", strides(x, 3)), ("c", code_strides(codes, F, B, T))):
+        each = n if name == "x" and not K else 1
+        arguments |= {f"stride_{name}_{d}": s // each for d, s in zip("fbt", steps, strict=True)}
+    arguments |= dict(stride_w_f=weight.stride(0), stride_p_f=params.stride(0))
+    constants = dict(
+        K=K, D=D, HAS_CODES=codes is not None, SEQ=config.seq, EVEN=config.divides(B, T),
+        PACKED=all(packed(t) for t in wide), UNIT=n, PRECISION=precision,
+        ROWS=config.ROWS, STEPS=config.STEPS, WIDTH=padded_width(D), VECTOR=vector(D, x.element_size()),
+        STAGES=config.STAGES,
+    )  # fmt: skip
+    return arguments, constants
 
 
 def forward_launches(
@@ -152,33 +174,25 @@ def forward_launches(
     *, precision: str | None = None, config: LaunchConfig | None = None,
 ) -> list[Launch]:  # fmt: skip
     """The launches that fill y and h [F, B, T, D] (unless it is None) and h_last [F, B, 1, D]: one, or three and more
-    where a long T is cut."""
-    F, B, T, D = x.shape
+    where a long T is cut, which embedded rows are not."""
+    F, B, T, D = y.shape
     precision = resolve_precision(precision, x.dtype)
     config = config or select_block(D, x.dtype, precision, F, B, T)
     x, h0 = rows(x), None if h0 is None else h0.contiguous()
-    weight = weight if weight.stride()[1:] == (2 * D, 1) else weight.contiguous()
-    params = params if params.stride(1) == 1 else params.contiguous()
-    totals_config = table_config("forward", False, D, D, x.dtype)
-    length, count = plan_chunks(F, B, T, config, whole=totals_config.tile)
+    arguments, constants = block_operands(x, weight, params, codes, None, precision, config)
     launches = []
-    entry = None
+    entry, length, count = None, T, 1
+    if not constants["K"]:
+        totals_config = table_config("forward", False, D, D, x.dtype)
+        length, count = plan_chunks(F, B, T, config, whole=totals_config.tile)
     if count > 1:
         totals = [torch.empty(F * B, count, D, dtype=torch.float32, device=x.device) for _ in range(2)]
         entry = torch.empty_like(totals[0])
         shared = common(x, weight.contiguous(), codes, None, length, count, precision, totals_config)
         launches.append(totals_launch(*shared, totals, None, F, totals_config))
         launches += entry_launches(totals, h0, entry)
-    arguments, constants = common(x, weight, codes, None, length, count, precision, config)
-    arguments |= dict(
-        params_ptr=params, h0_ptr=h0, entry_ptr=entry, y_ptr=y, h_ptr=h, h_last_ptr=h_last,
-        stride_w_f=weight.stride(0), stride_p_f=params.stride(0),
-    )  # fmt: skip
-    constants = {name: value for name, value in constants.items() if name not in ("H", "BLOCK_D", "BLOCK_H")}
-    constants |= dict(
-        HAS_H0=h0 is not None, NEED_H=h is not None, SPLIT=count > 1, SEQ=config.seq,
-        WIDTH=padded_width(D), VECTOR=vector(D, x.element_size()),
-    )  # fmt: skip
+    arguments |= dict(h0_ptr=h0, entry_ptr=entry, y_ptr=y, h_ptr=h, h_last_ptr=h_last, length=length, count=count)
+    constants |= dict(HAS_H0=h0 is not None, NEED_H=h is not None, SPLIT=count > 1)
     grid = config.grid(F, B, count)
     launches.append(Launch(_block_fwd_kernel, grid, arguments, constants, config.num_warps, MAX_REGISTERS))
     return launches
@@ -191,30 +205,64 @@ def block_forward(
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:  # fmt: skip
     """(y, h, h_last) of F independent residual blocks: `min_gru_forward` of x, then `feed_forward_forward` of x and h.
 
-    x, h0, codes  as those of `min_gru_fwd.min_gru_forward`, 1 <= D <= 32.
-    weight        [F, D, 2D], params [F, 2 D^2 + 4 D], as those of the two; both may be parts of one tensor.
+    x, h0, codes  as those of `min_gru_fwd.min_gru_forward`, 1 <= D <= 32. With x [F, B, T, K], K <= 3 and K < D,
+                  x W_e + b_e takes its place.
+    weight        [F, D, 2D], params [F, 2 D^2 + 4 D], as those of the two; both may be parts of one tensor. Where x is
+                  embedded [F, K + 1, 2D], which is W_e W and b_e W of the minGRU's W, and params has W_e, b_e at its
+                  end.
     need_h        without it h is None and is written nowhere.
     precision     of float32 products, as `resolve_precision` in config.py takes it. "ieee" takes two kernels, and so
-                  does whatever `block_is_fused` says no to.
+                  does whatever `block_is_fused` says no to, and a T to be cut of embedded rows.
     y, h          [F, B, T, D] in the dtype of x; h_last [F, B, 1, D] float32. One kernel does not round h before it
                   goes into y; two do.
     """
-    check_dtypes(x=x, params=params, h0=h0)
-    F, B, _, D = x.shape
-    if not uses_kernel(D):
-        raise ValueError(f"x: expected rows of 1 to {MAX_WIDTH} numbers, got {D}")
-    check_parameters(x, params, parameters(D))
-    if weight.shape != (F, D, 2 * D) or weight.dtype not in (x.dtype, torch.float32):
-        raise ValueError(
-            f"weight: expected {(F, D, 2 * D)} in {x.dtype} or float32, got {tuple(weight.shape)} in {weight.dtype}"
-        )
-    if not block_is_fused(D, x.dtype, precision):
-        h, h_last = min_gru_forward(x, weight, h0, codes, precision=precision)
+    D = check_block(x, weight, params)
+    check_dtypes(h0=h0)
+    F, B, T, _ = x.shape
+    if not _runs_whole(x, D, precision, config):
+        h, h_last = min_gru_forward(*columns_of(x, weight), h0, codes, precision=precision)
         y = feed_forward_forward(x.flatten(1, 2), params, h.flatten(1, 2), precision=precision)
-        return y.view(x.shape), h if need_h else None, h_last
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        return y.view(h.shape), h if need_h else None, h_last
+    y = torch.empty(F, B, T, D, dtype=x.dtype, device=x.device)
     h = torch.empty_like(y) if need_h else None
     h_last = torch.empty(F, B, 1, D, dtype=torch.float32, device=x.device)
     for launch in forward_launches(x, weight, params, h0, codes, y, h, h_last, precision=precision, config=config):
         launch.run()
     return y, h, h_last
+
+
+def check_block(x: torch.Tensor, weight: torch.Tensor, params: torch.Tensor) -> int:
+    """The width of a block; raises where its operands do not fit."""
+    check_dtypes(x=x, params=params)
+    D, K = weight.shape[2] // 2, embedded_inputs(x, weight)
+    if not uses_kernel(D) or K > MAX_INPUTS:
+        raise ValueError(
+            f"x: expected rows of 1 to {MAX_WIDTH} numbers, or of 1 to {MAX_INPUTS} before an embedding of as many, "
+            f"got {x.shape[3]} and a weight of {weight.shape[2]} columns"
+        )
+    check_parameters(x, params, parameters(D, K))
+    wanted = (x.shape[0], K + 1 if K else D, 2 * D)
+    if weight.shape != wanted or weight.dtype not in (x.dtype, torch.float32):
+        raise ValueError(
+            f"weight: expected {wanted} in {x.dtype} or float32, got {tuple(weight.shape)} in {weight.dtype}"
+        )
+    return D
+
+
+def columns_of(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """x and the weight of the block's minGRU as one of its own: embedded rows get a 1, and columns up to a width that
+    the kernels like."""
+    K = embedded_inputs(x, weight)
+    if not K:
+        return x, weight
+    missing = embedded_columns(K, x.element_size()) - (K + 1)
+    return pad(x, (0, 1 + missing), value=1.0), pad(weight, (0, 0, 0, missing))
+
+
+def _runs_whole(x: torch.Tensor, D: int, precision: str | None, config: LaunchConfig | None) -> bool:
+    """Whether one kernel does it: it has the width, and time is not cut where rows are embedded."""
+    F, B, T, K = x.shape
+    if not block_is_fused(D, x.dtype, precision):
+        return False
+    config = config or select_block(D, x.dtype, resolve_precision(precision, x.dtype), F, B, T)
+    return K == D or plan_chunks(F, B, T, config)[1] == 1

@@ -1,4 +1,4 @@
-"""Launch numbers of the kernel of a residual block: a pure function of the shape, nothing is tuned at run time."""
+"""Launch numbers of the kernels of a residual block: a pure function of the shape, nothing is tuned at run time."""
 
 import torch
 
@@ -11,6 +11,8 @@ MIN_WIDTH = 3
 
 # A row is at least two positions of each of its four lanes: see lanes.py.
 LEAST_WIDTH = 8
+
+MAX_BACKWARD_WIDTH = 16
 
 # (seq, padded width, precision of products, "half" for those of halves) -> steps, of one warp.
 #
@@ -56,10 +58,52 @@ def vector(D: int, itemsize: int) -> int:
 
 def block_config(seq: bool, D: int, dtype: torch.dtype, precision: str) -> LaunchConfig:
     """The table's entry for one form; `precision` is resolved."""
-    kind = "half" if dtype.itemsize == 2 else precision
-    return LaunchConfig(seq, ROWS, TABLE[seq, padded_width(D), kind], num_warps=1, STAGES=1)
+    return _config(seq, D, dtype, precision, TABLE)
 
 
 def select_block(D: int, dtype: torch.dtype, precision: str, F: int, B: int, T: int) -> LaunchConfig:
     """Config for F terms of B batch rows of T steps, whose form is chosen as that of the minGRU."""
     return choose_form(*(block_config(seq, D, dtype, precision) for seq in (False, True)), F, B, T, D)
+
+
+# The same of the backward. Behind each entry its bound and registers, then with rows of one number that are embedded
+# (and no dx) in the place of x. Its budgets are those of x, dx, dy and h once a row: at 4, 2 and 1 steps 128, 138 and
+# 158 in float32, half of that in halves, and with embedded rows 54 to 64, 62 to 72 and 82 to 87.
+#
+# The two kernels before it (min_gru_bwd.py, feed_forward_bwd.py) take, each by the larger of bound and budget, 326 in
+# float32, 163 in halves and with embedded rows 181 to 193 and 103 to 127. Wider than 16 the weights and sums alone,
+# 9 D^2 numbers, are more than the registers of a warp.
+BACKWARD: dict[tuple[bool, int, str], int] = {
+    (False, 8, "tf32"): 4,  # 125, 255 registers; 2 steps 143, 1 step 178; embedded 101
+    (False, 8, "tf32x3"): 2,  # 221, over, 255; 4 steps 212, 22 spills; embedded 177
+    (False, 8, "half"): 4,  # 99, over, 255; 2 steps 108; embedded 99
+    (False, 16, "tf32"): 2,  # 122, 255; 1 step 152, 4 steps 107 with 226 spills in the loop; embedded 85
+    (False, 16, "tf32x3"): 1,  # 228, over, 255; 2 steps 195, 160 spills in the loop; embedded 149
+    (False, 16, "half"): 2,  # 82, over, 255; 1 step 100; embedded 77
+    (True, 8, "tf32"): 4,  # 112, 255; 2 steps 115; embedded 93
+    (True, 8, "tf32x3"): 2,  # 210, over, 255; 4 steps 205, 13 spills in the loop; embedded 165
+    (True, 8, "half"): 4,  # 92, over, 255; 2 steps 96; embedded 92
+    (True, 16, "tf32"): 1,  # 116, 255; 2 steps 104, 13 spills in the loop; embedded 84
+    (True, 16, "tf32x3"): 1,  # 192, over, 255; 2 steps 190, 169 spills in the loop; embedded 137
+    (True, 16, "half"): 1,  # 79, 246; 2 steps 78, 15 spills; embedded 74
+}
+
+
+def backward_is_fused(D: int, dtype: torch.dtype, precision: str | None = None) -> bool:
+    """Whether one kernel computes the backward of a block of this width: `block_is_fused`, up to 16."""
+    return block_is_fused(D, dtype, precision) and padded_width(D) <= MAX_BACKWARD_WIDTH
+
+
+def block_backward_config(seq: bool, D: int, dtype: torch.dtype, precision: str) -> LaunchConfig:
+    """The entry of the backward's table for one form; `precision` is resolved."""
+    return _config(seq, D, dtype, precision, BACKWARD)
+
+
+def select_block_backward(D: int, dtype: torch.dtype, precision: str, F: int, B: int, T: int) -> LaunchConfig:
+    """`select_block` of the backward."""
+    return choose_form(*(block_backward_config(seq, D, dtype, precision) for seq in (False, True)), F, B, T, D)
+
+
+def _config(seq: bool, D: int, dtype: torch.dtype, precision: str, table: dict) -> LaunchConfig:
+    kind = "half" if dtype.itemsize == 2 else precision
+    return LaunchConfig(seq, ROWS, table[seq, padded_width(D), kind], num_warps=1, STAGES=1)

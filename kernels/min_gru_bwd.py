@@ -257,13 +257,10 @@ def point_offsets(b, stride_b, t, stride_t, SEQ: tl.constexpr):
         return t * stride_t
 
 
-def plan_parts(
-    F: int, B: int, T: int, D: int, H: int, itemsize: int, length: int, count: int, config: LaunchConfig
-) -> tuple[int, int]:
-    """(items per program, programs per layer) that keep the partials of dW under PARTIALS_SHARE of the bytes of x."""
+def plan_parts(B: int, T: int, least: int, length: int, count: int, config: LaunchConfig) -> tuple[int, int]:
+    """(items per program, programs per layer) where each partial gradient of the parameters takes `least` steps."""
     items = config.items(B, count)
     steps = T * min(config.ROWS, B) if config.seq else min(length, T)
-    least = min_steps(H, itemsize)
     per = max(1, min(items, -(-least // steps)))
     parts = -(-items // per)
     if parts > 1 and parts * least > B * T:  # a short last item, or one that is mostly padding
@@ -273,9 +270,9 @@ def plan_parts(
     return per, parts
 
 
-def min_steps(H: int, itemsize: int) -> int:
-    """Steps of x per partial of dW: 2 D H floats are PARTIALS_SHARE of the bytes of that many rows of D."""
-    return int(8 * H / (PARTIALS_SHARE * itemsize)) + 1
+def min_steps(numbers: int, D: int, itemsize: int) -> int:
+    """Rows of D per partial of `numbers` float32, which are PARTIALS_SHARE of their bytes."""
+    return int(4 * numbers / (D * PARTIALS_SHARE * itemsize)) + 1
 
 
 def backward_launches(
@@ -292,11 +289,9 @@ def backward_launches(
     x, weight, h = rows(x), weight.contiguous(), h.contiguous()
     dh = None if dh is None else rows(dh)
     h0, dh_last = (None if s is None else s.contiguous() for s in (h0, dh_last))
-    least = min_steps(H, x.element_size()) if need_dw else 0
+    least = min_steps(2 * D * H, D, x.element_size()) if need_dw else 0
     length, count = plan_chunks(F, B, T, config, least)
-    items, parts = (
-        plan_parts(F, B, T, D, H, x.element_size(), length, count, config) if need_dw else (1, config.items(B, count))
-    )
+    items, parts = plan_parts(B, T, least, length, count, config) if need_dw else (1, config.items(B, count))
     dw = torch.empty(F, parts, D, 2 * H, dtype=torch.float32, device=x.device) if need_dw else None
     shared, constants = common(x, weight, codes, dh, length, count, precision, config)
     shared |= gradient_strides(dh, constants["UNIT"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from rnam import blocked, reference
 from rnam.blocked.feed_forward import unpack
@@ -266,49 +267,48 @@ def fake_feed_forward(x: Tensor, params: Tensor, h: _Maybe, option: str) -> tupl
     return (torch.empty_like(h, memory_format=torch.contiguous_format),)
 
 
-def parts_of_block(packed: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The weight of a block's minGRU and the parameters of its feed-forward, as views."""
-    weight, params = packed.tensor_split([2 * dim * dim], dim=1)
-    return torch.unflatten(weight, 1, (dim, 2 * dim)), params
+def parts_of_block(x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
+    """The weight of a block's minGRU and the parameters of its feed-forward, views of packed (terms, rows, dim): for x
+    as wide as the block 2 dim rows of a weight, for rows to be embedded 2 for each number and 2 for the bias."""
+    width, dim = x.shape[3], packed.shape[2]
+    inputs = dim if width == dim else width + 1
+    return packed[:, : 2 * inputs].reshape(-1, inputs, 2 * dim), packed[:, 2 * inputs :].flatten(1)
 
 
 def block(x: Tensor, packed: Tensor, h0: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
-    y, _, h_last = kernels().block_forward(x, *parts_of_block(packed, x.shape[3]), h0, codes, need_h=False)
-    return y, h_last
+    """The states are the third output with the option "h"; else it is empty."""
+    parts = parts_of_block(x, packed)
+    y, h, h_last = kernels().block_forward(x, *parts, h0, codes, need_h=option == "h")
+    return y, h_last, x.new_empty(0) if h is None else h
 
 
 def block_backward(
     x: Tensor,
     packed: Tensor,
     h0: _Maybe,
-    y: _Maybe,
+    h: _Maybe,
     codes: _Maybe,
     dy: _Maybe,
     dh_last: _Maybe,
     option: str,
     needs: _Needs,
 ) -> _Gradients:
-    """That of the two halves, with h computed again."""
-    weight, params = parts_of_block(packed, x.shape[3])
-    need_x, need_packed, need_h0 = needs
-    launch, launch_backward = min_gru(kernels, need_h=True), min_gru_backward(kernels)
-    h, _ = launch(x, weight, h0, codes, "linear")
-    rows = [t.flatten(1, 2) for t in (x, h, torch.zeros_like(x) if dy is None else dy)]
-    dx, dparams, dh = kernels().feed_forward_backward(rows[0], params, *rows[1:], needs=(need_x, need_packed, True))
-    of_x, dweight, dh0 = launch_backward(x, weight, h0, h, codes, dh.view(h.shape), dh_last, "linear", needs)
-    return (
-        dx.view(x.shape).add_(of_x) if need_x else None,
-        torch.cat([dweight.flatten(1), dparams], dim=1) if need_packed and dweight is not None else None,
-        dh0 if need_h0 else None,
-    )
+    """Where h was not kept it is computed again."""
+    weight, params = parts_of_block(x, packed)
+    if option != "h":
+        _, h, _ = kernels().block_forward(x, weight, params, h0, codes, need_h=True)
+    dx, dpacked, dh0 = kernels().block_backward(x, weight, params, h0, h, codes, dy, dh_last, needs=needs)
+    return dx, None if dpacked is None else dpacked.view(packed.shape), dh0
 
 
 def fake_block(x: Tensor, packed: Tensor, h0: _Maybe, option: str) -> tuple[Tensor, ...]:
-    return fake_min_gru(x, x.new_empty(0, 0, 2 * x.shape[3]), h0, "linear")
+    h, h_last = fake_min_gru(x, x.new_empty(0, 0, 2 * packed.shape[2]), h0, "linear")
+    return torch.empty_like(h), h_last, h if option == "h" else x.new_empty(0)
 
 
 def twin_block(x: Tensor, packed: Tensor, h0: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
-    weight, params = parts_of_block(packed, x.shape[3])
-    h, h_last = twin_min_gru(x, weight, h0, codes, "linear")
+    weight, params = parts_of_block(x, packed)
+    columns = x if weight.shape[1] == x.shape[3] else pad(x, (0, 1), value=1.0)
+    h, h_last = twin_min_gru(columns, weight, h0, codes, "linear")
     (y,) = twin_feed_forward(x.flatten(1, 2), params, h.flatten(1, 2), None, option)
-    return y.view(x.shape), h_last
+    return y.view(h.shape), h_last

@@ -62,6 +62,7 @@ class Implementation(Protocol):
         mask: Tensor | None,
         reset: Tensor | None,
         *parameters: Tensor,
+        embedding: reference.Embedding = None,
     ) -> tuple[Tensor, Tensor]: ...
 
     def min_gru_projected(

@@ -28,8 +28,8 @@ _LIBRARY = torch.library.Library("rnam", "DEF")
 class Operator:
     """A function of three floating tensors (the third may be None), one byte a step (or None) and a word.
 
-    Calling it gives a tuple of outputs, the first of which the backward may read. A second one is the last
-    state. All operators have this form, so that their rules are written once.
+    Calling it gives a tuple of outputs: the result, the last state where there is one, and what only the backward
+    reads where that is neither. All operators have this form, so that their rules are written once.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Operator:
     twin: Callable[[Tensor, Tensor, Maybe, Maybe, str], Tensors]
     # what vmap does with its dimension: it joins the terms, or stands before all others
     joins_terms: bool
-    # whether launch_backward reads the first output, which then is kept, and must not be changed in place
-    reads_output: bool = True
+    # the output that launch_backward reads, which is kept, and must not be changed in place
+    reads: int | None = 0
     function: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,7 +101,8 @@ def _define(operator: Operator) -> None:
     """The door for the compiler: rnam::name and rnam::name_backward with their rules."""
     name = operator.name
     inputs = "Tensor first, Tensor second, Tensor? third"
-    outputs = "(Tensor, Tensor)" if operator.outputs == 2 else "Tensor"
+    outputs = ", ".join(["Tensor"] * operator.outputs)
+    outputs = f"({outputs})" if operator.outputs > 1 else outputs
     _LIBRARY.define(f"{name}({inputs}, Tensor? codes, str option) -> {outputs}")
     _LIBRARY.define(
         f"{name}_backward({inputs}, Tensor? output, Tensor? codes, Tensor? grad, Tensor? grad_last, "
@@ -202,7 +203,8 @@ def _function(operator: Operator) -> Any:
 
 def _save(operator: Operator, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     first, second, third, codes, option = inputs
-    ctx.save_for_backward(first, second, third, _tuple(output)[0] if operator.reads_output else None, codes)
+    read = None if operator.reads is None else _tuple(output)[operator.reads]
+    ctx.save_for_backward(first, second, third, read, codes)
     ctx.option = option
     ctx.set_materialize_grads(False)
 
@@ -213,9 +215,10 @@ def _gradients(
     first, second, third, output, codes = ctx.saved_tensors
     tensors, needs = (first, second, third), ctx.needs_input_grad[:3]
     wanted = [t is not None and need for t, need in zip(tensors, needs, strict=True)]
+    grads = grads[:2]  # a third output is for this backward alone
     if all(g is None for g in grads) or not any(wanted):
         return (None,) * 5
-    grad, grad_last = grads if operator.outputs == 2 else (grads[0], None)
+    grad, grad_last = (*grads, None)[:2]
     values = run(first, second, third, output, codes, grad, grad_last, ctx.option, tuple(wanted))
     return (*(v if w else None for v, w in zip(values, wanted, strict=True)), None, None)
 

@@ -112,11 +112,18 @@ class _Layers:
         return y.reshape(update.shape)
 
     def min_gru_block(
-        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, *parameters: Tensor
+        self,
+        input: Tensor,
+        weight: Tensor,
+        h0: _Maybe,
+        mask: _Maybe,
+        reset: _Maybe,
+        *parameters: Tensor,
+        embedding: reference.Embedding = None,
     ) -> tuple[Tensor, Tensor]:
-        h, h_last = self.min_gru(input, weight, h0, mask, reset, "linear")
+        h, h_last = self.min_gru(input, weight, h0, mask, reset, "linear", embedding=embedding)
         norm_weight, norm_bias, weight1, bias1, weight2, bias2 = parameters
-        return self.feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2), h_last
+        return self.feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2, embedding), h_last
 
 
 class _Kernels(_Layers):
@@ -135,13 +142,26 @@ class _Kernels(_Layers):
         return y, h_last
 
     def min_gru_block(
-        self, input: Tensor, weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe, *parameters: Tensor
+        self,
+        input: Tensor,
+        weight: Tensor,
+        h0: _Maybe,
+        mask: _Maybe,
+        reset: _Maybe,
+        *parameters: Tensor,
+        embedding: reference.Embedding = None,
     ) -> tuple[Tensor, Tensor]:
-        if learns(input, weight, h0, *parameters) or not self._launchers().feed_forward_is_fused(input.shape[-1]):
-            return super().min_gru_block(input, weight, h0, mask, reset, *parameters)
+        dim = weight.shape[1]
+        if not self._launchers().feed_forward_is_fused(dim):
+            return super().min_gru_block(input, weight, h0, mask, reset, *parameters, embedding=embedding)
+        if embedding is not None and not self.keeps_embedding(input.shape[-1], dim):
+            input, embedding = self.grouped_linear(input, *embedding, None), None
         start = None if h0 is None else reference.forget(h0, reset, input)
-        packed = torch.cat([reference.widen(weight).flatten(1), _pack(*parameters)], dim=1)
-        y, h_last = _BLOCK(input, packed, start, _adapters.encode(mask, reset), "none")
+        first = reference.widen(weight) if embedding is None else _composed(input, embedding, weight)
+        packed = torch.cat([first.flatten(1), _pack(*parameters, *(embedding or ()))], dim=1)
+        packed = torch.unflatten(packed, 1, (-1, dim))
+        kept = "h" if learns(input, packed, start) else "none"  # the backward reads h
+        y, h_last, _ = _BLOCK(input, packed, start, _adapters.encode(mask, reset), kept)
         return y, h_last
 
     def linear_scan(self, coeffs: Tensor, values: Tensor, h0: _Maybe) -> Tensor:
@@ -183,13 +203,18 @@ def _pack(*parameters: Tensor) -> Tensor:
     return torch.cat([*(p.expand(terms, -1) for p in wide[:2]), *(p.flatten(1) for p in wide[2:])], dim=1)
 
 
-def _compose(input: Tensor, embedding: tuple[Tensor, Tensor], weight: Tensor, columns: int) -> tuple[Tensor, Tensor]:
-    """([input, 1], [E W; b W]), whose product is that of input E + b and W; both are padded to `columns`. The weight is
-    not rounded before it is read."""
+def _composed(input: Tensor, embedding: tuple[Tensor, Tensor], weight: Tensor) -> Tensor:
+    """[E W; b W], whose product with [input, 1] is that of input E + b with W. The weight is not rounded before it is
+    read."""
     before, bias = embedding
     rows = torch.cat([reference.widen(before.to(input.dtype)), reference.widen(bias)], dim=1)
-    joined = torch.bmm(rows, reference.widen(weight.to(input.dtype)))
-    missing = columns - rows.shape[1]
+    return torch.bmm(rows, reference.widen(weight.to(input.dtype)))
+
+
+def _compose(input: Tensor, embedding: tuple[Tensor, Tensor], weight: Tensor, columns: int) -> tuple[Tensor, Tensor]:
+    """[input, 1] and its weight, both padded to `columns`."""
+    joined = _composed(input, embedding, weight)
+    missing = columns - joined.shape[1]
     return pad(input, (0, 1 + missing), value=1.0), pad(joined, (0, 0, 0, missing)) if missing else joined
 
 
@@ -210,7 +235,7 @@ _MIN_GRU_LAST = Operator(
     fake=lambda *given: _adapters.fake_min_gru(*given)[1:],
     twin=lambda *given: _adapters.twin_min_gru(*given)[1:],
     joins_terms=True,
-    reads_output=False,
+    reads=None,
 )
 _MIN_GRU_PROJECTED = Operator(
     name="min_gru_projected",
@@ -220,7 +245,7 @@ _MIN_GRU_PROJECTED = Operator(
     fake=_adapters.fake_projected,
     twin=_adapters.twin_projected,
     joins_terms=True,
-    reads_output=False,
+    reads=None,
 )
 _GROUPED_LINEAR = Operator(
     name="grouped_linear",
@@ -230,7 +255,7 @@ _GROUPED_LINEAR = Operator(
     fake=_adapters.fake_linear,
     twin=_adapters.twin_linear,
     joins_terms=True,
-    reads_output=False,
+    reads=None,
 )
 _SCAN = Operator(
     name="scan",
@@ -249,17 +274,17 @@ _FEED_FORWARD = Operator(
     fake=_adapters.fake_feed_forward,
     twin=_adapters.twin_feed_forward,
     joins_terms=True,
-    reads_output=False,
+    reads=None,
 )
 _BLOCK = Operator(
     name="min_gru_block",
-    outputs=2,
+    outputs=3,
     launch=_adapters.block,
     launch_backward=_adapters.block_backward,
     fake=_adapters.fake_block,
     twin=_adapters.twin_block,
     joins_terms=True,
-    reads_output=False,
+    reads=2,
 )
 KERNELS = _Kernels(_MIN_GRU, _MIN_GRU_LAST, _GROUPED_LINEAR, _FEED_FORWARD, _adapters.kernels)
 BLOCKS = _Blocks(

@@ -48,8 +48,9 @@ class Block(nn.Module):
         self, x: Tensor, hidden: Tensor | None, mask: Tensor | None, embedding: Parameters | None = None
     ) -> tuple[Tensor, Tensor]:
         """`forward` from a state (terms, batch, 1, dim), and the state after the last step."""
-        if embedding is None and self._is_plain():
-            return min_gru_block(x, self.gru.to_hidden_and_gate.weight, *self._parameters_after(), hidden, mask=mask)
+        if self._is_plain():
+            weight = self.gru.to_hidden_and_gate.weight
+            return min_gru_block(x, weight, *self._parameters_after(), hidden, mask=mask, embedding=embedding)
         h, hidden = self.gru(x, hidden, mask=mask, embedding=embedding)
         return feed_forward(x, h, *self._parameters_after(), embedding=embedding), hidden
 

@@ -273,21 +273,24 @@ def min_gru_block(
     *,
     mask: Tensor | None = None,
     reset: Tensor | None = None,
+    embedding: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A residual block of `rnam.RNAM`: `min_gru`, then `feed_forward` of its input and its states.
 
         h, h_last = min_gru(input, weight, h0, mask=mask, reset=reset)
         output = feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2)
 
-    Where no gradient is recorded and the kernels compute, a block up to 32 wide is one kernel, which does not write h
-    and does not round it (see kernels/README.md).
+    Where the kernels compute, a block up to 32 wide is one kernel, which does not round h and writes it only where a
+    gradient is recorded; the backward of one up to 16 wide is one too (see kernels/README.md).
 
     Args:
-        input: (terms, batch, seq, dim); batch and seq may be 0. At a masked step it does not reach the state, but it
-            does reach the output there.
+        input: (terms, batch, seq, dim), or (terms, batch, seq, in_dim) with `embedding`; batch and seq may be 0. At a
+            masked step it does not reach the state, but it does reach the output there.
         weight: (terms, dim, 2 * dim), as that of `min_gru` with hidden = dim.
         norm_weight, norm_bias, weight1, bias1, weight2, bias2: as in `feed_forward`.
         h0, mask, reset: as in `min_gru`.
+        embedding: None, or the weight and the bias of a linear layer that the input goes through first, for both, as
+            in `feed_forward`.
 
     Returns:
         output: (terms, batch, seq, dim), the dtype of input.
@@ -303,13 +306,13 @@ def min_gru_block(
         >>> output.shape, h_last.shape
         (torch.Size([3, 8, 10, 4]), torch.Size([3, 8, 1, 4]))
     """
-    input, cast = _arguments.cell(input, weight, h0, mask, reset, 2, None)
-    terms, dim = input.shape[0], input.shape[-1]
+    input, cast = _arguments.cell(input, weight, h0, mask, reset, 2, embedding)
+    terms, dim = input.shape[0], _arguments.embedded_width(embedding, input)
     _checks.shape("weight", weight, "terms, dim, 2 * dim", (terms, dim, 2 * dim))
     parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2
     _arguments.feed_forward(input, dim, cast, *parameters)
     with _arguments.without_autocast(input, cast):
-        return implementation(input).min_gru_block(input, weight, h0, mask, reset, *parameters)
+        return implementation(input).min_gru_block(input, weight, h0, mask, reset, *parameters, embedding=embedding)
 
 
 def min_gru_projected(

@@ -98,12 +98,18 @@ def min_lstm(
 
 
 def min_gru_block(
-    input: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None, *parameters: Tensor
+    input: Tensor,
+    weight: Tensor,
+    h0: Tensor | None,
+    mask: Tensor | None,
+    reset: Tensor | None,
+    *parameters: Tensor,
+    embedding: Embedding = None,
 ) -> tuple[Tensor, Tensor]:
     """A residual block around a minGRU: its output, and the last state."""
-    h, h_last = min_gru(input, weight, h0, mask, reset, "linear")
+    h, h_last = min_gru(input, weight, h0, mask, reset, "linear", embedding=embedding)
     norm_weight, norm_bias, weight1, bias1, weight2, bias2 = parameters
-    return feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2), h_last
+    return feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2, embedding), h_last
 
 
 def min_gru_projected(

@@ -1,4 +1,4 @@
-"""A residual block: one kernel where no gradient is recorded, its two halves elsewhere, and the same numbers."""
+"""A residual block: one kernel each way where the kernels compute, its two halves elsewhere, and the same numbers."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -59,17 +59,27 @@ def test_values_with_and_without_a_gradient(dim: int, recorded: bool) -> None:
         assert (y.detach().double() - e).norm() <= bounds.gradient(e, p, torch.float32)
 
 
-def test_gradients_are_those_of_the_two_functions() -> None:
-    given, codes = _arguments(6)
-    leaves = [t.requires_grad_() for t in given]
-    y, h_last = min_gru_block(*leaves, **codes)
-    x, weight, *parameters, h0 = leaves
-    h, last = min_gru(x, weight, h0, **codes)
-    grads = [
-        torch.autograd.grad(a.sin().sum() + b.cos().sum(), leaves)
-        for a, b in ((y, h_last), (feed_forward(x, h, *parameters), last))
-    ]
-    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+@pytest.mark.parametrize(("dim", "in_dim"), [(1, 0), (6, 0), (16, 0), (20, 0), (6, 2), (16, 1), (20, 3)])
+def test_gradients(dim: int, in_dim: int) -> None:
+    """Against those of the two functions in float64; with `in_dim` the input is embedded."""
+    given, codes = _arguments(dim)
+    given[5] = torch.where(torch.arange(dim) % 2 == 0, 9.0, -9.0).expand(TERMS, 1, dim)  # far from the kink of relu
+    if in_dim:
+        given[0] = torch.randn(TERMS, BATCH, SEQ, in_dim)
+        given += [torch.randn(TERMS, in_dim, dim), torch.randn(TERMS, 1, dim)]
+
+    def run(given: list[Tensor]) -> list[Tensor]:
+        leaves = [t.detach().requires_grad_() for t in given]
+        embedding = (leaves[9], leaves[10]) if in_dim else None
+        y, h_last = min_gru_block(*leaves[:9], **codes, embedding=embedding)
+        grads = torch.autograd.grad(y.sin().sum() + h_last.cos().sum(), leaves)
+        return [y.detach(), h_last.detach(), *grads]
+
+    got = run(given)
+    with rnam.set_backend("reference"):
+        same, exact = run(given), run([t.double() for t in given])
+    for g, e, s in zip(got, exact, same, strict=True):
+        assert (g - e).norm() <= bounds.gradient(e, s, torch.float32)
 
 
 @pytest.fixture
@@ -88,7 +98,8 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
         return call
 
-    for name in ("block_forward", "min_gru_forward", "min_lstm_forward", "feed_forward_forward"):
+    names = "block_forward", "block_backward", "min_gru_forward", "min_lstm_forward", "feed_forward_forward"
+    for name in names:
         monkeypatch.setattr(kernels, name, spy(name))
     return calls
 
@@ -98,8 +109,9 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_which_kernels_run(cell: Any, backend: str, launched: list[Any]) -> None:
     block, x = Block(1, 4, cell), torch.randn(1, 2, 3, 4)
     name = {"mingru": "min_gru_forward", "minlstm": "min_lstm_forward"}[cell]
-    one, rest = [("block_forward", False)], ("feed_forward_forward", None)
+    rest = ("feed_forward_forward", None)
     halves = [(name, True), rest]
+    kept, dropped = ([("block_forward", h)] if cell == "mingru" else halves for h in (True, False))
 
     def ran(run: Any) -> list[Any]:
         launched.clear()
@@ -107,13 +119,18 @@ def test_which_kernels_run(cell: Any, backend: str, launched: list[Any]) -> None
         return launched[:]
 
     whole, end = lambda: block(x, None), lambda: block.at_the_end(x, x[:, :, -1:], None)
-    assert ran(whole) == ran(end) == halves
+    assert ran(whole) == kept and ran(end) == halves
     with torch.no_grad():
-        assert ran(whole) == (one if cell == "mingru" else halves)
+        assert ran(whole) == dropped
         assert ran(end) == [(name, False), rest]
     block.requires_grad_(False)
-    assert ran(whole) == (one if cell == "mingru" else halves)
-    assert ran(lambda: block(x.clone().requires_grad_(), None)) == halves
+    assert ran(whole) == dropped
+    assert ran(lambda: block(x.clone().requires_grad_(), None)) == kept
+    if cell == "mingru":
+        assert ran(lambda: block(x.clone().requires_grad_(), None).sum().backward()) == [
+            *kept,
+            ("block_backward", None),
+        ]
 
 
 @pytest.mark.interpreter
@@ -184,10 +201,10 @@ def test_one_kernel_and_two_in_float16() -> None:
     arguments = [given.x, given.weight.half(), gamma[0, 0], beta[0, 0], *others, given.h0]
     with torch.no_grad():
         one, _ = min_gru_block(*arguments, **codes)
-    two, _ = min_gru_block(given.x.requires_grad_(), *arguments[1:], **codes)
-    given.x = given.x.detach()
+    h, _ = min_gru(given.x, arguments[1], given.h0, **codes)
+    two = feed_forward(given.x, h, *arguments[2:8])
     assert_output(one, given, params, wanted, "tf32x3")
-    assert_output(two.detach(), given, params, wanted, "tf32x3", rounded=True)
+    assert_output(two, given, params, wanted, "tf32x3", rounded=True)
 
 
 def test_autocast() -> None:

@@ -108,16 +108,18 @@ def _log_scan(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
 
 
 def _block(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
-    """The operator that computes a block without a gradient: it has one too."""
     norm, bias1, bias2 = h0[0, 0, :, :D], h0[:, :1, 0, :D], h0[:, 1:, 0, 1:]
-    square = [w[..., :D], bias1, w[..., D : 2 * D], bias2]
-    parameters, start = (w[..., : 2 * D], 1 + norm[0], norm[0], *square), h0[..., :D]
-    if rnam.get_backend() == "triton":
-        packed = torch.cat([parameters[0].flatten(1), _ops._pack(*parameters[1:])], dim=1)
-        y, h_last = _ops._BLOCK(x, packed, start, _adapters.encode(MASK, RESET[:1]), "none")
-    else:
-        y, h_last = min_gru_block(x, *parameters, start, mask=MASK, reset=RESET[0])
-    return torch.cat([y, h_last], dim=2)
+    parameters = w[..., : 2 * D], 1 + norm[0], norm[0], w[..., :D], bias1, w[..., D : 2 * D], bias2
+    return torch.cat(min_gru_block(x, *parameters, h0[..., :D], mask=MASK, reset=RESET[0]), dim=2)
+
+
+def _embedded_block(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    """The states from 1 on, and a beta that is large, are far from a row without variance."""
+    weight = torch.cat([w, w[:, :1]], 1)
+    norm, bias1, bias2, square = h0[0, 0, 0], h0[:, 0], h0[:, 1], weight[..., :H] / 4
+    start = h0 + 2 * torch.arange(H, dtype=x.dtype)
+    parameters = weight, 1 + norm, 1 + norm, square, bias1, square.mT, bias2
+    return torch.cat(min_gru_block(x[..., :1], *parameters, start, embedding=_embedding(w)), dim=2)
 
 
 def _projected(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
@@ -135,6 +137,7 @@ FUNCTIONS = [
     _min_gru,
     _last_state,
     _block,
+    _embedded_block,
     _projected,
     _linear,
     _feed_forward,
@@ -259,12 +262,16 @@ def test_opcheck(requires_grad: bool, backend: str) -> None:
     params, wide = (torch.randn(F, n, requires_grad=requires_grad) for n in (2 * H * H + 4 * H, 2 * H * H + 6 * H))
     update = torch.randn(F, B * T, H, requires_grad=requires_grad)
     column = rows.detach()[..., :1].clone().requires_grad_(requires_grad)
-    packed, wide_packed = (torch.randn(F, n, requires_grad=requires_grad) for n in (4 * D * (D + 1), 3 * D * H))
+    packed = torch.randn(F, 4 * (D + 1), D, requires_grad=requires_grad)
+    composed = torch.randn(F, 4 + 2 * H + 4 + 2, H, requires_grad=requires_grad)
+    state = h0[..., :D].detach().requires_grad_(requires_grad)
+    wide_packed = torch.randn(F, 3 * D * H, requires_grad=requires_grad)
     kernels = (
         (ops.min_gru, (x, w, h0, codes, "linear")),
         (ops.min_gru, (x, w, None, None, "log")),
         (ops.min_gru_last, (x, w, h0, codes, "linear")),
-        (ops.min_gru_block, (x, packed, h0[..., :D].detach().requires_grad_(requires_grad), codes, "none")),
+        (ops.min_gru_block, (x, packed, state, codes, "none")),
+        (ops.min_gru_block, (x.detach()[..., :1].clone(), composed, h0, codes, "h")),
         (ops.min_gru_projected, (x, wide_packed, h0, codes, "none")),
         (ops.scan, (a, a, None, None, "linear")),
         (ops.scan, (a, a, start, None, "log")),
@@ -282,11 +289,12 @@ def test_opcheck(requires_grad: bool, backend: str) -> None:
     )
     for op, arguments in kernels if backend == "triton" else blocks:
         torch.library.opcheck(op.default, arguments)
-        output = op(*arguments)
-        output = (output[0] if isinstance(output, tuple) else output).detach()
-        for needs in ([True, True, True], [False, True, False]):
+        outputs = op(*arguments)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        output, incoming = outputs[-1 if len(outputs) == 3 else 0].detach(), torch.ones_like(outputs[0])
+        for needs in ([True, True, True],) if requires_grad else ([False, True, False],):
             backward = getattr(ops, op._qualified_op_name.split("::")[1] + "_backward")
-            four = (*arguments[:3], output, arguments[3], torch.ones_like(output), None, arguments[4], needs)
+            four = (*arguments[:3], output, arguments[3], incoming, None, arguments[4], needs)
             torch.library.opcheck(backward.default, four)
 
 

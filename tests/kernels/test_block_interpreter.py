@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from rnam.kernels import block_is_fused, split_t
+from rnam.kernels import block, block_is_fused, split_t
 from rnam.kernels.block import block_forward
 from rnam.kernels.config_block import TABLE, block_config, padded_width, select_block
 from rnam.kernels.feed_forward import feed_forward_forward
 from rnam.kernels.min_gru_fwd import min_gru_forward
-from tests.support.block_cases import case, check, inputs
+from tests.support.block_cases import case, check, check_embedded, embedded_inputs, inputs
 from tests.support.coded_oracle import MASKED
 
 pytestmark = [
@@ -45,6 +45,48 @@ def test_parity(case):
     y, _, h_last = check(case)
     again, none, last = check(case, need_h=False)
     assert none is None and torch.equal(y, again) and torch.equal(h_last, last)
+
+
+EMBEDDED = [
+    (1, case("SEG", 1, 70, 8, codes="own")),
+    (2, case("SEG", 2, 33, 13, HALF, h0=False)),
+    (3, case("SEG", 1, 17, 32, codes="rows")),
+    (1, case("SEQ", 17, 3, 16, F=2, codes="shared")),
+    (2, case("SEQ", 3, 5, 6, BF16)),
+]
+
+
+@pytest.mark.parametrize(("K", "case"), EMBEDDED, ids=str)
+def test_embedded_rows(K, case, monkeypatch):
+    """In one kernel; and a NaN at a masked step reaches its own output alone."""
+    monkeypatch.setattr(block, "feed_forward_forward", None)
+    clean = check_embedded(case, K)
+    if case.codes:
+        given, params = embedded_inputs(case, K)
+        masked = ((given.codes & MASKED) != 0).expand(clean[0].shape[:3])
+        given.x = torch.where(masked[..., None], torch.nan, given.x)
+        y, h, h_last = block_forward(
+            given.x, given.weight, params, given.h0, given.codes, need_h=True, config=case.config
+        )  # fmt: skip
+        assert torch.equal(h, clean[1]) and torch.equal(h_last, clean[2])
+        assert torch.equal(y[~masked], clean[0][~masked]) and y[masked].isnan().all()
+
+
+def test_embedded_rows_in_two_kernels(monkeypatch):
+    """Where a long T would be cut, and in a precision that one kernel has not."""
+    chosen = case("SEG", 1, 40, 8, codes="own")
+    given, params = embedded_inputs(chosen, 1)
+    run = lambda **options: block_forward(
+        given.x, given.weight, params, given.h0, given.codes, need_h=False, **options
+    )  # fmt: skip
+    one = run()
+    two = [run(precision="ieee")]
+    monkeypatch.setattr(block, "plan_chunks", lambda *_, **__: (20, 2))
+    two.append(run())
+    for y, none, h_last in two:
+        assert none is None and not torch.equal(y, one[0])
+        for a, b in ((y, one[0]), (h_last, one[2])):  # each is within check_embedded's bound
+            assert (a - b).norm() <= 64 * 2.0**-24 * b.norm()
 
 
 def test_every_width():
@@ -140,11 +182,12 @@ def test_the_table_is_complete():
 def test_bad_arguments():
     x, weight, params = torch.zeros(1, 1, 2, 3), torch.zeros(1, 3, 6), torch.zeros(1, 30)
     for wrong, kind, message in (
-        (dict(weight=torch.zeros(1, 3, 8)), ValueError, "weight: expected"),
+        (dict(weight=torch.zeros(1, 4, 6)), ValueError, "weight: expected"),
         (dict(weight=weight.half()), ValueError, "weight: expected"),
         (dict(params=torch.zeros(1, 29)), ValueError, "params: expected"),
         (dict(x=x.double()), TypeError, "x: expected float32"),
         (dict(x=torch.zeros(1, 1, 2, 33)), ValueError, "x: expected rows of 1 to 32"),
+        (dict(x=torch.zeros(1, 1, 2, 1)), ValueError, "params: expected"),
         (dict(precision="fp8"), ValueError, "precision: expected one of"),
         (dict(codes=torch.zeros(1, 1, 2)), TypeError, "codes: expected uint8"),
         (dict(codes=torch.zeros(1, 1, 3, dtype=torch.uint8)), ValueError, "codes: expected a shape"),

@@ -227,8 +227,9 @@ def test_partials_of_dw_stay_small(monkeypatch):
         (1, 7), (1, 3, 64, 1000), (1, 50, 1000, 100_000), (1, 16, 64), (1, 16, 64), (2, 4)
     ):
         for config in (SEG, SEQ):
-            length, count = split_t.plan_chunks(F, B, T, config, min_steps(H, size))
-            items, parts = plan_parts(F, B, T, D, H, size, length, count, config)
+            least = min_steps(2 * D * H, D, size)
+            length, count = split_t.plan_chunks(F, B, T, config, least)
+            items, parts = plan_parts(B, T, least, length, count, config)
             assert parts == 1 or parts * 2 * D * H * 4 <= 0.05 * B * T * D * size, (F, B, T, D, H, size, config)
             assert (parts - 1) * items < config.items(B, count) <= parts * items
 

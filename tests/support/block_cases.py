@@ -2,13 +2,25 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from rnam.kernels.block import block_forward
+from rnam.kernels.block_bwd import block_backward
 from rnam.kernels.config_block import block_config
 from tests.support import feed_forward_cases, min_gru_cases
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.coded_oracle import min_gru
-from tests.support.min_gru_cases import ABS, REL, ROUNDING, Case, Inputs, assert_state
+from tests.support.min_gru_cases import (
+    ABS,
+    NEAREST_U,
+    REL,
+    ROUNDING,
+    TF32,
+    Case,
+    Inputs,
+    assert_gradient,
+    assert_state,
+)
 
 
 def case(form: str, B: int, T: int, D: int, dtype: torch.dtype = torch.float32, **options) -> Case:
@@ -26,13 +38,34 @@ def inputs(case: Case) -> tuple[Inputs, Tensor]:
     return min_gru_cases.inputs(case), params.to(case.dtype)
 
 
-def exact(given: Inputs, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(y, h, h_last) step by step in float64."""
+def embedded_inputs(case: Case, K: int) -> tuple[Inputs, Tensor]:
+    """`gradient_inputs` with K numbers a row in the place of x, no u nearer to the kink of g than NEAREST_U."""
+    given, params = gradient_inputs(case)
+    generator, (F, B, T, D) = torch.Generator().manual_seed(case.seed + 2), given.x.shape
+    normal = lambda *shape: torch.randn(shape, generator=generator).to(case.dtype)
+    weight, x = normal(F, K + 1, 2 * D), normal(F, B, T, K)
+    for _ in range(200):
+        u = pad(x.double(), (0, 1), value=1.0) @ weight.double()[:, None, :, :D]
+        near = (u.abs() < NEAREST_U).any(3, keepdim=True)
+        if not near.any():
+            given.x, given.weight = x, weight.float()
+            return given, torch.cat([params, normal(F, (K + 1) * D)], 1)
+        x = torch.where(near, normal(F, B, T, K), x)
+    raise AssertionError("no x keeps |u| away from 0")
+
+
+def steps(x: Tensor, weight: Tensor, params: Tensor, h0: Tensor | None, codes: Tensor | None) -> tuple[Tensor, ...]:
+    """(y, h, h_last) step by step in the dtype of x; x is embedded if it is narrower than the block."""
+    columns = x if 2 * x.shape[3] == weight.shape[2] else pad(x, (0, 1), value=1.0)
+    h, h_last = min_gru(columns, weight, h0, codes)
+    y = feed_forward_cases.feed_forward(x.flatten(1, 2), params, h.flatten(1, 2))
+    return y.view(h.shape), h, h_last
+
+
+def exact(given: Inputs, params: Tensor) -> tuple[Tensor, ...]:
+    """`steps` in float64."""
     h0 = None if given.h0 is None else given.h0.double()
-    h, h_last = min_gru(given.x.double(), given.weight.double(), h0, given.codes)
-    rows = (t.flatten(1, 2) for t in (given.x.double(), h))
-    y = feed_forward_cases.feed_forward(next(rows), params.double(), *rows)
-    return y.view(given.x.shape), h, h_last
+    return steps(given.x.double(), given.weight.double(), params.double(), h0, given.codes)
 
 
 def state_rounding(given: Inputs, precision: str) -> Tensor | float:
@@ -80,3 +113,71 @@ def check(case: Case, need_h: bool = True) -> tuple[Tensor, Tensor | None, Tenso
     rounding = state_rounding(given, case.precision) if case.dtype == torch.float32 else 0.0
     assert_state(h_last, wanted[2], rounding=rounding)
     return y, h, h_last
+
+
+def gradient_inputs(case: Case) -> tuple[Inputs, Tensor]:
+    """`inputs` with b1 at 6 and -6 in turn: rows of LN have norm sqrt(D) at most and columns of gamma W1 about 1, so
+    no pre-activation is near 0, where relu changes its slope."""
+    given, params = inputs(case)
+    D = case.D
+    params[:, 2 * D + D * D : 3 * D + D * D] = torch.where(torch.arange(D) % 2 == 0, 6.0, -6.0)
+    return given, params
+
+
+def exact_gradients(given: Inputs, params: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """(dx, dpacked, dh0) of the steps as PyTorch computes them in `dtype`, as float64; no dh0 without h0."""
+    packed = torch.cat([given.weight.double().flatten(1), params.double()], 1)
+    leaves = [None if t is None else t.detach().to(dtype).requires_grad_() for t in (given.x, packed, given.h0)]
+    x, whole, h0 = leaves
+    weight, rest = whole.tensor_split([given.weight[0].numel()], 1)
+    y, _, h_last = steps(x, weight.unflatten(1, given.weight.shape[1:]), rest, h0, given.codes)
+    used = [t for t in leaves if t is not None]
+    incoming = given.dh.to(dtype), given.dh_last.to(dtype)
+    return tuple(g.double() for g in torch.autograd.grad((y, h_last), used, incoming))
+
+
+def check_embedded(case: Case, K: int) -> tuple[Tensor, ...]:
+    """The forward of K numbers a row against float64, by `check_backward`'s rule; gives (y, h, h_last)."""
+    given, params = embedded_inputs(case, K)
+    wanted = exact(given, params)
+    plain = steps(
+        *(None if t is None else t.to(case.dtype) for t in (given.x, given.weight, params, given.h0)), given.codes
+    )
+    options = dict(need_h=True, precision=case.precision, config=case.config)
+    got = block_forward(given.x, given.weight, params, given.h0, given.codes, **options)
+    band = REL + 4 * (0.0 if case.dtype == torch.float32 else ROUNDING[case.dtype])  # W, n, W2 and the result
+    for name, g, w, p in zip(("y", "h", "h_last"), got, wanted, plain, strict=True):
+        assert_gradient(name, g, w, p.double(), band)
+    return got
+
+
+# What a gradient passes through at most: W, W1, W2 back, W1 back, W back and the sum over steps.
+PRODUCTS = 6
+
+
+def check_backward(case: Case, K: int = 0) -> tuple[Tensor | None, ...]:
+    """The backward of one case against float64, from the h of the steps; gives what it returned.
+
+    A norm may err twice as much as that of PyTorch's steps in the dtype of the case, and by one rounding for each
+    product on the way, whose first factor is rounded, h and the result.
+    """
+    given, params = embedded_inputs(case, K) if K else gradient_inputs(case)
+    h = exact(given, params)[1].to(case.dtype)
+    wanted, plain = (exact_gradients(given, params, dtype) for dtype in (torch.float64, case.dtype))
+    tf32 = case.precision == "tf32" and case.dtype == torch.float32
+    rounding = TF32 if tf32 else 0.0 if case.dtype == torch.float32 else ROUNDING[case.dtype]
+    arguments = given.x, given.weight, params, given.h0, h, given.codes, given.dh, given.dh_last
+    got = block_backward(*arguments, precision=case.precision, config=case.config)
+    assert (got[2] is None) == (given.h0 is None)
+    D = case.D
+    sizes = [given.weight[0].numel(), D, D, D * D, D, D * D, D, *((K * D, D) if K else ())]
+    names = ["dw", "dgamma", "dbeta", "dw1", "db1", "dw2", "db2", *(("dw_e", "db_e") if K else ())]
+    band = REL + (PRODUCTS + 2) * rounding
+    for name, index, dtype in (("dx", 0, case.dtype), ("dpacked", 1, torch.float32), ("dh0", 2, torch.float32)):
+        if index == 2 and given.h0 is None:
+            continue
+        assert got[index].dtype == dtype, name
+        parts = [t[index].split(sizes, 1) if index == 1 else [t[index]] for t in (got, wanted, plain)]
+        for part, *tensors in zip(names if index == 1 else [name], *parts, strict=True):
+            assert_gradient(part, *tensors, band)
+    return got
