@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.gpu import __main__ as command
-from tests.gpu import parity, report, sanitizer, shapes, short_run, stages, timings
+from tests.gpu import joined, parity, report, sanitizer, shapes, short_run, stages, timings
 from tests.gpu.stages import Stage
 
 ROOT = Path(__file__).parents[1]
@@ -148,6 +148,12 @@ def test_parity_of_scans(case: shapes.ScanCase) -> None:
 @pytest.mark.parametrize("case", shapes.linears()[::3], ids=str)
 def test_parity_of_linear(case: shapes.LinearCase) -> None:
     parity.check_linear(case)
+
+
+@pytest.mark.interpreter
+@pytest.mark.parametrize("case", joined.cases()[::4] + joined.cases()[12:13], ids=str)
+def test_parity_of_what_is_joined(case: joined.JoinedCase) -> None:
+    joined.check_joined(case)
 
 
 @pytest.mark.interpreter

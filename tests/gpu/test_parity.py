@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rnam import functional
-from tests.gpu import parity, shapes
+from tests.gpu import joined, parity, shapes
 
 pytestmark = pytest.mark.usefixtures("nan_buffers")
 
@@ -22,6 +22,11 @@ def test_scans(case: shapes.ScanCase) -> None:
 @pytest.mark.parametrize("case", shapes.linears(), ids=str)
 def test_grouped_linear(case: shapes.LinearCase) -> None:
     parity.check_linear(case)
+
+
+@pytest.mark.parametrize("case", joined.cases(), ids=str)
+def test_joined(case: joined.JoinedCase) -> None:
+    joined.check_joined(case)
 
 
 @pytest.mark.parametrize("hidden", [16, 65])

@@ -24,6 +24,11 @@ def _wide(x: Tensor, weight: Tensor) -> Tensor:
     return functional.min_gru(x, weight.repeat(1, 1, 70 // WIDTH + 1))[0]
 
 
+def _block(x: Tensor, weight: Tensor) -> Tensor:
+    square, bias, norm = weight[..., :WIDTH], weight[:, :1, :WIDTH], weight.new_ones(WIDTH)
+    return functional.min_gru_block(x, weight, norm, norm, square, bias, square, bias)[0]
+
+
 # name -> a function of x [F, B, T, D] and weight [F, D, 2 D]
 FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "min_gru": _min_gru,
@@ -33,6 +38,8 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "linear_scan": lambda x, w: functional.linear_scan(torch.sigmoid(x), x * w.mean()),
     "log_scan": lambda x, w: functional.log_scan(-x.abs(), x * w.mean()),
     "grouped_linear": lambda x, w: functional.grouped_linear(x, w, None, "gelu"),
+    "min_gru_block": _block,
+    "min_lstm": lambda x, w: functional.min_lstm(x, torch.cat([w, w[..., :WIDTH]], 2))[0],
 }
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 
