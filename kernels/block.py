@@ -20,7 +20,7 @@ from .min_gru_fwd import MAX_REGISTERS, min_gru_forward
 from .operands import code_strides, common, packed, rows, strides, unit
 from .primitives import chain_rows, in_elements, load_codes
 from .recurrence import first_state, place_rows, step_map, store_last
-from .split_t import entry_launches, plan_chunks, totals_launch
+from .split_t import forward_entries, plan_chunks
 
 _NUMBERS = ["B", "T", "length", "count", "stride_w_f", "stride_p_f", *(f"stride_{x}_{d}" for x in "xc" for d in "fbt")]
 
@@ -109,10 +109,10 @@ def _block_fwd_kernel(
                 if K > 0:
                     inputs = load_spread(x_ptrs + (t_tile + s) * step_x, row_mask(exists, D, WIDTH, VECTOR, MASKED), K)
                     x = embed_spread(inputs, w_e, b_e, K)
-                    u, k = project_lanes(with_one(inputs, K, DTYPE), w, VECTOR, PRECISION)
+                    u, k = project_lanes(with_one(inputs, K, DTYPE), w, VECTOR, VECTOR, PRECISION)
                 else:
                     x = load_lanes(x_ptrs + (t_tile + s) * step_x, row_mask(exists, D, WIDTH, VECTOR, MASKED))
-                    u, k = project_lanes(x, w, VECTOR, PRECISION)
+                    u, k = project_lanes(x, w, VECTOR, VECTOR, PRECISION)
                 a, b_t = step_map(u, k, code, exists, HAS_CODES, MASKED, False)
                 if not SEQ and s > 0:
                     b_t = tl.fma(a, maps_b[s - 1], b_t)
@@ -186,11 +186,8 @@ def forward_launches(
         totals_config = table_config("forward", False, D, D, x.dtype)
         length, count = plan_chunks(F, B, T, config, whole=totals_config.tile)
     if count > 1:
-        totals = [torch.empty(F * B, count, D, dtype=torch.float32, device=x.device) for _ in range(2)]
-        entry = torch.empty_like(totals[0])
         shared = common(x, weight.contiguous(), codes, None, length, count, precision, totals_config)
-        launches.append(totals_launch(*shared, totals, None, F, totals_config))
-        launches += entry_launches(totals, h0, entry)
+        launches, entry = forward_entries(*shared, h0, F, D, totals_config)
     arguments |= dict(h0_ptr=h0, entry_ptr=entry, y_ptr=y, h_ptr=h, h_last_ptr=h_last, length=length, count=count)
     constants |= dict(HAS_H0=h0 is not None, NEED_H=h is not None, SPLIT=count > 1)
     grid = config.grid(F, B, count)

@@ -201,13 +201,13 @@ def _block_bwd_kernel(
                         x = embed_spread(raw, w_e, b_e, K)
                         given = observed_inputs(raw, read, K, HAS_CODES)
                         raws += (raw,)
-                        u, k = project_lanes(with_one(given, K, DTYPE), w, VECTOR, PRECISION)
+                        u, k = project_lanes(with_one(given, K, DTYPE), w, VECTOR, VECTOR, PRECISION)
                     else:
                         x = load_lanes(x_base + (t + s) * step_x + x_offsets, mask)
                         given = x
                         if HAS_CODES:
                             given = tl.where(read[:, None], x, 0.0).to(DTYPE)
-                        u, k = project_lanes(given, w, VECTOR, PRECISION)
+                        u, k = project_lanes(given, w, VECTOR, VECTOR, PRECISION)
                     z, v, a, sigmoid_u = min_gru_gates(u, k)
                     multiplier = a
                     if HAS_CODES or MASKED:

@@ -10,11 +10,14 @@ from .tiles import interleaved, multiply
 
 
 @triton.jit
-def project_lanes(x, w, VECTOR: tl.constexpr, PRECISION: tl.constexpr):
-    """(u, k) = x W of a tile x [ROWS, WIDTH], float32, with the columns of W in the order u0, k0, u1, k1, ..."""
+def project_lanes(x, w, VECTOR: tl.constexpr, VECTOR_H: tl.constexpr, PRECISION: tl.constexpr):
+    """(u, k) = x W of a tile x [ROWS, WIDTH], float32, with the columns of W in the order u0, k0, u1, k1, ...
+
+    VECTOR and VECTOR_H are the numbers side by side in a lane, of x and of u and k.
+    """
     p = product(x, w, VECTOR, x.dtype, PRECISION)
-    u, k = tl.split(tl.reshape(p, (x.shape[0], x.shape[1], 2)))
-    return restored(u, VECTOR, 1), restored(k, VECTOR, 1)
+    u, k = tl.split(tl.reshape(p, (x.shape[0], p.shape[1] // 2, 2)))
+    return restored(u, VECTOR_H, 1), restored(k, VECTOR_H, 1)
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from .launch import Launch, check_dtypes
 from .operands import common, rows
 from .primitives import advance, chain_rows, in_elements, is_masked, load_codes, prolong, row_scan
 from .recurrence import first_state, place_rows, step_map, store_last
-from .split_t import entry_launches, plan_chunks, totals_launch
+from .split_t import forward_entries, plan_chunks
 from .tiles import input_pointers, load_input, load_weight, project, store_rows
 
 _NUMBERS = [
@@ -146,10 +146,7 @@ def forward_launches(
     launches = []
     entry = None
     if count > 1:
-        totals = [torch.empty(F * B, count, H, dtype=torch.float32, device=x.device) for _ in range(2)]
-        entry = torch.empty_like(totals[0])
-        launches.append(totals_launch(shared, constants, totals, None, F, config))
-        launches += entry_launches(totals, h0, entry)
+        launches, entry = forward_entries(shared, constants, h0, F, H, config)
     arguments = dict(shared, h0_ptr=h0, entry_ptr=entry, h_ptr=h, h_last_ptr=h_last)
     constants |= dict(HAS_H0=h0 is not None, NEED_H=h is not None, SPLIT=count > 1, LOG=log, SEQ=config.seq)
     grid = config.grid(F, B, count)

@@ -5,6 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .block_tiles import project_lanes
 from .config import LaunchConfig, resolve_precision, table_config
 from .config_block import padded_width, vector
 from .config_projected import MAX_WIDTH, MIN_WIDTH, is_projected, select_projected
@@ -14,7 +15,7 @@ from .min_gru_fwd import MAX_REGISTERS
 from .operands import common, rows
 from .primitives import chain_rows, in_elements, is_masked, load_codes
 from .recurrence import first_state, place_rows, step_map, store_last
-from .split_t import entry_launches, plan_chunks, totals_launch
+from .split_t import forward_entries, plan_chunks
 from .tiles import load_weight_tile
 
 _NUMBERS = ["B", "T", "length", "count", "stride_w_f", "stride_o_f", *(f"stride_{x}_{d}" for x in "xc" for d in "fbt")]
@@ -87,9 +88,7 @@ def _min_gru_projected_kernel(
                     read = read & ~is_masked(code)
                 mask = row_mask(read, D, WIDTH_D, VECTOR_D, HAS_CODES or MASKED)
                 x = load_lanes(x_ptrs + (t_tile + s) * step_x, mask)
-                p = product(x, w, VECTOR_D, DTYPE, PRECISION)
-                u, k = tl.split(tl.reshape(p, (ROWS, WIDTH_H, 2)))
-                u, k = restored(u, VECTOR_H, 1), restored(k, VECTOR_H, 1)
+                u, k = project_lanes(x, w, VECTOR_D, VECTOR_H, PRECISION)
                 a, b_t = step_map(u, k, code, read, HAS_CODES, MASKED, False)
                 if not SEQ and s > 0:
                     b_t = tl.fma(a, maps_b[s - 1], b_t)
@@ -139,11 +138,8 @@ def forward_launches(
     launches = []
     entry = None
     if count > 1:
-        totals = [torch.empty(F * B, count, H, dtype=torch.float32, device=x.device) for _ in range(2)]
-        entry = torch.empty_like(totals[0])
         shared = common(x, weight.contiguous(), codes, None, length, count, precision, totals_config)
-        launches.append(totals_launch(*shared, totals, None, F, totals_config))
-        launches += entry_launches(totals, h0, entry)
+        launches, entry = forward_entries(*shared, h0, F, H, totals_config)
     arguments, constants = common(x, weight, codes, None, length, count, precision, config)
     arguments |= dict(
         out_ptr=out_weight, h0_ptr=h0, entry_ptr=entry, y_ptr=y, h_last_ptr=h_last,

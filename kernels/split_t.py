@@ -146,6 +146,17 @@ def totals_launch(
     )
 
 
+def forward_entries(
+    shared: dict, constants: dict, h0: torch.Tensor | None, F: int, H: int, config: LaunchConfig
+) -> tuple[list[Launch], torch.Tensor]:
+    """The launches before a forward whose T is cut, and what they fill: the state after each chunk, [F * B, count, H].
+    `shared` and `constants` are those of `common` for the tiles of `config`."""
+    sizes = F * shared["B"], shared["count"], H
+    totals = [torch.empty(sizes, dtype=torch.float32, device=shared["x_ptr"].device) for _ in range(2)]
+    entry = torch.empty_like(totals[0])
+    return [totals_launch(shared, constants, totals, None, F, config), *entry_launches(totals, h0, entry)], entry
+
+
 def entry_launches(totals: list[torch.Tensor], first: torch.Tensor | None, entry: torch.Tensor) -> list[Launch]:
     """The launches that fill entry [F * B, count, H] with the state after each chunk, from `first` or zero."""
     first = None if first is None else first.reshape(entry.shape[0], entry.shape[2])
