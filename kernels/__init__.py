@@ -3,6 +3,7 @@
 from .block import block_forward
 from .block_bwd import block_backward
 from .config import is_fused as min_gru_is_fused
+from .config_block import backward_is_fused as block_backward_is_fused
 from .config_block import block_is_fused
 from .config_feed_forward import embedded_columns
 from .config_feed_forward import keeps_embedding as feed_forward_keeps_embedding
@@ -19,6 +20,7 @@ from .projected import min_gru_projected_forward
 
 __all__ = [
     "block_backward",
+    "block_backward_is_fused",
     "block_forward",
     "block_is_fused",
     "embedded_columns",

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch.nn.functional import pad
 
-from .block_tiles import embed_spread, load_cell_weight, load_spread, project_lanes, transform, with_one
+from .block_tiles import embed_spread, load_spread, project_lanes, transform, with_one
 from .config import LaunchConfig, resolve_precision, table_config
 from .config_block import block_is_fused, padded_width, select_block, vector
 from .config_feed_forward import MAX_INPUTS, MAX_WIDTH, embedded_columns, parameters, uses_kernel
@@ -21,6 +21,7 @@ from .operands import code_strides, common, packed, rows, strides, unit
 from .primitives import chain_rows, in_elements, load_codes
 from .recurrence import first_state, place_rows, step_map, store_last
 from .split_t import forward_entries, plan_chunks
+from .tiles import load_weight_tile
 
 _NUMBERS = ["B", "T", "length", "count", "stride_w_f", "stride_p_f", *(f"stride_{x}_{d}" for x in "xc" for d in "fbt")]
 
@@ -66,7 +67,7 @@ def _block_fwd_kernel(
 
     c = columns(WIDTH, VECTOR)
     params_ptr += f * stride_p_f
-    w = load_cell_weight(w_ptr + f * stride_w_f, K, D, WIDTH, DTYPE)
+    w = load_weight_tile(w_ptr + f * stride_w_f, K + 1 if K > 0 else D, D, WIDTH, WIDTH, DTYPE)
     if K > 0:
         step_x = stride_x_t
         x_rows = f * stride_x_f + b * stride_x_b + t_row.to(tl.int64) * step_x
@@ -216,7 +217,11 @@ def block_forward(
     D = check_block(x, weight, params)
     check_dtypes(h0=h0)
     F, B, T, _ = x.shape
-    if not _runs_whole(x, D, precision, config):
+    fused = block_is_fused(D, x.dtype, precision)
+    if fused:
+        config = config or select_block(D, x.dtype, resolve_precision(precision, x.dtype), F, B, T)
+        fused = not embedded_inputs(x, weight) or plan_chunks(F, B, T, config)[1] == 1
+    if not fused:
         h, h_last = min_gru_forward(*columns_of(x, weight), h0, codes, precision=precision)
         y = feed_forward_forward(x.flatten(1, 2), params, h.flatten(1, 2), precision=precision)
         return y.view(h.shape), h if need_h else None, h_last
@@ -254,12 +259,3 @@ def columns_of(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, tor
         return x, weight
     missing = embedded_columns(K, x.element_size()) - (K + 1)
     return pad(x, (0, 1 + missing), value=1.0), pad(weight, (0, 0, 0, missing))
-
-
-def _runs_whole(x: torch.Tensor, D: int, precision: str | None, config: LaunchConfig | None) -> bool:
-    """Whether one kernel does it: it has the width, and time is not cut where rows are embedded."""
-    F, B, T, K = x.shape
-    if not block_is_fused(D, x.dtype, precision):
-        return False
-    config = config or select_block(D, x.dtype, resolve_precision(precision, x.dtype), F, B, T)
-    return K == D or plan_chunks(F, B, T, config)[1] == 1

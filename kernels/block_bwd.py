@@ -9,8 +9,6 @@ from .block import block_operands, check_block, columns_of
 from .block_tiles import (
     add_input_gradients,
     embed_spread,
-    load_cell_weight,
-    load_rows,
     load_spread,
     observed_inputs,
     project_lanes,
@@ -25,7 +23,7 @@ from .block_tiles import (
 from .config import LaunchConfig, resolve_precision
 from .config_block import backward_is_fused, select_block_backward
 from .feed_forward_bwd import feed_forward_backward
-from .feed_forward_tiles import load_embedding, load_first, load_second
+from .feed_forward_tiles import load_embedding, load_first, load_row_vectors, load_second
 from .lanes import columns, factor, load_lanes, product, restored, row_mask, store_lanes
 from .launch import Launch, check_dtypes
 from .min_gru_bwd import min_gru_backward, min_steps, plan_parts
@@ -41,7 +39,7 @@ from .primitives import (
     min_gru_slopes,
 )
 from .split_t import plan_chunks
-from .tiles import multiply, state_mask, state_offsets
+from .tiles import load_weight_tile, multiply, state_mask, state_offsets
 
 _NUMBERS = [
     "B", "T", "items", "parts", "stride_w_f", "stride_p_f", *(f"stride_{x}_{d}" for x in "xgc" for d in "fbt")
@@ -96,7 +94,7 @@ def _block_bwd_kernel(
     step_g = D if PACKED else in_elements(stride_g_t, UNIT)
 
     params_ptr += f * stride_p_f
-    w = load_cell_weight(w_ptr + f * stride_w_f, K, D, WIDTH, DTYPE)
+    w = load_weight_tile(w_ptr + f * stride_w_f, K + 1 if K > 0 else D, D, WIDTH, WIDTH, DTYPE)
     w1, b1 = load_first(params_ptr, D, WIDTH, WIDTH, DTYPE)
     w2, _ = load_second(params_ptr, D, WIDTH, WIDTH, DTYPE)
     w1_t = factor(tl.trans(w1), VECTOR, VECTOR, DTYPE, PRECISION)
@@ -104,7 +102,7 @@ def _block_bwd_kernel(
     w2_t = factor(tl.trans(w2), VECTOR, VECTOR, DTYPE, PRECISION)
     if K > 0:
         step_x = stride_x_t
-        w_t = load_rows(w_ptr + f * stride_w_f, 2 * K + 2, D, WIDTH, DTYPE)
+        w_t = load_row_vectors(w_ptr + f * stride_w_f, 2 * K + 2, D, WIDTH, WIDTH, DTYPE)
         w_e, b_e = load_embedding(params_ptr, K, D, WIDTH, WIDTH, DTYPE)
     else:
         step_x = D if PACKED else in_elements(stride_x_t, UNIT)
@@ -342,27 +340,23 @@ def block_backward(
     needs = (needs[0], needs[1], needs[2] and h0 is not None)
     if not any(needs):
         return None, None, None
-    least = least_steps(weight, params, D, x.element_size()) if needs[1] else 0
     if not h.numel():
         dx, dpacked = torch.zeros_like(x), torch.zeros(x.shape[0], numbers(weight, params), device=x.device)
         dh0 = None if h0 is None else torch.zeros_like(h0) if dh_last is None else dh_last.to(h0.dtype, copy=True)
         return tuple(g if need else None for g, need in zip((dx, dpacked, dh0), needs, strict=True))
     operands = x, weight, params, h0, h, codes, dy, dh_last
-    if dy is None or not _runs_whole(h, least, precision, config):
+    fused = dy is not None and backward_is_fused(D, x.dtype, precision)
+    if fused:
+        F, B, T, _ = x.shape
+        config = config or select_block_backward(D, x.dtype, resolve_precision(precision, x.dtype), F, B, T)
+        least = least_steps(weight, params, D, x.element_size()) if needs[1] else 0
+        fused = plan_chunks(F, B, T, config, least)[1] == 1
+    if not fused:
         return _two_kernels(*operands, needs, precision)
     launch = backward_launch(*operands, needs=needs, precision=precision, config=config)
     launch.run()
     dx, partials, dh0 = (launch.arguments[name] for name in ("dx_ptr", "dpacked_ptr", "dh0_ptr"))
     return dx, None if partials is None else partials.sum(1), dh0
-
-
-def _runs_whole(h: torch.Tensor, least: int, precision: str | None, config: LaunchConfig | None) -> bool:
-    """Whether one kernel does it: it has the width, and time is not cut."""
-    F, B, T, D = h.shape
-    if not backward_is_fused(D, h.dtype, precision):
-        return False
-    config = config or select_block_backward(D, h.dtype, resolve_precision(precision, h.dtype), F, B, T)
-    return plan_chunks(F, B, T, config, least)[1] == 1
 
 
 def _two_kernels(

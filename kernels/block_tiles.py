@@ -4,7 +4,7 @@ the sums that are gradients of parameters."""
 import triton
 import triton.language as tl
 
-from .feed_forward_tiles import add_lines, load_columns, normalize, row_mean, spread, store_gradient
+from .feed_forward_tiles import add_lines, normalize, row_mean, spread, store_gradient
 from .lanes import load_lanes, product, restored
 from .tiles import interleaved, multiply
 
@@ -18,24 +18,6 @@ def project_lanes(x, w, VECTOR: tl.constexpr, VECTOR_H: tl.constexpr, PRECISION:
     p = product(x, w, VECTOR, x.dtype, PRECISION)
     u, k = tl.split(tl.reshape(p, (x.shape[0], p.shape[1] // 2, 2)))
     return restored(u, VECTOR_H, 1), restored(k, VECTOR_H, 1)
-
-
-@triton.jit
-def load_cell_weight(w_ptr, K: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, DTYPE: tl.constexpr):
-    """W of the minGRU, D rows or with K > 0 K + 1, rounded to DTYPE, [WIDTH, 2 WIDTH] with interleaved columns."""
-    ROWS_OF_W: tl.constexpr = K + 1 if K > 0 else D
-    d = tl.arange(0, WIDTH)[:, None]
-    n, exists = interleaved(WIDTH, D)
-    return tl.load(w_ptr + d * (2 * D) + n[None, :], mask=(d < ROWS_OF_W) & exists[None, :], other=0.0).to(DTYPE)
-
-
-@triton.jit
-def load_rows(ptr, COUNT: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, DTYPE: tl.constexpr):
-    """COUNT rows of D parameters rounded to DTYPE, each float32 [1, WIDTH]."""
-    w = ()
-    for i in tl.static_range(COUNT):
-        w += (load_columns(ptr + i * D, D, WIDTH, WIDTH).to(DTYPE).to(tl.float32)[None, :],)
-    return w
 
 
 @triton.jit

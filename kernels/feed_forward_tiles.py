@@ -151,14 +151,23 @@ def load_second(params_ptr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.co
 
 
 @triton.jit
+def load_row_vectors(
+    ptr, COUNT: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, DTYPE: tl.constexpr
+):
+    """COUNT rows of D parameters rounded to DTYPE, each float32 [1, BLOCK_D]."""
+    w = ()
+    for k in tl.static_range(COUNT):
+        w += (load_columns(ptr + k * D, D, WIDTH, BLOCK_D).to(DTYPE).to(tl.float32)[None, :],)
+    return w
+
+
+@triton.jit
 def load_embedding(
     params_ptr, K: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, DTYPE: tl.constexpr
 ):
     """(the K rows of W_e rounded to DTYPE, b_e), each float32 [1, BLOCK_D]."""
     ptr = params_ptr + (2 * D * D + 4 * D)
-    w = ()
-    for k in tl.static_range(K):
-        w += (load_columns(ptr + k * D, D, WIDTH, BLOCK_D).to(DTYPE).to(tl.float32)[None, :],)
+    w = load_row_vectors(ptr, K, D, WIDTH, BLOCK_D, DTYPE)
     return w, load_columns(ptr + K * D, D, WIDTH, BLOCK_D)[None, :]
 
 
