@@ -72,15 +72,14 @@ def _kernel(function: str, dim: int, hidden: int, dtype: torch.dtype) -> str:
     if function == "feed_forward":
         return "one fused kernel each way" if kernels.feed_forward_is_fused(dim) else _APART
     if function == "min_gru_block":
-        one = dim == hidden and kernels.block_is_fused(dim, dtype)
-        return _unrecorded(one, _HALVES)
+        if dim != hidden or not kernels.block_is_fused(dim, dtype):
+            return _HALVES
+        one = kernels.block_backward_is_fused(dim, dtype)
+        return "one kernel forward, one back, or two where time is cut" if one else "one kernel forward, two back"
     if function == "min_gru_projected":
-        return _unrecorded(kernels.min_gru_projected_is_fused(dim, hidden), _LAYERS)
+        one = kernels.min_gru_projected_is_fused(dim, hidden)
+        return f"one kernel where no gradient is recorded; else {_LAYERS}" if one else _LAYERS
     return "one kernel each way, in three launches where there are few channels and many steps"
-
-
-def _unrecorded(one: bool, else_: str) -> str:
-    return f"one kernel where no gradient is recorded; else {else_}" if one else else_
 
 
 def _plain(function: str, dim: int, path: str) -> str:

@@ -218,7 +218,8 @@ def test_info_says_which_widths_are_one_kernel() -> None:
             return next(line for line in info.report(dim, hidden, "float32", CPU) if function in line)
 
     halves, layers = "min_gru, then feed_forward", "min_gru, then grouped_linear"
-    assert of(32, 32).endswith(f"one kernel where no gradient is recorded; else {halves}")
+    assert of(16, 16).endswith(": one kernel forward, one back, or two where time is cut")
+    assert of(32, 32).endswith(": one kernel forward, two back")
     assert of(33, 33).endswith(f": {halves}") and of(16, 32).endswith(f": {halves}")
     assert of(16, 32, "projected").endswith(f"one kernel where no gradient is recorded; else {layers}")
     assert of(16, 33, "projected").endswith(f": {layers}")
