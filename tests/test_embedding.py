@@ -11,25 +11,18 @@ import torch
 from torch import Tensor
 
 import rnam
-from rnam import _dispatch
 from rnam.functional import min_gru, min_lstm
-from tests.support import bounds, inputs, oracle
+from tests.support import backends, bounds, inputs, oracle
+from tests.support.backends import plain
 
 F, B, T, DIM, HIDDEN = 2, 3, 7, 8, 5
 CELLS: dict[str, tuple[int, Callable[..., Any], Callable[..., Any]]] = {
     "mingru": (2, min_gru, oracle.min_gru),
     "minlstm": (3, min_lstm, oracle.min_lstm),
 }
-plain = pytest.mark.skipif(_dispatch.interpreted(), reason="runs in the other process")
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("reference", marks=plain),
-        pytest.param("torch", marks=plain),
-        pytest.param("triton", marks=pytest.mark.interpreter),
-    ]
-)
+@pytest.fixture(params=backends.EACH)
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     with rnam.set_backend(request.param):
         yield request.param

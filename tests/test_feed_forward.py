@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 import rnam
-from rnam import _dispatch
 from rnam.blocked import feed_forward as blocks
 from rnam.functional import feed_forward, keeps_embedding
-from tests.support import bounds, oracle
+from tests.support import backends, bounds, oracle
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -25,16 +24,9 @@ SIZES = [(5, 3, 4), (2, 77, 8), (3, 5, 1), (2, 40, 16), (2, 9, 33)]
 EMBEDDED = [(5, 3, 1, 4), (2, 77, 1, 8), (2, 30, 3, 8), (2, 41, 2, 16), (3, 9, 2, 7), (2, 9, 2, 4), (2, 9, 1, 33)]
 
 
-plain = pytest.mark.skipif(_dispatch.interpreted(), reason="runs in the other process")
-
-
 @pytest.fixture(
     autouse=True,
-    params=[
-        pytest.param("reference", marks=plain),
-        pytest.param("torch", marks=plain),
-        pytest.param("triton", marks=pytest.mark.interpreter),
-    ],
+    params=backends.EACH,
 )
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(blocks, "ELEMENTS", 128)

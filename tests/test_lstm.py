@@ -11,23 +11,16 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import rnam
-from rnam import _dispatch
 from rnam.blocked import gru, plan
 from rnam.functional import min_lstm
-from tests.support import bounds, inputs, oracle
+from tests.support import backends, bounds, inputs, oracle
 
 F, B, D, H = 2, 3, 4, 5
-
-plain = pytest.mark.skipif(_dispatch.interpreted(), reason="runs in the other process")
 
 
 @pytest.fixture(
     autouse=True,
-    params=[
-        pytest.param("reference", marks=plain),
-        pytest.param("torch", marks=plain),
-        pytest.param("triton", marks=pytest.mark.interpreter),
-    ],
+    params=backends.EACH,
 )
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     # blocks so small that the shapes here are cut in terms, rows, stretches and segments of time

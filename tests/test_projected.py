@@ -10,19 +10,14 @@ from torch import Tensor, nn
 import rnam
 from rnam import _dispatch
 from rnam.functional import grouped_linear, min_gru, min_gru_projected
-from tests.support import bounds, inputs, oracle
+from tests.support import backends, bounds, inputs, oracle
 
 TERMS, BATCH, SEQ = 2, 3, 7
-plain = pytest.mark.skipif(_dispatch.interpreted(), reason="runs in the other process")
 
 
 @pytest.fixture(
     autouse=True,
-    params=[
-        pytest.param("reference", marks=plain),
-        pytest.param("torch", marks=plain),
-        pytest.param("triton", marks=pytest.mark.interpreter),
-    ],
+    params=backends.EACH,
 )
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     with rnam.set_backend(request.param):
