@@ -36,34 +36,35 @@ def line_offsets(
 def line_mask(
     rows, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, MASKED: tl.constexpr
 ):
-    """What exists of a tile, with MASKED of its first `rows` rows; None for all of it."""
+    """What exists of a tile, with MASKED of its first `rows` rows: (mask,), or () for all of it. (No
+    function of triton 3.6 gives None.)"""
     line = tl.arange(0, BLOCK_N)[:, None]
     c = tl.arange(0, BLOCK_D)[None, :]
     if MASKED:
-        return (line * (BLOCK_D // WIDTH) + c // WIDTH < rows) & (c % WIDTH < D)
+        return ((line * (BLOCK_D // WIDTH) + c // WIDTH < rows) & (c % WIDTH < D),)
     elif D < WIDTH:
-        return (c % WIDTH < D) & (line >= 0)
+        return ((c % WIDTH < D) & (line >= 0),)
     else:
-        return None
+        return ()
 
 
 @triton.jit
 def load_lines(ptrs, exists):
-    """A tile, 0 where nothing exists."""
-    if exists is None:
+    """A tile, 0 where nothing exists by `line_mask`."""
+    if len(exists) == 0:
         return tl.load(ptrs)
     else:
-        return tl.load(ptrs, mask=exists, other=0.0)
+        return tl.load(ptrs, mask=exists[0], other=0.0)
 
 
 @triton.jit
 def store_lines(ptrs, x, exists):
-    """Stores what exists of a tile."""
+    """Stores what exists of a tile by `line_mask`."""
     x = x.to(ptrs.dtype.element_ty)
-    if exists is None:
+    if len(exists) == 0:
         tl.store(ptrs, x)
     else:
-        tl.store(ptrs, x, mask=exists)
+        tl.store(ptrs, x, mask=exists[0])
 
 
 @triton.jit

@@ -95,13 +95,13 @@ def columns(WIDTH: tl.constexpr, VECTOR: tl.constexpr):
 
 @triton.jit
 def row_mask(exists, D: tl.constexpr, WIDTH: tl.constexpr, VECTOR: tl.constexpr, MASKED: tl.constexpr):
-    """What exists of a tile [PIECES, ROWS, LANES, VECTOR], with MASKED of the rows that do; None for all of it."""
+    """What exists of a tile [PIECES, ROWS, LANES, VECTOR], with MASKED of the rows that do: (mask,), or () for all."""
     if MASKED:
-        return exists[None, :, None, None] & (columns(WIDTH, VECTOR) < D)
+        return (exists[None, :, None, None] & (columns(WIDTH, VECTOR) < D),)
     elif D < WIDTH:
-        return columns(WIDTH, VECTOR) < D
+        return (columns(WIDTH, VECTOR) < D,)
     else:
-        return None
+        return ()
 
 
 @triton.jit
