@@ -114,7 +114,7 @@ def _block_fwd_kernel(
                 else:
                     x = load_lanes(x_ptrs + (t_tile + s) * step_x, row_mask(exists, D, WIDTH, VECTOR, MASKED))
                     u, k = project_lanes(x, w, VECTOR, VECTOR, PRECISION)
-                a, b_t = step_map(u, k, code, exists, HAS_CODES, MASKED, False)
+                a, b_t = step_map(u, k, code, exists, HAS_CODES, MASKED, False, False)
                 if not SEQ and s > 0:
                     b_t = tl.fma(a, maps_b[s - 1], b_t)
                     a = a * maps_a[s - 1]

@@ -58,11 +58,13 @@ def _min_gru_fwd_kernel(
     NEED_H    Without it h is written nowhere, and h_last alone comes out.
     EVEN      T divides into tiles and, with SEQ, B into ROWS: no load, store or map needs a mask for the tail. Else
               the tiles that do have their own loop after that of the full ones.
-    Numerics  float32 from the product on; x and W enter it in the dtype of x. a is sigmoid(-k), not 1 - z. LOG keeps
-              log2 h, h0 >= 0. h is rounded at the store and the state is not. A masked row of x is never read.
+    Numerics  float32 from the product on; x and W enter it in the dtype of x. a is sigmoid(-k), not 1 - z. In halves
+              both sigmoids come from one reciprocal and are 2^-63 at least. LOG keeps log2 h, h0 >= 0. h is rounded at
+              the store and the state is not. A masked row of x is never read.
     Backward  computes the gates again from x and reads h where a row of its tiles starts; nothing else is saved.
     """
     TILE: tl.constexpr = STEPS if SEQ else ROWS * STEPS
+    HALVES: tl.constexpr = x_ptr.dtype.element_ty.primitive_bitwidth < 32
     f, b, g, row_exists, state_exists, t_row, begin, end, middle = place_rows(B, T, length, count, ROWS, STEPS, SEQ)
     row = f * B + b
     carry = first_state(
@@ -98,7 +100,7 @@ def _min_gru_fwd_kernel(
                     read = read & ~is_masked(code)
                 x = load_input(x_ptrs + t * step_x, read, D, BLOCK_D, HAS_CODES or MASKED)
                 u, k = project(x, w, D, ROWS, BLOCK_H, PRECISION)
-                a, b_t = step_map(u, k, code, read, HAS_CODES, MASKED, LOG)
+                a, b_t = step_map(u, k, code, read, HAS_CODES, MASKED, LOG, HALVES)
                 if SEQ:
                     carry = advance(a, b_t, carry, LOG)
                     if NEED_H:

@@ -45,12 +45,13 @@ def _min_gru_projected_kernel(
     Tile      and grid, SEQ, SPLIT, EVEN and codes are those of `_min_gru_fwd_kernel`, with one warp.
     Columns   of all tiles lie in the same threads, in an order that loads and products share: see lanes.py.
     Numerics  float32 but for the operands of products, which enter in the dtype of x: h is rounded to it before W_out
-              and nowhere else. With tf32x3 an infinite x or h gives NaN: its remainder is infinity - infinity. A masked
-              row of x is never read.
+              and nowhere else. Gates as in `_min_gru_fwd_kernel`. With tf32x3 an infinite x or h gives NaN: its
+              remainder is infinity - infinity. A masked row of x is never read.
     Backward  None: it is that of the halves, which needs h.
     """
     TILE: tl.constexpr = STEPS if SEQ else ROWS * STEPS
     DTYPE: tl.constexpr = x_ptr.dtype.element_ty
+    HALVES: tl.constexpr = DTYPE.primitive_bitwidth < 32
     f, b, g, row_exists, state_exists, t_row, begin, end, middle = place_rows(B, T, length, count, ROWS, STEPS, SEQ)
     row = f * B + b
     carry = first_state(
@@ -89,7 +90,7 @@ def _min_gru_projected_kernel(
                 mask = row_mask(read, D, WIDTH_D, VECTOR_D, HAS_CODES or MASKED)
                 x = load_lanes(x_ptrs + (t_tile + s) * step_x, mask)
                 u, k = project_lanes(x, w, VECTOR_D, VECTOR_H, PRECISION)
-                a, b_t = step_map(u, k, code, read, HAS_CODES, MASKED, False)
+                a, b_t = step_map(u, k, code, read, HAS_CODES, MASKED, False, HALVES)
                 if not SEQ and s > 0:
                     b_t = tl.fma(a, maps_b[s - 1], b_t)
                     a = a * maps_a[s - 1]

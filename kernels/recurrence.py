@@ -11,6 +11,7 @@ from .primitives import (
     is_reset,
     log2,
     min_gru_gates,
+    min_gru_gates_of_halves,
     min_gru_log_gates,
 )
 from .tiles import state_mask, state_offsets
@@ -85,11 +86,14 @@ def store_last(
 
 
 @triton.jit
-def step_map(u, k, code, read, HAS_CODES: tl.constexpr, MASKED: tl.constexpr, LOG: tl.constexpr):
+def step_map(u, k, code, read, HAS_CODES: tl.constexpr, MASKED: tl.constexpr, LOG: tl.constexpr, HALVES: tl.constexpr):
     """The map (a, b) of one step of all rows, h -> a h + b, edited by its codes; with MASKED the identity where it is
-    not `read`."""
+    not `read`. With HALVES by the gates of one reciprocal."""
     if LOG:
         a, b = min_gru_log_gates(u, k)
+    elif HALVES:
+        z, v, a = min_gru_gates_of_halves(u, k)
+        b = z * v
     else:
         z, v, a, _ = min_gru_gates(u, k)
         b = z * v

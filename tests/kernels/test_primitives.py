@@ -11,6 +11,7 @@ import triton.language as tl
 from rnam.kernels import primitives as p
 from rnam.kernels.launch import Launch
 from tests.support.execute import compiled_code
+from tests.support.min_gru_cases import FLOOR
 
 ROWS, WIDTH = 16, 8
 INF, NAN = float("inf"), float("nan")
@@ -45,6 +46,8 @@ def _functions_kernel(in_ptr, out_ptr, NAME: tl.constexpr, LOG: tl.constexpr, RO
         out = p.sigmoid_pair(a)
     elif NAME == "min_gru_gates":
         out = p.min_gru_gates(a, b)
+    elif NAME == "min_gru_gates_of_halves":
+        out = p.min_gru_gates_of_halves(a, b)
     elif NAME == "min_gru_slopes":
         z, v, rest, s = p.min_gru_gates(a, b)
         out = p.min_gru_slopes(a, z, v, rest, s, c)
@@ -140,6 +143,17 @@ def test_min_gru_gates():
     close(a, (-k.double()).sigmoid(), rel, 2.0**-126)
     close(s, u.double().sigmoid(), rel, 2.0**-126)
     close(v, torch.where(u >= 0, u.double() + 0.5, u.double().sigmoid()), rel, 2.0**-126)
+
+
+def test_min_gru_gates_of_halves():
+    """Those of `min_gru_gates`; a sigmoid is 2^-63 at least, also where both are."""
+    u, k = values(INF, -INF, 0.0, 30.0, -60.0, NAN, -80.0), values(0.0, 1.0, INF, -INF, -60.0, 3.0, NAN, seed=1)
+    z, v, a = apply("min_gru_gates_of_halves", 3, u, k)
+    lost = (u.isnan() | k.isnan())[None].expand(3, -1, -1)
+    wanted = k.double().sigmoid(), torch.where(u >= 0, u.double() + 0.5, u.double().sigmoid()), (-k.double()).sigmoid()
+    wanted = torch.where(lost, NAN, torch.stack(wanted))
+    close(torch.stack((z, v, a)), wanted, 30 * 2.0**-24, 2.0**-63)
+    assert z[~lost[0]].min() >= FLOOR and v[~lost[0]].min() >= FLOOR
 
 
 def test_min_gru_slopes():

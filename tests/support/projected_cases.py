@@ -12,7 +12,7 @@ from tests.support.block_cases import state_rounding
 from tests.support.bounds import PRODUCT_ERROR, unit
 from tests.support.coded_oracle import min_gru
 from tests.support.feed_forward_cases import assert_within
-from tests.support.min_gru_cases import ABS, REL, ROUNDING, Case, Inputs, assert_state
+from tests.support.min_gru_cases import ABS, REL, ROUNDING, Case, Inputs, assert_state, gate_floor
 
 
 def case(form: str, B: int, T: int, D: int, H: int, dtype: torch.dtype = torch.float32, **options) -> Case:
@@ -45,7 +45,7 @@ def output_bound(given: Inputs, out_weight: Tensor, wanted: tuple[Tensor, ...], 
     half = given.x.dtype != torch.float32
     once = ROUNDING[given.x.dtype]
     d_h = (REL + (once if half else state_rounding(given, precision.removesuffix(" cut")))) * h.abs()
-    d_h = d_h + ABS * h.abs().amax(2, keepdim=True)
+    d_h = d_h + ABS * h.abs().amax(2, keepdim=True) + gate_floor(given)
     product = (0.0 if half else PRODUCT_ERROR[precision]) + (h.shape[3] + 2) * unit(torch.float32)
     size = (h.abs() + d_h) @ out_weight.double().abs()[:, None]
     error = d_h @ out_weight.double().abs()[:, None] + product * size
@@ -62,5 +62,5 @@ def check(case: Case) -> tuple[Tensor, Tensor]:
     assert y.dtype == case.dtype and y.is_contiguous() and h_last.dtype == torch.float32
     assert_within("y", y, wanted[0], output_bound(given, out_weight, wanted, case.precision))
     rounding = state_rounding(given, case.precision) if case.dtype == torch.float32 else 0.0
-    assert_state(h_last, wanted[2], rounding=rounding)
+    assert_state(h_last, wanted[2], rounding=rounding, floor=gate_floor(given))
     return y, h_last
