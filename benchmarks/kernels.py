@@ -21,7 +21,7 @@ from rnam.kernels import (
 )
 from rnam.kernels.config import TABLE, is_fused, table_config
 from rnam.kernels.config_block import MAX_BACKWARD_WIDTH, block_backward_config, block_config
-from rnam.kernels.config_feed_forward import parameters
+from rnam.kernels.config_feed_forward import MAX_WIDTH, parameters
 from rnam.kernels.config_projected import projected_config
 from rnam.kernels.launch import Launch
 
@@ -64,13 +64,16 @@ def min_gru_name(what: str, seq: bool, dim: int, hidden: int, dtype: torch.dtype
     return f"min_gru {what} {'SEQ' if seq else 'SEG'} D={dim} H={hidden} {kind}"
 
 
-def min_gru_entry(what: str, seq: bool, dim: int, hidden: int, dtype: torch.dtype, precision: str) -> Entry:
-    """`what` in "forward", "log", "backward"; the form with rows of time (SEG) or of the batch (SEQ)."""
+def min_gru_entry(
+    what: str, seq: bool, dim: int, hidden: int, dtype: torch.dtype, precision: str, *, in_block: bool = False
+) -> Entry:
+    """`what` in "forward", "log", "backward"; the form with rows of time (SEG) or of the batch (SEQ). `in_block`, a
+    backward adds what reaches x directly."""
     config = table_config(what, seq, dim, hidden, dtype)
     size, ratio = dtype.itemsize, dim / hidden
     backward = what == "backward"
     # x and h; or x, dx and dh, and h where a row starts
-    ideal = size * (2 * ratio + 1 if backward else ratio + 1)
+    ideal = size * (2 * ratio + 1 + in_block if backward else ratio + 1)
 
     def build() -> Launch:
         x = torch.empty(1, BATCH, STEPS, dim, dtype=dtype)
@@ -78,14 +81,17 @@ def min_gru_entry(what: str, seq: bool, dim: int, hidden: int, dtype: torch.dtyp
         h, state = torch.empty(1, BATCH, STEPS, hidden, dtype=dtype), torch.empty(1, BATCH, 1, hidden)
         options = dict(precision=precision, config=config)
         if backward:
-            launches, _ = min_gru_bwd.backward_launches(x, weight, state, h, None, h, state, x, state, True, **options)
+            dy = x if in_block else None
+            launches, _ = min_gru_bwd.backward_launches(
+                x, weight, state, h, None, h, state, x, state, True, dy, **options
+            )  # fmt: skip
         else:
             space = "log" if what == "log" else "linear"
             launches = min_gru_fwd.forward_launches(x, weight, state, None, h, state, space=space, **options)
         return launches[-1]
 
     return Entry(
-        min_gru_name(what, seq, dim, hidden, dtype, precision),
+        min_gru_name("backward in a block" if in_block else what, seq, dim, hidden, dtype, precision),
         build,
         lanes=config.ROWS * config.STEPS * hidden / (32 * config.num_warps),
         moved=ideal + (size / config.STEPS if backward else 0),
@@ -240,6 +246,8 @@ def entries() -> Iterator[Entry]:
             if is_fused(each, each, dtype, what):
                 for precision in PRECISIONS[dtype]:
                     yield min_gru_entry(what, seq, each, each, dtype, precision)
+                    if what == "backward" and each == MAX_WIDTH:
+                        yield min_gru_entry(what, seq, each, each, dtype, precision, in_block=True)
     for dtype in PRECISIONS:
         for backward in (False, True):
             for log in (False, True):

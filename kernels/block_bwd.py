@@ -364,18 +364,23 @@ def _two_kernels(
     codes: torch.Tensor | None, dy: torch.Tensor | None, dh_last: torch.Tensor | None,
     needs: tuple[bool, bool, bool], precision: str | None,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
-    """`block_backward` as the backwards of its halves, whose gradients of x are summed."""
+    """`block_backward` as the backwards of its halves.
+
+    The second adds what reaches x directly to its own dx: the first stores one tensor and not two, and there is no sum
+    after them, which would move three more. Where rows are embedded they are narrow, and summed.
+    """
     direct, dparams, dh = None, None, None
+    embedded = x.shape[3] < h.shape[3]
     if dy is not None:
         x_, h_, dy_ = (t.flatten(1, 2) for t in (x, h, dy))
-        direct, dparams, dh = feed_forward_backward(
-            x_, params, h_, dy_, needs=(needs[0], needs[1], True), precision=precision
-        )  # fmt: skip
+        wanted = (needs[0] and embedded, needs[1], True)
+        direct, dparams, dh = feed_forward_backward(x_, params, h_, dy_, needs=wanted, precision=precision)
         dh = dh.view(h.shape)
     dx, dweight, dh0 = min_gru_backward(
-        *columns_of(x, weight), h0, h, codes, dh, dh_last, needs=needs, precision=precision
+        *columns_of(x, weight), h0, h, codes, dh, dh_last,
+        dy=dy if needs[0] and not embedded else None, needs=needs, precision=precision,
     )  # fmt: skip
-    if dx is not None:
+    if dx is not None and embedded:
         dx = dx[..., : x.shape[3]]
         dx = dx.contiguous() if direct is None else direct.view(x.shape).add_(dx)
     if not needs[1]:

@@ -46,7 +46,7 @@ _NUMBERS = [
 
 @triton.jit(do_not_specialize=_NUMBERS)
 def _min_gru_bwd_kernel(
-    x_ptr, w_ptr, h0_ptr, h_ptr, code_ptr, dh_ptr, dh_last_ptr, entry_ptr,  # inputs
+    x_ptr, w_ptr, h0_ptr, h_ptr, code_ptr, dh_ptr, dh_last_ptr, entry_ptr, dy_ptr,  # inputs
     dx_ptr, dw_ptr, dh0_ptr,  # outputs
     B, T, length, count, items, parts,  # sizes; only these change with the batch and the sequence
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements, as stride_g
@@ -54,7 +54,7 @@ def _min_gru_bwd_kernel(
     stride_c_f: tl.int64, stride_c_b: tl.int64, stride_c_t: tl.int64,
     D: tl.constexpr, H: tl.constexpr,
     HAS_H0: tl.constexpr, HAS_CODES: tl.constexpr, HAS_DH: tl.constexpr, HAS_DH_LAST: tl.constexpr,
-    NEED_DX: tl.constexpr, NEED_DW: tl.constexpr, NEED_DH0: tl.constexpr,
+    HAS_DY: tl.constexpr, NEED_DX: tl.constexpr, NEED_DW: tl.constexpr, NEED_DH0: tl.constexpr,
     SPLIT: tl.constexpr, SEQ: tl.constexpr, EVEN: tl.constexpr, PACKED: tl.constexpr,
     UNIT: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, STAGES: tl.constexpr,
@@ -62,10 +62,12 @@ def _min_gru_bwd_kernel(
     """lambda_t = dh_t + s_{t+1},   s_t = a_t lambda_t,   s_{T+1} = dh_last or 0;   du, dk = lambda_t times the slopes.
 
     dx = (du | dk) W^T,   dW = x^T (du | dk) summed over b and t,   dh0 = s_1.
+    HAS_DY    dx = (du | dk) W^T + dh + dy: x is also added to h, of which nothing else is made, and to y, as in the
+              residual block. dh is read a second time for it, in the layout of dx, from the nearest cache.
 
     Layout    x [F, B, T, D], dh [F, B, T, H], innermost stride 1, the strides of T are D and H if PACKED; W [F, D, 2H],
-              h0, dh_last, dh0 [F, B, H], h [F, B, T, H], dx [F, B, T, D] contiguous; codes broadcast to [F, B, T].
-              dw [F, parts, D, 2H] float32.
+              h0, dh_last, dh0 [F, B, H], h [F, B, T, H], dx [F, B, T, D] contiguous; codes broadcast to [F, B, T];
+              dw [F, parts, D, 2H] float32. With HAS_DY D = H, and dh and dy [F, B, T, D] are contiguous.
     Grid      F * parts. A program owns `items` consecutive pieces of work of one layer, to keep the partials of dW few:
               ROWS batch rows with SEQ, else one of the `count` chunks of time of one batch row.
     Tile      STEPS * ROWS points: point p is step p // ROWS of row p % ROWS. One product for all of them.
@@ -238,8 +240,11 @@ def _min_gru_bwd_kernel(
                 if NEED_DW:
                     dw = add_weight_gradient(dw, x, dp, D, STEPS, ROWS, BLOCK_H, PRECISION)
                 if NEED_DX:
+                    direct = ()
+                    if HAS_DY:
+                        direct = (dh_ptr + (first + t) * D + dx_offsets, dy_ptr + (first + t) * D + dx_offsets)
                     store_input_gradient(
-                        dx_base + t * D + dx_offsets, dp, w, exists, D, BLOCK_D, BLOCK_H, PRECISION, MASKED
+                        dx_base + t * D + dx_offsets, direct, dp, w, exists, D, BLOCK_D, BLOCK_H, PRECISION, MASKED
                     )
 
         if NEED_DH0:
@@ -278,7 +283,7 @@ def min_steps(numbers: int, D: int, itemsize: int) -> int:
 def backward_launches(
     x: torch.Tensor, weight: torch.Tensor, h0: torch.Tensor | None, h: torch.Tensor, codes: torch.Tensor | None,
     dh: torch.Tensor | None, dh_last: torch.Tensor | None,
-    dx: torch.Tensor | None, dh0: torch.Tensor | None, need_dw: bool,
+    dx: torch.Tensor | None, dh0: torch.Tensor | None, need_dw: bool, dy: torch.Tensor | None = None,
     *, precision: str | None = None, config: LaunchConfig | None = None,
 ) -> tuple[list[Launch], torch.Tensor | None]:  # fmt: skip
     """The launches that fill dx, dh0 and the partials [F, parts, D, 2H] of dW, and those partials."""
@@ -303,12 +308,13 @@ def backward_launches(
         launches.append(totals_launch(shared, constants, totals, dh, F, config, adjoint=True))
         launches += entry_launches(totals, dh_last, entry)
     arguments = dict(
-        shared, h0_ptr=h0, h_ptr=h, dh_ptr=dh, dh_last_ptr=dh_last, entry_ptr=entry,
+        shared, h0_ptr=h0, h_ptr=h, dh_ptr=dh, dh_last_ptr=dh_last, entry_ptr=entry, dy_ptr=dy,
         dx_ptr=dx, dw_ptr=dw, dh0_ptr=dh0, items=items, parts=parts,
     )  # fmt: skip
     constants |= dict(
         HAS_H0=h0 is not None, HAS_DH=dh is not None, HAS_DH_LAST=dh_last is not None,
-        NEED_DX=dx is not None, NEED_DW=need_dw, NEED_DH0=dh0 is not None, SPLIT=count > 1, SEQ=config.seq,
+        HAS_DY=dy is not None, NEED_DX=dx is not None, NEED_DW=need_dw, NEED_DH0=dh0 is not None,
+        SPLIT=count > 1, SEQ=config.seq,
     )  # fmt: skip
     launches.append(Launch(_min_gru_bwd_kernel, (F * parts,), arguments, constants, config.num_warps))
     return launches, dw
@@ -323,6 +329,7 @@ def min_gru_backward(
     dh: torch.Tensor | None,
     dh_last: torch.Tensor | None,
     *,
+    dy: torch.Tensor | None = None,
     needs: tuple[bool, bool, bool] = (True, True, True),
     precision: str | None = None,
     config: LaunchConfig | None = None,
@@ -332,14 +339,21 @@ def min_gru_backward(
 
     dx and dh0 have the dtypes of x and h0, dW the one of the weight. What `needs` leaves out is not computed and is
     None, as is dh0 without h0. dh is read through its strides, and copied unless the innermost is 1.
+
+    dy   as x, with a dh of its shape: dx is also that of y = x + f(x + h), dh + dy more, where dy is the gradient of y
+         and dh that of x + h. Copied unless contiguous.
     """
-    check_dtypes(x=x, weight=weight, h0=h0, h=h, dh=dh, dh_last=dh_last)
+    check_dtypes(x=x, weight=weight, h0=h0, h=h, dh=dh, dh_last=dh_last, dy=dy)
+    if dy is not None:
+        if dh is None or not dy.shape == dh.shape == x.shape:
+            raise ValueError(f"dy: expected x and dh in its shape {tuple(dy.shape)}")
+        dh, dy = dh.contiguous(), dy.contiguous()
     dx = torch.empty(x.shape, dtype=x.dtype, device=x.device) if needs[0] else None
     dh0 = torch.empty(h0.shape, dtype=h0.dtype, device=h0.device) if needs[2] and h0 is not None else None
     if dx is None and dh0 is None and not needs[1]:
         return None, None, None
     launches, partials = backward_launches(
-        x, weight, h0, h, codes, dh, dh_last, dx, dh0, needs[1], precision=precision, config=config
+        x, weight, h0, h, codes, dh, dh_last, dx, dh0, needs[1], dy, precision=precision, config=config
     )
     for launch in launches:
         launch.run()

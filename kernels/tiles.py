@@ -196,6 +196,7 @@ def add_weight_gradient(
 @triton.jit
 def store_input_gradient(
     ptrs,
+    direct,
     dp,
     w,
     write,
@@ -205,10 +206,13 @@ def store_input_gradient(
     PRECISION: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """dx = (du | dk) W^T."""
+    """dx = (du | dk) W^T, plus the rows at each of the pointers `direct`."""
     if D <= 2:
         for d in tl.static_range(D):
-            dx = tl.sum(tl.fma(dp[0], w[2 * d][None, :], dp[1] * w[2 * d + 1][None, :]), 1).to(ptrs.dtype.element_ty)
+            dx = tl.sum(tl.fma(dp[0], w[2 * d][None, :], dp[1] * w[2 * d + 1][None, :]), 1)
+            for i in tl.static_range(len(direct)):
+                dx += load_input(direct[i] + d, write, 1, BLOCK_D, MASKED)[0]
+            dx = dx.to(ptrs.dtype.element_ty)
             if MASKED:
                 tl.store(ptrs + d, dx, mask=write)
             else:
@@ -217,6 +221,8 @@ def store_input_gradient(
         dx = multiply(dp[0], tl.trans(w[0]), None, PRECISION)
         if BLOCK_H >= 64:
             dx = multiply(dp[1], tl.trans(w[1]), dx, PRECISION)
+        for i in tl.static_range(len(direct)):
+            dx += load_rows(direct[i], write, D, BLOCK_D, MASKED)
         store_rows(ptrs, dx, write, D, BLOCK_D, MASKED)
 
 

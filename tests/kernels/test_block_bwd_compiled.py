@@ -8,6 +8,7 @@ from rnam.kernels import block_bwd
 from rnam.kernels.config_block import block_backward_config
 from rnam.kernels.config_feed_forward import parameters
 from tests.kernels.test_block_bwd_interpreter import case
+from tests.support import block_cases
 from tests.support.block_cases import check_backward
 from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code
@@ -89,3 +90,18 @@ def test_results_as_compiled(K, case):
     with compiled_code() as ran:
         check_backward(case, K)
     assert len(ran) == 1
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        block_cases.case("SEG", 1, 40, 20, codes="own"),
+        pytest.param(block_cases.case("SEQ", 17, 2, 32, BFLOAT16), marks=pytest.mark.slow),
+        pytest.param(block_cases.case("SEG", 1, 30, 1), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_results_of_two_kernels(case):
+    with compiled_code() as ran:
+        check_backward(case)
+    assert [x.constants.get("HAS_DY") for x in ran] == [None, True]

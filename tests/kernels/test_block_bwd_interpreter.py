@@ -81,6 +81,23 @@ def test_parity(K, case, launches):
     assert all(a is b or torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        block_cases.case("SEG", 1, 35, 1, codes="own", dh_layout="time first"),
+        block_cases.case("SEG", 2, 20, 2, HALF, h0=False),
+        block_cases.case("SEG", 2, 35, 20, codes="own", dh_layout="sliced"),
+        block_cases.case("SEQ", 17, 3, 31, BF16, codes="rows", x_layout="sliced", dh_layout="broadcast"),
+        block_cases.case("SEG", 1, 300, 32, codes="shared"),
+    ],
+    ids=str,
+)
+def test_widths_of_two_kernels(chosen, launches):
+    """The second adds what reaches x directly to its dx."""
+    check_backward(chosen)
+    assert not launches
+
+
 def test_every_width():
     for D in range(3, 17):
         check_backward(case("SEG", 1, 3, D, codes="own"))
