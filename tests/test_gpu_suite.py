@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from rnam.kernels.launch import Launch
 from tests.gpu import __main__ as command
 from tests.gpu import joined, parity, report, sanitizer, shapes, short_run, stages, timings
 from tests.gpu.stages import Stage
@@ -194,8 +197,22 @@ def test_a_line_of_the_timings(line: timings.Line) -> None:
 
 @pytest.mark.interpreter
 @pytest.mark.slow
-def test_the_short_run_and_the_whole_suite() -> None:
+def test_the_short_run_launches_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = set()
+
+    def run(launch: Launch, run: Callable[[Launch], None] = Launch.run) -> None:
+        launched.add(launch.kernel.__name__)
+        run(launch)
+
+    monkeypatch.setattr(Launch, "run", run)
     short_run.main()
+    written = "".join(path.read_text() for path in (ROOT / "kernels").glob("*.py"))
+    assert launched == set(re.findall(r"def (_\w+_kernel)\(", written))
+
+
+@pytest.mark.interpreter
+@pytest.mark.slow
+def test_the_whole_suite() -> None:
     line = [sys.executable, "-m", "pytest", "tests/gpu", "--confcutdir", "tests/gpu", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -59,6 +59,40 @@ def linear(dim: int, hidden: int, dtype: torch.dtype) -> None:
     _backward((functional.grouped_linear(*inputs, "gelu"),), inputs)
 
 
+def _layers(dim: int, dtype: torch.dtype) -> list[Tensor]:
+    """The parameters of a feed-forward."""
+    return [*(_rand(dim, dtype=dtype) for _ in range(2)), *(_rand(2, n, dim, dtype=dtype) for n in (dim, 1, dim, 1))]
+
+
+def feed_forward(dim: int, dtype: torch.dtype) -> None:
+    inputs = [*(_rand(2, 3, STEPS, dim, dtype=dtype) for _ in range(2)), *_layers(dim, dtype)]
+    _backward((functional.feed_forward(*inputs),), inputs)
+
+
+def block(dim: int, inputs: int, dtype: torch.dtype) -> None:
+    """A residual block, whose rows of `inputs` numbers are embedded where those are fewer than `dim`."""
+    weights = [_rand(2, dim, 2 * dim, dtype=dtype), *_layers(dim, dtype)]
+    embedding = [_rand(2, n, dim, dtype=dtype) for n in (inputs, 1)] if inputs < dim else []
+    x, h0 = _rand(2, 3, STEPS, inputs, dtype=dtype), _rand(2, 3, 1, dim)
+    outputs = functional.min_gru_block(x, *weights, h0, embedding=tuple(embedding) or None)
+    _backward(outputs, [x, h0, *weights, *embedding])
+    with torch.no_grad():  # writes no h
+        functional.min_gru_block(x, *weights, h0, embedding=tuple(embedding) or None)
+
+
+def min_lstm(dim: int, dtype: torch.dtype) -> None:
+    inputs = [_rand(2, 3, STEPS, dim, dtype=dtype), _rand(2, dim, 3 * dim, dtype=dtype), _rand(2, 3, 1, dim)]
+    _backward(functional.min_lstm(*inputs), inputs)
+
+
+def projected(dim: int, hidden: int, dtype: torch.dtype) -> None:
+    """One kernel where no gradient is recorded."""
+    x, weight = _rand(2, 3, STEPS, dim, dtype=dtype), _rand(2, dim, 2 * hidden, dtype=dtype)
+    with torch.no_grad():
+        y, _ = functional.min_gru_projected(x, weight, _rand(2, hidden, dim, dtype=dtype))
+    assert y.isfinite().all()
+
+
 def main() -> None:
     torch.manual_seed(0)
     with parity.on_kernels():
@@ -73,6 +107,13 @@ def main() -> None:
         scans(LONG, 1, BF16)
         linear(8, 5, FLOAT32)
         linear(2, 40, BF16)
+        for dtype in (FLOAT32, BF16):
+            feed_forward(7, dtype)
+            block(13, 13, dtype)
+            block(20, 20, dtype)  # two kernels back
+            block(8, 1, dtype)
+            min_lstm(13, dtype)
+            projected(8, 16, dtype)
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
     print("each kernel ran forward and backward")
