@@ -143,6 +143,19 @@ def test_a_row_keeps_its_nan() -> None:
     assert dx[1, [0, 1, 3]].isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_both_sigmoids_of_a_gate(dtype: torch.dtype) -> None:
+    """Off by the rounding of the exponent, half an ulp of |k| and of log2 e, and three operations; never denormal."""
+    inf, nan = torch.inf, torch.nan
+    k = torch.tensor([0, 1, -20, 20, -87, 87, -700, 700, -1e4, 1e4, -inf, inf, nan], dtype=dtype)
+    a, z = gru._sigmoids(k.clone(), torch.empty_like(k))
+    unit, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).tiny
+    for got, x in ((z, k.double()), (a, -k.double())):
+        assert got[-1].isnan() and (z[:-1] >= tiny).all()
+        band = unit * (k.double().abs().clamp(max=1e3) + 4) * x.sigmoid() + 2 * tiny
+        assert ((got.double() - x.sigmoid()).abs()[:-1] <= band[:-1]).all()
+
+
 def test_an_infinite_weight_stays_in_its_column() -> None:
     x, w, _ = inputs.layer_inputs(1, 2, 6, 4, 4)
     x[..., 0] = x[..., 0].abs() + 0.1
