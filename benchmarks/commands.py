@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks import compare, ensemble, extra, publish, report, shapes, wide, work
+from benchmarks import compare, ensemble, extra, publish, quick, report, shapes, wide, work
 from benchmarks.provider import PASSES
 from benchmarks.results_file import Mismatch, Row, Run, about, resume
 
@@ -147,10 +147,12 @@ def _rounds(options: argparse.Namespace) -> int:
     return min(options.rounds, QUICK_ROUNDS) if options.quick else options.rounds
 
 
-def _kinds(options: argparse.Namespace, device: torch.device) -> list[str]:
+def _kinds(options: argparse.Namespace, device: torch.device, op: str) -> list[str]:
     if device.type == "cpu" and "tf32" in options.dtype:
         raise Impossible("--dtype: tf32 products are a GPU's")
-    return options.dtype or (["float32"] if device.type == "cpu" else ["tf32", "float32", "bfloat16"])
+    if options.dtype or device.type == "cpu":
+        return options.dtype or ["float32"]
+    return [*(() if op.endswith("scan") else ("tf32",)), "float32", "bfloat16"]  # a scan has no products
 
 
 def _units(command: str, options: argparse.Namespace, device: torch.device) -> Units:
@@ -171,7 +173,7 @@ def _units(command: str, options: argparse.Namespace, device: torch.device) -> U
     if command == "accuracy":
         lengths = [n for n in extra.LENGTHS if not options.quick or n <= extra.QUICK_LENGTH]
         return {f"accuracy/{n}": functools.partial(_accuracy, device, n) for n in lengths}
-    names = (shapes.QUICK[device.type] if options.quick else shapes.BY_COMMAND)[command]
+    names = quick.names(command, device) if options.quick else shapes.BY_COMMAND[command]
     names = [name for name in shapes.BY_COMMAND[command] if name in options.shape] if options.shape else names
     return {
         f"{'memory/' if command == 'memory' else ''}{op}/{name}/{kind}": functools.partial(
@@ -179,7 +181,7 @@ def _units(command: str, options: argparse.Namespace, device: torch.device) -> U
         )
         for op in OPS.get(command, ("min_gru",))
         for name in names
-        for kind in _kinds(options, device)
+        for kind in _kinds(options, device, op)
     }
 
 
@@ -195,15 +197,17 @@ def _work(command: str, op: str, name: str, kind: str, options: argparse.Namespa
     most = shapes.QUICK_ELEMENTS[device.type] if options.quick else None
     needed = shapes.TENSORS[op] * work.DTYPES[kind].itemsize
     shape = shapes.fit(shapes.SHAPES[name], _memory(device) // (2 * needed), most)
-    quick = ("forward", "both")
-    passes = tuple(options.passes) or (quick if options.quick or op == "model" else PASSES)
+    usual = quick.passes(op, device) if options.quick else ("forward", "both") if op == "model" else PASSES
+    passes = tuple(options.passes) or usual
+    first = kind == _kinds(options, device, op)[0]
     settings = compare.Settings(
         passes=("both",) if command == "memory" else passes,
         rounds=_rounds(options),
         timed=command != "memory",
         only=tuple(options.provider),
-        compiled=_compiled(options, device, kind),
         next_length=not options.quick,
+        left_out=quick.left_out(op, shape, device, first) if options.quick and not options.provider else {},
+        quick=options.quick,
     )
     with _precision(kind):
         job = work.make(op, shape, kind, device, work.QUICK_TERMS if options.quick else work.MOST_TERMS)
@@ -213,14 +217,6 @@ def _work(command: str, op: str, name: str, kind: str, options: argparse.Namespa
             details[f"memory/{row.key}"] = details.pop(row.key)
             row.op = f"memory/{row.op}"
     return rows, details, work.describe(job)
-
-
-def _compiled(options: argparse.Namespace, device: torch.device, kind: str) -> tuple[str, ...] | None:
-    """Which of those that torch.compile makes run: all, those asked for, or what a quick run has the time for."""
-    if not options.quick:
-        return None
-    first = device.type == "cuda" and kind == _kinds(options, device)[0]
-    return (*options.provider, *(("published-compiled",) if first else ()))
 
 
 @contextlib.contextmanager

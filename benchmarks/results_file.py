@@ -130,7 +130,7 @@ def about(device: torch.device, quick: bool, rounds: int) -> dict[str, Any]:
         "commit": _commit(),
         "quick": quick,
         "rounds": rounds,
-        "clocks": _clocks(device),
+        "clocks": clocks(device),
     }
 
 
@@ -165,7 +165,8 @@ def _commit() -> str:
     return f"{head} changed" if changed else head
 
 
-def _clocks(device: torch.device) -> str:
+def clocks(device: torch.device) -> str:
+    """Of the SM, of the memory and the most of the SM, as they are now; "" on a CPU and where nvidia-smi is missing."""
     if device.type != "cuda":
         return ""
     return _output("nvidia-smi", "--query-gpu=clocks.sm,clocks.mem,clocks.max.sm", "--format=csv,noheader")
