@@ -109,6 +109,9 @@ def markdown(run: Run) -> str:
     if sizes:
         lines += ["", "## Shapes", "", "| shape | terms x batch x steps x width | |", "|---|---|---|"]
         lines += dict.fromkeys(_line([name, shape["sizes"], shape["note"]]) for name, shape in sizes)
+    if run.failed:
+        lines += ["", "Broke off:", ""]
+        lines += [f"- {unit}: {reason}" for unit, reason in run.failed.items()]
     return "\n".join(lines) + "\n"
 
 

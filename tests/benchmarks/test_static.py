@@ -115,3 +115,28 @@ def test_tuning_tries_the_table_first_and_nothing_twice() -> None:
         assert (TABLE[key.what, key.seq, key.width, key.itemsize][0::2]) == (found[0].STEPS, found[0].STAGES)
     names = [key.name for key in tune.keys(["notebook"])]
     assert "forward SEG 16 float32" in names and len(names) == len(set(names)) == 6
+
+
+def test_a_configuration_with_another_result_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    (key,) = (key for key in tune.keys([]) if key.name == "forward SEG 16 float32")
+    _, wrong, broken, *_ = tune.candidates(key)
+
+    def forward(x, weight, *, space="linear", config=None):
+        if config == broken:
+            raise RuntimeError("out of resources\nand more")
+        return x * (2.0 if config == wrong else 1.0), None
+
+    monkeypatch.setattr(tune.min_gru_fwd, "min_gru_forward", forward)
+    monkeypatch.setattr(tune, "ELEMENTS", 1 << 20)
+    monkeypatch.setattr(tune, "_timer", lambda call: lambda: (1e-3, None))
+    rows = tune.tune(key, torch.device("cpu"))
+    reasons = {row["config"]: row["reason"] for row in rows if "reason" in row}
+    assert sorted(reasons.values()) == ["out of resources", "wrong"]
+    assert rows[0]["table"] and all("median_ms" in row for row in rows[:-2])
+    assert "wrong" in tune.text(rows[:1] + rows[-2:])
+
+
+def test_a_quick_run_compiles_some_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static, "figures", lambda entry, cc: (entry.name, cc))
+    assert static.run(static.QUICK) == [(name, cc) for name, cc in ALL if name in static.QUICK]
+    assert len(static.run(static.QUICK)) == 18 and len(static.run()) == len(ALL)
