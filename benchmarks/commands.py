@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import functools
 import json
+import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,12 +45,17 @@ def run_command(options: argparse.Namespace) -> int:
         file = resume(options.json, about(device, options.quick, _rounds(options)))
     except (Mismatch, json.JSONDecodeError, KeyError, TypeError) as error:
         raise Impossible(f"--json: {error}") from error
-    left = _print_all(units, file, _asked(options), device)
+    most = quick.SECONDS if options.quick and device.type == "cuda" else math.inf
+    broken, left = _print_all(units, file, _asked(options), device, most)
     if options.command == "all":
         _committed()
-    for name in left:
+    for name in broken:
         print(f"{name} broke off: {file.failed[name]}", file=sys.stderr)
-    return 1 if left else 0
+    if left:
+        print(
+            f"{most:.0f} s are over and {', '.join(left)} left: with --json another run goes on there", file=sys.stderr
+        )
+    return 1 if broken or left else 0
 
 
 def _check_providers(options: argparse.Namespace) -> None:
@@ -72,17 +79,24 @@ def _asked(options: argparse.Namespace) -> dict[str, list[str]]:
     return {"passes": sorted(options.passes), "providers": sorted(options.provider)}
 
 
-def _print_all(units: Units, file: Run, asked: dict[str, list[str]], device: torch.device) -> list[str]:
-    """Each unit that the file does not have, its table as soon as it is there; the names of those that broke off.
+def _print_all(
+    units: Units, file: Run, asked: dict[str, list[str]], device: torch.device, most: float
+) -> tuple[list[str], list[str]]:
+    """Each unit that the file does not have, its table as soon as it is there; the names of those that broke off, and
+    of those that were not begun because `most` seconds were over.
 
     What broke off before comes last, so that a run goes on past it.
     """
+    start = time.monotonic()
     left = sorted((name for name in units if not file.has(name, asked)), key=file.failed.__contains__)
     broken = []
     if len(left) < len(units):
         print(f"{len(units) - len(left)} of {len(units)} are in {file.path} already")
     bar = tqdm(left, disable=None)
-    for name in bar:
+    for i, name in enumerate(bar):
+        if time.monotonic() - start > most:
+            bar.close()
+            return broken, left[i:]
         bar.set_description(name)
         try:
             rows, details, shape = units[name]()
@@ -100,7 +114,7 @@ def _print_all(units: Units, file: Run, asked: dict[str, list[str]], device: tor
         note = shape.get("note")
         bar.write(f"\n{name}: {shape.get('sizes', '')}{f' ({note})' if note else ''}")
         bar.write(report.terminal(rows, details))
-    return broken
+    return broken, []
 
 
 def _wait(device: torch.device) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+import pytest
 import torch
 
+from benchmarks import __main__ as cli
 from benchmarks import commands, quick, shapes
 from benchmarks.shapes import QUICK, SHAPES
+from tests.benchmarks.support import ABOUT
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -34,7 +38,7 @@ def test_the_rivals_are_there_where_the_plan_names_them() -> None:
     assert "published-compiled" not in left("p12") and "nn.GRU" not in left("gru-13")
     assert left("p12")["associative-compiled"] == left("mid")["published-compiled"] == "not compiled in a quick run"
     assert left("long")["minGRU-pytorch"] == "1000000 steps are not run in a quick run"
-    assert "nn.GRU" in left("p12", False)
+    assert {"nn.GRU", "rnam-reference"} <= left("p12", False).keys() and "rnam-reference" not in left("p12")
     for name in QUICK["cuda"]["layer"]:
         for first in (True, False):
             base = "published-step" if SHAPES[name].state else "published"
@@ -50,3 +54,27 @@ def test_on_a_cpu_nothing_is_compiled_and_all_else_runs() -> None:
             for name in shapes.QUICK["cpu"][command]:
                 left = quick.left_out(op, SHAPES[name], CPU, True)
                 assert all(other.endswith("-compiled") for other in left)
+
+
+def test_on_a_gpu_it_ends_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A minute a shape, on a clock that moves with the shapes alone; another run goes on."""
+    now = [0.0]
+    done: list[str] = []
+
+    def unit(name):
+        now[0] += 60.0
+        done.append(name)
+        return [], {}, {}
+
+    monkeypatch.setattr(commands.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(commands, "_device", lambda name: CUDA)
+    monkeypatch.setattr(commands, "_wait", lambda device: None)
+    monkeypatch.setattr(commands, "about", lambda *_: dict(ABOUT))
+    monkeypatch.setattr(commands, "_units", lambda *_: {f"unit {i}": lambda i=i: unit(i) for i in range(10)})
+    arguments = ["layer", "--quick", "--json", str(tmp_path / "quick.json")]
+    assert cli.main(arguments) == 1
+    assert done == list(range(8)) and now[0] <= 480
+    assert "440 s are over and unit 8, unit 9 left" in capsys.readouterr().err
+    assert cli.main(arguments) == 0 and done == list(range(10))
