@@ -12,7 +12,7 @@ if not _dispatch.triton_installed():
 
 import triton
 
-from benchmarks import static, tune
+from benchmarks import kernels, static, tune
 from benchmarks.kernels import Entry, entries
 from benchmarks.sass import Usage, wavefronts
 from benchmarks.shapes import SHAPES
@@ -169,3 +169,31 @@ def test_a_quick_run_compiles_some_kernels(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(static, "figures", lambda entry, cc: (entry.name, cc))
     assert static.run(static.QUICK) == [(name, cc) for name, cc in ALL if name in static.QUICK]
     assert len(static.run(static.QUICK)) == 18 and len(static.run()) == len(ALL)
+
+
+# The backwards that the plan's shapes up to width 32 select; their forwards spill nothing with a tail either.
+SELECTED = [(False, 8), (False, 16), (True, 16), (True, 32)]
+
+
+@pytest.mark.compiled
+@of_this_compiler
+@pytest.mark.parametrize(
+    ("seq", "width", "dtype"),
+    [
+        pytest.param(seq, width, dtype, marks=() if (width, dtype) == (16, torch.float32) else pytest.mark.slow)
+        for seq, width in SELECTED
+        for dtype in (torch.float32, torch.bfloat16)
+    ],
+)
+def test_a_tail_leaves_the_loop_as_it_is(
+    seq: bool, width: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes that no tile divides: full tiles are peeled, so the loop over them meets its budget with few spills."""
+    monkeypatch.setattr(kernels, "BATCH", 15)
+    monkeypatch.setattr(kernels, "STEPS", 61)
+    precision = kernels.PRECISIONS[dtype][0]
+    entry = kernels.min_gru_entry("backward", seq, width, width, dtype, precision)
+    row = static.figures(entry, 90)
+    assert row["bound"] <= row["budget"] * (1.2 if dtype == torch.bfloat16 else 1.0)
+    assert row["loop_spills"] <= 16
+    assert row["bound"] <= 1.05 * FIGURES[entry.name, 90]["bound"]
