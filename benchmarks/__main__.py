@@ -57,7 +57,7 @@ def _options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--pass", dest="passes", action="append", default=[], choices=PASSES, help="default: all three")
     sub.add_argument("--rounds", type=_positive, default=7, help="samples of each provider; default: %(default)s")
     sub.add_argument("--json", type=Path, help="write everything to this file, and go on where it ends")
-    sub.add_argument("--quick", action="store_true", help="smaller shapes, 3 rounds, nothing compiled by torch.compile")
+    sub.add_argument("--quick", action="store_true", help="smaller shapes, 3 rounds, hardly a torch.compile")
 
 
 _TYPES = "float32 (products in full precision), tf32, bfloat16, float16; default: float32, and on a GPU the first three"

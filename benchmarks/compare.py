@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import traceback
 import warnings
@@ -12,18 +13,21 @@ import torch
 
 from benchmarks import compiled, measure, memory, model, providers, work
 from benchmarks.provider import Bound, Provider, Unavailable
-from benchmarks.results_file import Row
+from benchmarks.results_file import Row, clocks
 from benchmarks.work import Work
 
 
 @dataclass(frozen=True)
 class Settings:
+    """`left_out` are providers that don't run, and why; `quick` lets one sample do of what is slow."""
+
     passes: tuple[str, ...]
     rounds: int
     timed: bool = True
     only: tuple[str, ...] = ()
-    compiled: tuple[str, ...] | None = None  # of those that torch.compile makes; None for all
     next_length: bool = False
+    left_out: dict[str, str] = field(default_factory=dict)
+    quick: bool = False
 
 
 @dataclass
@@ -58,9 +62,8 @@ def run(job: Work, settings: Settings) -> tuple[list[Row], dict[str, dict[str, A
 
 
 def _candidate(job: Work, provider: Provider, settings: Settings, wanted: dict[bool, work.Expected]) -> Candidate:
-    candidate = Candidate(provider)
-    if provider.compiled and settings.compiled is not None and provider.name not in settings.compiled:
-        candidate.reason = "not compiled in a quick run"
+    candidate = Candidate(provider, reason=settings.left_out.get(provider.name, ""))
+    if candidate.reason:
         return candidate
     graphs = compiled.graphs()
     start = time.perf_counter()
@@ -73,7 +76,7 @@ def _candidate(job: Work, provider: Provider, settings: Settings, wanted: dict[b
         candidate.reason = str(missing)
         return candidate
     except Exception as error:
-        candidate.reason = f"failed: {_last_line(error)}"
+        candidate.reason = f"failed: {last_line(error)}"
         return candidate
     if provider.compiled:
         candidate.details["compile_s"] = round(time.perf_counter() - start, 2)
@@ -103,21 +106,21 @@ def _expected(job: Work, masked: bool, known: dict[bool, work.Expected]) -> work
     return known[masked]
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
     return traceback.format_exception_only(error)[-1].strip().splitlines()[0][:300]
 
 
 def _pass(job: Work, candidates: list[Candidate], pass_: str, settings: Settings) -> list[tuple[Row, dict[str, Any]]]:
     found = []
-    timers: dict[str, measure.Timer] = {}
-    methods: dict[str, str] = {}
+    makers: dict[str, measure.Maker] = {}
     count = job.bytes(pass_)
     rotations = measure.copies(sum(map(work.nbytes, job.leaves)), job.device)
     for candidate in candidates:
         name = candidate.provider.name
         row = Row(job.op, job.shape.name, job.kind, pass_, name)
         found.append((row, dict(candidate.details)))
-        if candidate.bound is None:
+        bound = candidate.bound
+        if bound is None:
             found[-1][1]["reason"] = candidate.reason
             continue
         row.max_error = candidate.error(pass_)
@@ -125,25 +128,28 @@ def _pass(job: Work, candidates: list[Candidate], pass_: str, settings: Settings
             found[-1][1]["reason"] = "wrong"
             continue
         try:
-            if settings.timed:
-                bounds = measure.rotated(candidate.bound, rotations)
-                timers[name], methods[name] = measure.timer(bounds, pass_, job.device)
             if pass_ != "backward":
-                call = candidate.bound.forward if pass_ == "forward" else candidate.bound.both
-                row.peak_mb = round(memory.peak_bytes(call, job.device) * candidate.bound.factor / (1 << 20), 3)
+                call = bound.forward if pass_ == "forward" else bound.both
+                row.peak_mb = round(memory.peak_bytes(call, job.device) * bound.factor / (1 << 20), 3)
         except Exception as error:
-            timers.pop(name, None)
-            found[-1][1]["reason"] = f"failed: {_last_line(error)}"
+            found[-1][1]["reason"] = f"failed: {last_line(error)}"
+            continue
+        makers[name] = functools.partial(_timer, bound, rotations, pass_, job.device)
     if settings.timed:
         if count is not None:
-            timers["copy"], methods["copy"] = measure.copy_timer(count, rotations, job.device)
+            makers["copy"] = functools.partial(measure.copy_timer, count, rotations, job.device)
             found.append((Row(job.op, job.shape.name, job.kind, pass_, "copy"), {"note": "a copy of the same bytes"}))
         graphs = compiled.graphs()
-        samples = measure.measure(timers, settings.rounds, methods)
+        least = (measure.QUICK_SECONDS, measure.QUICK_LEAST) if settings.quick else ()
+        samples, failures = measure.each(makers, settings.rounds, job.device, *least)
+        now = clocks(job.device)
         factors = {c.provider.name: c.bound.factor for c in candidates if c.bound is not None}
         for row, detail in found:
+            if row.provider in failures:
+                detail["reason"] = f"failed: {last_line(failures[row.provider])}"
             if row.provider in samples:
                 _fill(row, detail, samples[row.provider], factors.get(row.provider, 1.0), count)
+                detail |= {"clocks": now} if now else {}
                 if "graphs" in detail:
                     detail["recompilations"] = compiled.graphs() - graphs
         _compare(job, found)
@@ -152,6 +158,10 @@ def _pass(job: Work, candidates: list[Candidate], pass_: str, settings: Settings
             if candidate.provider.compiled and candidate.bound is not None:
                 detail |= _next_length(job, candidate)
     return found
+
+
+def _timer(bound: Bound, rotations: int, pass_: str, device: torch.device) -> tuple[measure.Timer, str]:
+    return measure.timer(measure.rotated(bound, rotations), pass_, device)
 
 
 def _right(job: Work, candidate: Candidate, pass_: str) -> bool:
@@ -165,7 +175,7 @@ def _right(job: Work, candidate: Candidate, pass_: str) -> bool:
 def _fill(row: Row, detail: dict[str, Any], samples: measure.Samples, factor: float, count: int | None) -> None:
     row.median_ms, row.p20_ms, row.p80_ms = (factor * samples.percentile(p) for p in (50, 20, 80))
     row.gbps = None if count is None else count / row.median_ms / 1e6
-    detail |= {"method": samples.method, "samples": len(samples.wall)}
+    detail |= {"method": samples.method, "samples": len(samples.wall), "warm_up": measure.WARM_UP}
     if samples.cpu_median is not None:
         detail["cpu_ms"] = factor * samples.cpu_median
 

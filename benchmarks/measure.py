@@ -1,12 +1,16 @@
-"""Times: every provider of a piece of work in turn, round after round, so that what disturbs one disturbs all.
+"""Times of the providers of a piece of work.
 
-On a CPU a sample is wall time, with the process's CPU time beside it, and caches are as the round leaves them. On a GPU
-the calls are captured in a CUDA graph over as many copies of the inputs as exceed twice the L2 cache, so that a call
-finds its inputs cold, and a sample is a replay; what can't be captured is timed call by call, and the method says so.
+On a CPU they take turns, round after round, so that what disturbs one disturbs all. A sample is wall time, with the
+process's CPU time beside it, and caches are as the round leaves them.
+
+On a GPU one follows the other, as a captured call keeps the memory that it takes. The calls are captured in a CUDA
+graph over as many copies of the inputs as exceed twice the L2 cache, so that a call finds its inputs cold, and a sample
+is a replay; what can't be captured is timed call by call, and the method says so.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import statistics
 import time
@@ -23,6 +27,13 @@ SAMPLE_SECONDS = 5e-3
 # A provider slower than this in all gets no further rounds, but LEAST of them.
 MOST_SECONDS = 20.0
 LEAST = 3
+# In a quick run of so many seconds, one sample is enough of what takes longer.
+QUICK_SECONDS, QUICK_LEAST = 2.0, 1
+# Calls on each copy of the inputs before the first sample, at least.
+WARM_UP = 2
+# A call on a GPU that takes longer is timed as it stands, on one copy of its inputs: it takes far more than any cache
+# holds, or waits for itself, and a graph of it may have millions of nodes (torch.nn.GRU has some for every step).
+SLOW_SECONDS = 0.25
 # Of the L2 cache, the bytes of all copies of the inputs.
 COLD = 2
 MOST_COPIES = 64
@@ -50,24 +61,60 @@ class Samples:
 
 
 Timer = Callable[[], tuple[float, float | None]]
+# Gives a timer that is warm, and its method.
+Maker = Callable[[], tuple[Timer, str]]
 
 
-def measure(timers: dict[str, Timer], rounds: int, methods: dict[str, str]) -> dict[str, Samples]:
-    """Samples of each timer, which gives (wall, CPU or None) seconds of one call."""
+def measure(
+    timers: dict[str, Timer],
+    rounds: int,
+    methods: dict[str, str],
+    failures: dict[str, Exception] | None = None,
+    seconds: float = MOST_SECONDS,
+    least: int = LEAST,
+) -> dict[str, Samples]:
+    """Samples of each timer, which gives (wall, CPU or None) seconds of one call.
+
+    With `failures`, a timer that fails leaves its error there and gets no samples.
+    """
     found = {name: Samples(method=methods[name]) for name in timers}
     spent = dict.fromkeys(timers, 0.0)
     for _ in range(rounds):
         for name, timer in timers.items():
-            samples = found[name]
-            if spent[name] > MOST_SECONDS and len(samples.wall) >= LEAST:
+            samples = found.get(name)
+            if samples is None or (spent[name] > seconds and len(samples.wall) >= least):
                 continue
             start = time.perf_counter()
-            wall, cpu = timer()
+            try:
+                wall, cpu = timer()
+            except Exception as error:
+                if failures is None:
+                    raise
+                failures[name] = error
+                del found[name]
+                continue
             spent[name] += time.perf_counter() - start
             samples.wall.append(1e3 * wall)
             if cpu is not None:
                 samples.cpu.append(1e3 * cpu)
     return found
+
+
+def each(
+    makers: dict[str, Maker], rounds: int, device: torch.device, seconds: float = MOST_SECONDS, least: int = LEAST
+) -> tuple[dict[str, Samples], dict[str, Exception]]:
+    """(samples, errors) by name: on a CPU of all in turns, on a GPU of one after the other."""
+    found: dict[str, Samples] = {}
+    failures: dict[str, Exception] = {}
+    for names in [[name] for name in makers] if device.type == "cuda" else [list(makers)]:
+        timers, methods = {}, {}
+        for name in names:
+            try:
+                timers[name], methods[name] = makers[name]()
+            except Exception as error:
+                failures[name] = error
+        found |= measure(timers, rounds, methods, failures, seconds, least)
+    return found, failures
 
 
 def calls(bound: Bound, pass_: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
@@ -117,9 +164,12 @@ def whole_timer(call: Callable[[], Any], device: torch.device) -> Timer:
 
 
 def _cpu_timer(ready: Callable[[], Any], call: Callable[[Any], Any]) -> Timer:
-    start = time.perf_counter()
-    call(ready())
-    repeats = max(1, min(10_000, round(SAMPLE_SECONDS / (time.perf_counter() - start))))
+    seconds = 0.0
+    for _ in range(WARM_UP):
+        start = time.perf_counter()
+        call(ready())
+        seconds = time.perf_counter() - start
+    repeats = max(1, min(10_000, round(SAMPLE_SECONDS / seconds)))
 
     def sample() -> tuple[float, float]:
         wall = cpu = 0.0
@@ -135,18 +185,31 @@ def _cpu_timer(ready: Callable[[], Any], call: Callable[[Any], Any]) -> Timer:
     return sample
 
 
+Pair = tuple[Callable[[], Any], Callable[[Any], Any]]
+
+
 def _gpu_timer(bounds: list[Bound], pass_: str) -> tuple[Timer, str]:
     pairs = [calls(bound, pass_) for bound in bounds]
-    try:
-        replay = _captured(pairs)
-        method = f"graph, {'cold L2' if len(bounds) > 1 else 'one copy'}"
-    except RuntimeError as error:
-        replay = None
-        method = f"calls, {'cold L2' if len(bounds) > 1 else 'one copy'}: no graph ({str(error).splitlines()[0]})"
+    prepare: Callable[[], None] | None = None
+    replay: Callable[[], None] | None = None
+    slow = _seconds(pairs[0]) > SLOW_SECONDS
+    if slow:
+        pairs = pairs[:1]
+    caches = "cold L2" if len(pairs) > 1 else "one copy"
+    if slow:
+        method = f"calls, {caches}: too long for a graph"
+    else:
+        try:
+            prepare, replay = _captured(pairs, pass_ == "backward")
+            method = f"graph, {caches}"
+        except RuntimeError as error:
+            method = f"calls, {caches}: no graph ({str(error).splitlines()[0]})"
 
     def sample() -> tuple[float, None]:
         made = [] if replay else [ready() for ready, _ in pairs]
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        if prepare:
+            prepare()
         start.record()
         if replay:
             replay()
@@ -157,26 +220,67 @@ def _gpu_timer(bounds: list[Bound], pass_: str) -> tuple[Timer, str]:
         end.synchronize()
         return start.elapsed_time(end) / 1e3 / len(pairs), None
 
-    sample()
+    if not slow:
+        sample()
     return sample, method
 
 
-def _captured(pairs: list[tuple[Callable[[], Any], Callable[[Any], Any]]]) -> Callable[[], None]:
-    """A replay of all calls, captured on a side stream after two calls of each, as CUDA graphs ask for."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
+def _seconds(pair: Pair) -> float:
+    """Of a call with what is made ready before it, the last of WARM_UP."""
+    ready, call = pair
+    taken = 0.0
+    for _ in range(WARM_UP):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        call(ready())
+        torch.cuda.synchronize()
+        taken = time.perf_counter() - start
+    return taken
+
+
+def _captured(pairs: list[Pair], backward: bool) -> tuple[Callable[[], None] | None, Callable[[], None]]:
+    """Replays of what is made ready (of a backward alone) and of all calls, captured on a side stream after WARM_UP
+    calls of each, as CUDA graphs ask for.
+
+    What a backward reads comes from a graph in the same pool of memory: eager tensors would be freed by the backward as
+    it is captured, and replays would read what others have written there since.
+    """
+    current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+    stream.wait_stream(current)
     with torch.cuda.stream(stream):
         for ready, call in pairs:
-            for _ in range(2):
+            for _ in range(WARM_UP):
                 call(ready())
-        made = [ready() for ready, _ in pairs]
-    torch.cuda.current_stream().wait_stream(stream)
+    current.wait_stream(stream)
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        for (_, call), one in zip(pairs, made, strict=True):
-            call(one)
-    return graph.replay
+    before, graph, pool = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+    made: list[Any] = [None] * len(pairs)
+    try:
+        if backward:
+            with torch.cuda.graph(before, pool=pool, stream=stream):
+                made = [ready() for ready, _ in pairs]
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
+            for (_, call), one in zip(pairs, made, strict=True):
+                call(one)
+    except RuntimeError:
+        _abandon(pool, current)
+        raise
+    return before.replay if backward else None, graph.replay
+
+
+def _abandon(pool: Any, stream: torch.cuda.Stream) -> None:
+    """Ends a capture that failed.
+
+    torch before 2.12 leaves it half open (pytorch #180395): the stream of the capture stays the current one, the
+    allocator frees nothing more and the generator of random numbers refuses to work.
+    """
+    torch.cuda.set_stream(stream)
+    device = torch.cuda.current_device()
+    with contextlib.suppress(RuntimeError, AttributeError):  # it was ended after all
+        torch._C._cuda_endAllocateToPool(device, pool)
+    with contextlib.suppress(RuntimeError):
+        generator = torch.cuda.default_generators[device]
+        generator.graphsafe_set_state(generator.clone_state())
 
 
 def copies(bytes_: int, device: torch.device) -> int:

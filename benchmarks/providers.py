@@ -61,10 +61,16 @@ def _vmap(work: Work) -> Bound:
     return plain(torch.vmap(term))(work)
 
 
+# torch.nn.GRU launches kernels for every step, some 10 us on a GPU: a million steps take half a minute a call.
+MOST_GRU_STEPS = 10_000
+
+
 def _gru(work: Work) -> Bound:
     """torch.nn.GRU, one for each term, in a Python loop: another cell of the same sizes, so nothing is compared."""
     if work.shape.state:
         raise Unavailable("not written for a state")
+    if work.shape.steps > MOST_GRU_STEPS:
+        raise Unavailable(f"{work.shape.steps} steps are not run one by one, {MOST_GRU_STEPS} at most")
     terms, factor, note = few_terms(work)
     shape = work.shape
     make = lambda: nn.GRU(shape.dim, shape.hidden, batch_first=True, device=work.device, dtype=work.dtype)

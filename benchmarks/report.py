@@ -15,6 +15,7 @@ HEAD = (
     "ms",
     "p20",
     "p80",
+    "samples",
     "CPU ms",
     "faster",
     "by CPU",
@@ -36,6 +37,7 @@ def cells(row: Row, detail: dict[str, Any]) -> list[str]:
         number(row.median_ms, ".4g") if row.median_ms is not None else _without(detail),
         number(row.p20_ms, ".4g"),
         number(row.p80_ms, ".4g"),
+        number(detail.get("samples"), "d"),
         number(detail.get("cpu_ms"), ".4g"),
         "" if row.speedup is None else f"{row.speedup:.2f}x",
         "" if "cpu_speedup" not in detail else f"{detail['cpu_speedup']:.2f}x",
@@ -63,6 +65,7 @@ def remark(detail: dict[str, Any]) -> str:
     parts += [detail.get("reason", ""), detail.get("note", "")]
     method = detail.get("method", "")
     parts.append("" if method == "warm caches" else method)
+    parts.append(f"clocks {detail['clocks']}" if detail.get("clocks") else "")
     return "; ".join(part for part in parts if part and part != "wrong")
 
 
@@ -89,7 +92,8 @@ def markdown(run: Run) -> str:
         + ("; a quick run on smaller shapes" if about["quick"] else "")
         + ".",
         "",
-        "Milliseconds are medians, p20 and p80 beside them. Faster: times the base (the published eager form; baddbmm"
+        "Milliseconds are medians of the samples, p20 and p80 beside them; at least 2 calls before the first are not"
+        " counted. Faster: times the base (the published eager form; baddbmm"
         " for linear layers; the published step for one step from a state), by CPU the same in CPU time. GB/s: the"
         " ideal bytes of `benchmarks/work.py` over the median. Copy: the time of a copy of as many bytes over the"
         " median. Peak: memory of the call beyond its inputs. Error: of the output relative to its largest, of"
@@ -105,6 +109,9 @@ def markdown(run: Run) -> str:
     if sizes:
         lines += ["", "## Shapes", "", "| shape | terms x batch x steps x width | |", "|---|---|---|"]
         lines += dict.fromkeys(_line([name, shape["sizes"], shape["note"]]) for name, shape in sizes)
+    if run.failed:
+        lines += ["", "Broke off:", ""]
+        lines += [f"- {unit}: {reason}" for unit, reason in run.failed.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -66,6 +67,7 @@ class Run:
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
     shapes: dict[str, dict[str, Any]] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def has(self, unit: str, asked: dict[str, Any]) -> bool:
         """Whether a shape is through, with the passes and providers that are asked for now."""
@@ -79,29 +81,42 @@ class Run:
         self.details = {key: detail for key, detail in self.details.items() if key not in gone} | details
         self.shapes[unit] = shape
         self.done = [*(other for other in self.done if other != unit), unit]
+        self.failed.pop(unit, None)
+        if self.path is not None:
+            self.save(self.path)
+
+    def fail(self, unit: str, reason: str) -> None:
+        """That a shape broke off as a whole, and why; what it gave before stays."""
+        self.failed[unit] = reason
         if self.path is not None:
             self.save(self.path)
 
     def save(self, path: Path) -> None:
         """Whole or not at all: a run that is interrupted leaves the file as it was."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         body = {
             **self.about,
             "shapes": self.shapes,
             "done": self.done,
+            "failed": self.failed,
             "rows": [row.as_json() for row in self.rows],
             "details": self.details,
         }
-        beside = path.with_name(path.name + ".part")
-        beside.write_text(json.dumps(body, indent=1) + "\n")
-        beside.replace(path)
+        write(path, body)
 
     @staticmethod
     def load(path: Path) -> Run:
         body = json.loads(path.read_text())
         rows = [Row.from_json(row) for row in body.pop("rows")]
         details, shapes, done = (body.pop(key) for key in ("details", "shapes", "done"))
-        return Run(body, path, rows, details, shapes, done)
+        return Run(body, path, rows, details, shapes, done, body.pop("failed", {}))
+
+
+def write(path: Path, body: dict[str, Any]) -> None:
+    """A file of JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(body, indent=1) + "\n")
+    beside.replace(path)
 
 
 def resume(path: Path | None, about: dict[str, Any]) -> Run:
@@ -113,12 +128,17 @@ def resume(path: Path | None, about: dict[str, Any]) -> Run:
     if path is None or not path.exists():
         return Run(about, path)
     run = Run.load(path)
-    for key in SAME:
-        if run.about.get(key) != about[key]:
-            raise Mismatch(
-                f"{path} was made with {key} {run.about.get(key)!r}, and this is {about[key]!r}: choose another file"
-            )
+    check_same(path, run.about, about)
     return run
+
+
+def check_same(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raises Mismatch where a file was made with another device, versions, threads, commit or --quick."""
+    for key in SAME:
+        if there.get(key) != here[key]:
+            raise Mismatch(
+                f"{path} was made with {key} {there.get(key)!r}, and this is {here[key]!r}: choose another file"
+            )
 
 
 def about(device: torch.device, quick: bool, rounds: int) -> dict[str, Any]:
@@ -130,7 +150,7 @@ def about(device: torch.device, quick: bool, rounds: int) -> dict[str, Any]:
         "commit": _commit(),
         "quick": quick,
         "rounds": rounds,
-        "clocks": _clocks(device),
+        "clocks": clocks(device),
     }
 
 
@@ -156,16 +176,20 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The commit, and "changed" where a tracked file of the code differs from it."""
+    """The commit, and "changed" where a tracked file of the code differs from it.
+
+    A copy without git has it from the environment variable RNAM_COMMIT.
+    """
     head = _output("git", "rev-parse", "HEAD")
     if not head:
-        return "unknown"
+        return os.environ.get("RNAM_COMMIT") or "unknown"
     code = ("rnam", "kernels", "benchmarks", ":!benchmarks/results")
     changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", *code)
     return f"{head} changed" if changed else head
 
 
-def _clocks(device: torch.device) -> str:
+def clocks(device: torch.device) -> str:
+    """Of the SM, of the memory and the most of the SM, as they are now; "" on a CPU and where nvidia-smi is missing."""
     if device.type != "cuda":
         return ""
     return _output("nvidia-smi", "--query-gpu=clocks.sm,clocks.mem,clocks.max.sm", "--format=csv,noheader")

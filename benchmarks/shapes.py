@@ -60,6 +60,7 @@ _ALL = (
     _same("long-100k", 1, 1, 100_000, 64),  # a tenth of it, to see whether time is linear
     _same("big", 1, 64, 4096, 512),
     _same("few-rows", 1, 8, 4096, 256),
+    _same("eeg-wide", 64, 16, 3000, 32),  # width 32 whose rows are pieces of time
     Shape("gru-13", 1, 64, 1000, 10, 100),
     Shape("nam-ens", 600, 1024, 1, 1, 1, widths=(1, 64, 64, 32, 1)),
     *(_same(f"scan-{steps}", 1, 8, steps, 1536) for steps in (128, 1024, 8192, 65536)),
@@ -87,8 +88,19 @@ QUICK = {
         "memory": ("notebook", "p12"),
     },
     "cuda": {
-        "layer": ("notebook", "p12", "electricity", "eeg-long", "stream-64", "long", "gru-13"),
-        "linear": ("notebook", "p12", "wide", "nam-ens"),
+        "layer": (
+            "notebook",
+            "mid",
+            "p12",
+            "electricity",
+            "eeg-long",
+            "eeg-wide",
+            "stream-64",
+            "long",
+            "long-100k",
+            "gru-13",
+        ),
+        "linear": ("notebook", "mid", "p12", "wide", "nam-ens"),
         "scan": _SCANS,
         "model": ("notebook",),
         "memory": ("notebook", "p12"),

@@ -47,6 +47,11 @@ DEVICES = {
     100: Device("B200", 148, 1.85e9, 7.2e12),
 }
 
+# What a quick run compiles, in half a minute: the forms of one width with one precision.
+QUICK = tuple(
+    f"min_gru {what} {form} D=16 H=16 tf32" for what in ("forward", "log", "backward") for form in ("SEG", "SEQ")
+)
+
 # Per element, twice what the formula needs is work done twice.
 DUPLICATED = 2
 
@@ -118,16 +123,17 @@ def _flags(entry: Entry, row: dict[str, Any]) -> list[str]:
 
 
 def run(names: Iterable[str] | None = None, progress: Any = iter) -> list[dict[str, Any]]:
-    """Rows of all kernels, or of those whose name contains one of `names`."""
-    chosen = [e for e in entries() if names is None or any(name in e.name for name in names)]
+    """Rows of all kernels, or of those with these names."""
+    wanted = None if names is None else set(names)
+    chosen = [e for e in entries() if wanted is None or e.name in wanted]
     return [figures(entry, cc) for entry, cc in progress([(e, cc) for e in chosen for cc in DEVICES])]
 
 
 def limits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per named shape, type and pass: the most of copy bandwidth that the selected kernel can reach.
 
-    Padding to whole tiles counts as work. A width that has no fused kernel takes a product of cuBLAS, which is not
-    predicted: None.
+    Padding to whole tiles counts as work. A width that has no fused kernel takes products of cuBLAS, of whose time
+    nothing is known but the bytes: `kernel` is None then.
     """
     found = {(row["kernel"], row["cc"]): row for row in rows}
     table = []
@@ -138,7 +144,8 @@ def limits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 kernel, waste = _selected(shape.dim, shape.hidden, dtype, precision, what, shape)
                 for cc in DEVICES:
                     row = found.get((kernel, cc)) if kernel else None
-                    limit = None if row is None else round(_limit(row, cc, waste), 3)
+                    limit = _apart(shape.dim, shape.hidden, what) if kernel is None else None
+                    limit = round(_limit(row, cc, waste), 3) if row is not None else limit
                     kind = "bfloat16" if dtype == BF16 else precision
                     table.append(dict(shape=name, dtype=kind, what=what, cc=cc, kernel=kernel, copy_limit=limit))
     return table
@@ -148,6 +155,18 @@ def _limit(row: dict[str, Any], cc: int, waste: float) -> float:
     """copy_limit with the work, but not the bytes, times `waste`."""
     ideal: float = row["copy_limit"] * max(row["bound"], row["budget"])
     return ideal / max(row["bound"] * waste, row["budget"])
+
+
+def _apart(dim: int, hidden: int, what: str) -> float:
+    """Ideal bytes over those of products and gates apart, per element of h, with r = dim / hidden.
+
+    The forward writes p, two numbers, and reads it: r + 2, then 2 + 1. The backward makes p again, r + 2, and its gates
+    read p and dh and write dp, 2 + 1 + 2; dx takes dp and writes r, dW takes x and dp, r + 2.
+    """
+    ratio = dim / hidden
+    if what == "backward":
+        return round((2 * ratio + 1) / (3 * ratio + 11), 3)
+    return round((ratio + 1) / (ratio + 5), 3)
 
 
 def _selected(

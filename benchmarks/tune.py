@@ -7,7 +7,8 @@ measurement that chose the row. Nothing is tuned at run time.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from benchmarks import measure
 from benchmarks.kernels import DTYPES
 from benchmarks.shapes import SHAPES
+from benchmarks.work import GRADIENT
 from rnam.kernels import min_gru_bwd, min_gru_fwd
 from rnam.kernels.config import TABLE, LaunchConfig, is_fused, padded_state, select_config, table_config
 
@@ -72,7 +74,8 @@ def candidates(key: Key) -> Iterator[LaunchConfig]:
 
 
 def tune(key: Key, device: torch.device) -> list[dict[str, Any]]:
-    """Each candidate's median, p20 and p80 in ms, fastest first; one that fails has the reason instead."""
+    """Each candidate's median, p20 and p80 in ms, fastest first; one that fails, or differs from the table's own by
+    more than rounding, has the reason instead."""
     rows_ = ELEMENTS // key.width
     steps = LONG if not key.seq else 64
     terms = 64
@@ -82,11 +85,18 @@ def tune(key: Key, device: torch.device) -> list[dict[str, Any]]:
     h, dh = min_gru_fwd.min_gru_forward(x, weight)[0], torch.randn_like(x)
     timers: dict[str, measure.Timer] = {}
     found: dict[str, dict[str, Any]] = {}
+    want: tuple[torch.Tensor | None, ...] = ()
     for i, config in enumerate(candidates(key)):
         name = f"{config.STEPS} steps, {config.num_warps} warps, {config.STAGES} stages"
         found[name] = {"key": key.name, "config": name, "table": i == 0}
         try:
-            timers[name] = _timer(key, config, x, weight, h, dh)
+            call = _call(key, config, x, weight, h, dh)
+            result = call()
+            want = want or result  # of the table, unless that fails
+            if _difference(result, want) > GRADIENT["bfloat16"]:
+                found[name]["reason"] = "wrong"
+                continue
+            timers[name] = _timer(call)
         except Exception as error:  # a compiler's or a launch's, which is the result
             found[name]["reason"] = str(error).splitlines()[0][:200]
     for name, samples in measure.measure(timers, ROUNDS, dict.fromkeys(timers, "events")).items():
@@ -94,15 +104,23 @@ def tune(key: Key, device: torch.device) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda row: row.get("median_ms", float("inf")))
 
 
-def _timer(
+def _call(
     key: Key, config: LaunchConfig, x: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, dh: torch.Tensor
-) -> measure.Timer:
+) -> Callable[[], tuple[torch.Tensor | None, ...]]:
     if key.what == "backward":
-        call = lambda: min_gru_bwd.min_gru_backward(x, weight, None, h, None, dh, None, config=config)
-    else:
-        space = "log" if key.what == "log" else "linear"
-        call = lambda: min_gru_fwd.min_gru_forward(x, weight, space=space, config=config)
+        return lambda: min_gru_bwd.min_gru_backward(x, weight, None, h, None, dh, None, config=config)
+    space = "log" if key.what == "log" else "linear"
+    return lambda: min_gru_fwd.min_gru_forward(x, weight, space=space, config=config)
 
+
+def _difference(got: tuple[torch.Tensor | None, ...], want: tuple[torch.Tensor | None, ...]) -> float:
+    """The largest, relative to the norm; infinite where it is NaN."""
+    pairs = [(a.float(), b.float()) for a, b in zip(got, want, strict=True) if a is not None and b is not None]
+    sizes = [float((a - b).norm() / b.norm()) for a, b in pairs]
+    return max(size if math.isfinite(size) else math.inf for size in sizes)
+
+
+def _timer(call: Callable[[], Any]) -> measure.Timer:
     def sample() -> tuple[float, None]:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()

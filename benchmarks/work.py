@@ -41,7 +41,7 @@ GRADIENT = {"float32": 2e-3, "tf32": 4e-2, "bfloat16": 8e-2, "float16": 4e-2}
 LOG_SUM, LOG_SUM_GRADIENT, LOG_SUM_MOST = 20, 10, 0.2
 
 # A Python loop over terms runs this many, in a quick run that many, and its time is extrapolated to the rest.
-MOST_TERMS, QUICK_TERMS = 64, 8
+MOST_TERMS, QUICK_TERMS = 64, 2
 
 MASKED_SHARE = 0.2
 MODEL_BLOCKS = 2

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from benchmarks import compare, measure, memory, peers, providers, published
-from benchmarks.provider import Bound, Provider, few_terms, leaves_of, plain
+from benchmarks import compare, measure, memory, peers, providers, published, report
+from benchmarks.provider import Bound, Provider, Unavailable, few_terms, leaves_of, plain
 from benchmarks.shapes import Shape
 from benchmarks.work import MOST_TERMS
 from rnam.blocked import plan
@@ -84,7 +84,7 @@ def test_every_provider_of_every_op_is_right_or_says_why_not() -> None:
 def test_what_is_compiled_is_right(op: str) -> None:
     shape = Shape("p12", 2, 3, 9, 4, 4)
     only = tuple(name for name in providers.REGISTRY[op] if name.endswith("compiled"))
-    settings = dataclasses.replace(BOTH, timed=False, only=only, compiled=None, next_length=True)
+    settings = dataclasses.replace(BOTH, timed=False, only=only, left_out={}, next_length=True)
     rows, details = compare.run(job(op, shape), settings)
     for row in rows:
         assert "reason" not in details[row.key], details[row.key]
@@ -153,3 +153,40 @@ def test_memory_from_numpy_counts() -> None:
     pages = dict(abs=1 << 16)  # what Python itself takes, which tracemalloc counts too
     got = memory.peak_bytes(lambda: [plan.new(size, torch.ones(1)) for _ in range(2)], CPU)
     assert got == pytest.approx(2 * ((4 << 20) + plan.PAGE), **pages)
+
+
+def test_a_provider_that_fails_while_it_is_timed_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right when it is compared, and out of memory, say, in a later call; the others are timed."""
+    calls = []
+
+    def fails_later(x, w):
+        calls.append(0)
+        if len(calls) > 5:
+            raise RuntimeError("out of memory")
+        return published.min_gru(x, w)
+
+    use(monkeypatch, "min_gru", published=published.min_gru, later=fails_later)
+    monkeypatch.setattr(measure, "SAMPLE_SECONDS", 0.0)  # a call a sample
+    rows, details = compare.run(job(), dataclasses.replace(BOTH, passes=("forward",), rounds=3))
+    named = {row.provider: row for row in rows}
+    assert named["later"].median_ms is None and named["published"].median_ms is not None
+    assert details[named["later"].key]["reason"] == "failed: RuntimeError: out of memory"
+    assert len(calls) == 6  # and it is not called again
+
+
+def test_samples_and_warm_up_stand_beside_each_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, "min_gru", published=published.min_gru)
+    monkeypatch.setattr(compare, "clocks", lambda device: "1980 MHz, 2619 MHz, 1980 MHz")
+    rows, details = compare.run(job(), dataclasses.replace(BOTH, rounds=2))
+    for row in rows:
+        detail = details[row.key]
+        assert (detail["samples"], detail["warm_up"]) == (2, measure.WARM_UP)
+        *cells, remark = report.cells(row, detail)
+        assert cells[report.HEAD.index("samples")] == "2"
+        assert remark.endswith("clocks 1980 MHz, 2619 MHz, 1980 MHz")
+
+
+def test_a_loop_over_a_million_steps_is_not_run() -> None:
+    long = job("min_gru", Shape("long", 1, 1, providers.MOST_GRU_STEPS + 1, 1, 1))
+    with pytest.raises(Unavailable, match="10001 steps are not run one by one, 10000 at most"):
+        providers.REGISTRY["min_gru"]["nn.GRU"].bind(long)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import plots, publish, report
+from benchmarks import plots, publish, report, results_file
 from benchmarks.results_file import FIELDS, Mismatch, Row, Run, about, resume
 from tests.benchmarks.support import ABOUT, CPU, a_run
 
@@ -114,3 +114,22 @@ def test_publishing_without_the_comments_writes_nothing(tmp_path: Path) -> None:
 def test_the_readme_has_the_comments() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
     assert text.count(publish.BEGIN) == text.count(publish.END) == 1
+
+
+def test_a_copy_without_git_is_told_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_file, "_output", lambda *command: "")
+    monkeypatch.delenv("RNAM_COMMIT", raising=False)
+    assert about(CPU, quick=True, rounds=3)["commit"] == "unknown"
+    monkeypatch.setenv("RNAM_COMMIT", "abcdef")
+    assert about(CPU, quick=True, rounds=3)["commit"] == "abcdef"
+
+
+def test_what_broke_off_is_written_and_read(tmp_path: Path) -> None:
+    run = a_run()
+    run.path = tmp_path / "run.json"
+    run.fail("min_gru/long/float32", "RuntimeError: no room")
+    again = Run.load(run.path)
+    assert again.failed == {"min_gru/long/float32": "RuntimeError: no room"} and "failed" not in again.about
+    assert "- min_gru/long/float32: RuntimeError: no room" in report.markdown(again)
+    again.add("min_gru/long/float32", [], {}, {})
+    assert not Run.load(run.path).failed

@@ -1,0 +1,80 @@
+"""What --quick leaves out, and that it still has what the kernels are held to on a GPU."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import __main__ as cli
+from benchmarks import commands, quick, shapes
+from benchmarks.shapes import QUICK, SHAPES
+from tests.benchmarks.support import ABOUT
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def units(device: torch.device) -> list[str]:
+    options = argparse.Namespace(command="all", quick=True, shape=[], dtype=[], provider=[], passes=[], rounds=7)
+    return list(commands._units("all", options, device))
+
+
+def test_a_quick_run_on_a_gpu_has_every_row_of_the_plan() -> None:
+    found = units(CUDA)
+    types = ("tf32", "float32", "bfloat16")
+    layers = ("notebook", "mid", "p12", "electricity", "eeg-long", "eeg-wide", "long", "long-100k", "gru-13")
+    assert {f"min_gru/{name}/{kind}" for name in layers for kind in types} <= set(found)
+    assert {f"{op}_scan/scan-{n}/float32" for op in ("linear", "log") for n in (128, 1024, 8192, 65536)} <= set(found)
+    assert {"linear/notebook/tf32", "linear/mid/tf32", "model/notebook/tf32", "overhead"} <= set(found)
+    assert "linear_scan/scan-128/tf32" not in found  # which has no products
+    assert quick.passes("min_gru", CUDA) == ("forward", "backward", "both")
+    assert quick.passes("min_gru", CPU) == quick.passes("model", CUDA) == ("forward", "both")
+
+
+def test_the_rivals_are_there_where_the_plan_names_them() -> None:
+    left = lambda name, first=True: quick.left_out("min_gru", SHAPES[name], CUDA, first)
+    assert "published-compiled" not in left("p12") and "nn.GRU" not in left("gru-13")
+    assert left("p12")["associative-compiled"] == left("mid")["published-compiled"] == "not compiled in a quick run"
+    assert left("long")["minGRU-pytorch"] == "1000000 steps are not run in a quick run"
+    assert {"nn.GRU", "rnam-reference"} <= left("p12", False).keys() and "rnam-reference" not in left("p12")
+    for name in QUICK["cuda"]["layer"]:
+        for first in (True, False):
+            base = "published-step" if SHAPES[name].state else "published"
+            assert not {"rnam", "rnam-log", "rnam-masked", base} & set(left(name, first))
+    assert "published-step" not in left("stream-64", False)
+    scans = quick.left_out("linear_scan", SHAPES["scan-65536"], CUDA, True)
+    assert set(scans) == {"published-compiled", "associative-compiled"}
+
+
+def test_on_a_cpu_nothing_is_compiled_and_all_else_runs() -> None:
+    for command in ("layer", "linear", "scan", "model"):
+        for op in commands.OPS[command]:
+            for name in shapes.QUICK["cpu"][command]:
+                left = quick.left_out(op, SHAPES[name], CPU, True)
+                assert all(other.endswith("-compiled") for other in left)
+
+
+def test_on_a_gpu_it_ends_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A minute a shape, on a clock that moves with the shapes alone; another run goes on."""
+    now = [0.0]
+    done: list[str] = []
+
+    def unit(name):
+        now[0] += 60.0
+        done.append(name)
+        return [], {}, {}
+
+    monkeypatch.setattr(commands.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(commands, "_device", lambda name: CUDA)
+    monkeypatch.setattr(commands, "_wait", lambda device: None)
+    monkeypatch.setattr(commands, "about", lambda *_: dict(ABOUT))
+    monkeypatch.setattr(commands, "_units", lambda *_: {f"unit {i}": lambda i=i: unit(i) for i in range(10)})
+    arguments = ["layer", "--quick", "--json", str(tmp_path / "quick.json")]
+    assert cli.main(arguments) == 1
+    assert done == list(range(8)) and now[0] <= 480
+    assert "440 s are over and unit 8, unit 9 left" in capsys.readouterr().err
+    assert cli.main(arguments) == 0 and done == list(range(10))
