@@ -69,7 +69,7 @@ def min_gru_entry(
 ) -> Entry:
     """`what` in "forward", "log", "backward"; the form with rows of time (SEG) or of the batch (SEQ). `in_block`, a
     backward adds what reaches x directly."""
-    config = table_config(what, seq, dim, hidden, dtype)
+    config = table_config(what, seq, dim, hidden, dtype, precision)
     size, ratio = dtype.itemsize, dim / hidden
     backward = what == "backward"
     # x and h; or x, dx and dh, and h where a row starts
@@ -243,8 +243,8 @@ def entries() -> Iterator[Entry]:
     for what, seq, width, size in TABLE:
         dtype = DTYPES[size]
         for each in (8, 16) if width == 16 else (width,):
-            if is_fused(each, each, dtype, what):
-                for precision in PRECISIONS[dtype]:
+            for precision in PRECISIONS[dtype]:
+                if is_fused(each, each, dtype, what, precision):
                     yield min_gru_entry(what, seq, each, each, dtype, precision)
                     if what == "backward" and each == MAX_WIDTH:
                         yield min_gru_entry(what, seq, each, each, dtype, precision, in_block=True)

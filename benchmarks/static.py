@@ -132,8 +132,8 @@ def run(names: Iterable[str] | None = None, progress: Any = iter) -> list[dict[s
 def limits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per named shape, type and pass: the most of copy bandwidth that the selected kernel can reach.
 
-    Padding to whole tiles counts as work. A width that has no fused kernel takes products of cuBLAS, of whose time
-    nothing is known but the bytes: `kernel` is None then.
+    Padding to whole tiles counts as work. What a cut in time reads again does not. A width that has no fused kernel
+    takes products of cuBLAS, of whose time nothing is known but the bytes: `kernel` is None then.
     """
     found = {(row["kernel"], row["cc"]): row for row in rows}
     table = []
@@ -172,10 +172,10 @@ def _apart(dim: int, hidden: int, what: str) -> float:
 def _selected(
     dim: int, hidden: int, dtype: torch.dtype, precision: str, what: str, shape: Any
 ) -> tuple[str | None, float]:
-    if not is_fused(dim, hidden, dtype, what):
+    if not is_fused(dim, hidden, dtype, what, precision):
         return None, 1.0
     sizes = shape.terms, shape.batch, shape.steps
-    config = select_config(dim, hidden, dtype, *sizes, what)
+    config = select_config(dim, hidden, dtype, *sizes, what, precision)
     return min_gru_name(what, config.seq, dim, hidden, dtype, precision), config.waste(*sizes[1:])
 
 

@@ -53,9 +53,9 @@ def keys(shapes: list[str]) -> list[Key]:
         shape = SHAPES[name]
         for what in ("forward", "log", "backward"):
             for size, dtype in DTYPES.items():
-                if is_fused(shape.dim, shape.hidden, dtype, what):
+                if is_fused(shape.dim, shape.hidden, dtype, what, "tf32"):
                     sizes = shape.terms, shape.batch, shape.steps
-                    seq = select_config(shape.dim, shape.hidden, dtype, *sizes, what).seq
+                    seq = select_config(shape.dim, shape.hidden, dtype, *sizes, what, "tf32").seq
                     width = max(16, 1 << (max(shape.dim, shape.hidden) - 1).bit_length())
                     found.append(Key(what, seq, width, size))
     return list(dict.fromkeys(found))
@@ -63,7 +63,7 @@ def keys(shapes: list[str]) -> list[Key]:
 
 def candidates(key: Key) -> Iterator[LaunchConfig]:
     """What the table could say, its own entry first. A warp takes at least 8 columns."""
-    table = table_config(key.what, key.seq, key.width, key.width, DTYPES[key.itemsize])
+    table = table_config(key.what, key.seq, key.width, key.width, DTYPES[key.itemsize], "tf32")
     yield table
     for steps in STEPS:
         for warps in WARPS:

@@ -11,10 +11,13 @@ PRECISIONS = ("tf32", "tf32x3", "ieee")
 # 336, of 8 fewer than SPILLS allows.
 IEEE_WIDTH = {"forward": 16, "log": 16, "backward": 8}
 
-# Widest D and H of the fused kernels, by (backward, bytes per element); beyond, products and gates + scan are separate.
-# The backward of float32 at 64 in tf32x3 has a bound of 257 cycles per element (budget 128), 900 spills, and 152 KB of
-# shared memory where sm_86, sm_89 and sm_120 have 99.
-MAX_WIDTH = {(False, 4): 64, (False, 2): 64, (True, 4): 32, (True, 2): 64}
+# Widest D and H of the fused kernels; beyond, products and gates + scan are separate.
+MAX_WIDTH = 64
+
+# And of a backward of float32, but for products in tf32 and H > 32. At 64 tf32x3 has a bound of 249 cycles per element
+# (budget 138), 51 spills in the loop, and takes 188 KB of shared memory where sm_86, sm_89 and sm_120 have 99 and sm_80
+# 163. With D = 64 and H from 17 to 32 triton 3.7.1 fails on the tf32 product dW for sm_90.
+BACKWARD_WIDTH = 32
 
 
 @dataclass(frozen=True)
@@ -135,70 +138,95 @@ TABLE: dict[tuple[str, bool, int, int], tuple[int, int, int]] = {
     ("backward", False, 16, 2): (4, 1, 2),  # 55; with loads of 8 bytes 49, and more spills
     ("backward", False, 32, 4): (1, 1, 2),  # 121, 161; 2 steps 86 with 130 spills
     ("backward", False, 32, 2): (1, 1, 2),  # 85, 255 registers; 2 steps 62 with 90 spills
+    ("backward", False, 64, 4): (2, 4, 1),  # 160 at tf32, over, 246 registers; 1 step 228; apart, 600 by the bytes
+    # two stages 159, with loads of 4 bytes and 119 KB of shared memory: one program per SM and not two
     ("backward", False, 64, 2): (2, 4, 2),  # 92, 244 registers; 4 steps 72 with 271 spills
     ("backward", True, 16, 4): (4, 1, 2),  # 55, 94, 249 registers
     ("backward", True, 16, 2): (4, 1, 2),  # 47, 253 registers; with loads of 8 bytes 42
     ("backward", True, 32, 4): (1, 1, 2),  # 97, 137; 2 steps 74 with 87 spills
     ("backward", True, 32, 2): (1, 1, 2),  # 61, 248 registers; 2 steps 49 with 18 spills
+    ("backward", True, 64, 4): (2, 4, 1),  # 138 at tf32, 238 registers; 1 step 176; 4 steps 76 with 228 spills
     ("backward", True, 64, 2): (2, 4, 2),  # 70, 205 registers; 4 steps 49 with 189 spills
 }
+
+# Steps of float32 at width 64 where products are tf32: (what, seq). Bound 55 where the table's one step is 113, in log
+# space 88 and 114; no spill with codes and a tail on sm_80, sm_90, sm_100 and sm_120, where tf32x3 has up to 52.
+TF32_STEPS = {("forward", False): 4, ("log", False): 2}
 
 # Instructions that touch local memory (spills) in the loop over full tiles of a backward kernel, at most, by (seq,
 # padded width, bytes per element), on every architecture, with codes and a tail, in any precision. A forward kernel
 # has none. A spill of 16 rows is 128 B of L1 per warp and instruction. Without codes and with tf32 or half-precision
 # products there are at most 12 on sm_90 (36 on sm_100, at width 16 with a tail): what is beyond belongs to tf32x3, and
 # 36 and 26 to codes at width 16. Rows that are no whole 16-byte pieces may add some: with codes and a tail (True, 64,
-# 2) has 14 at D = 33.
+# 2) has 14 at D = 33. Float32 at 64 has none on sm_90 and sm_100; with codes and a tail 33 on sm_80 and 84 on sm_120,
+# and 197 and 128 at D = 33 and H = 63.
 SPILLS = {
     (False, 16, 4): 180,
     (False, 16, 2): 50,
     (False, 32, 4): 90,
     (False, 32, 2): 20,
+    (False, 64, 4): 200,
     (False, 64, 2): 8,
     (True, 16, 4): 180,
     (True, 16, 2): 8,
     (True, 32, 4): 160,
     (True, 32, 2): 8,
+    (True, 64, 4): 160,
     (True, 64, 2): 8,
 }
 
 
-def is_fused(D: int, H: int, dtype: torch.dtype, what: str) -> bool:
-    """Whether the table has a config of `what` for these widths.
+def is_fused(D: int, H: int, dtype: torch.dtype, what: str, precision: str | None = None) -> bool:
+    """Whether the table has a config of `what` for these widths, with products in `precision` (`resolve_precision`).
 
     float32 with D > 32 and H <= 8 is left out: the one warp that 8 columns occupy spills with W (10 instructions at one
     step per row), and u and k, which a separate product would write, are a small part of the bytes of x.
     """
     if dtype.itemsize == 4 and D > 32 and H <= 8:
         return False
-    return max(D, H) <= MAX_WIDTH[what == "backward", dtype.itemsize]
+    narrow = dtype.itemsize == 4 and what == "backward"
+    if narrow and resolve_precision(precision, dtype) == "tf32":
+        narrow = H <= BACKWARD_WIDTH
+    return max(D, H) <= (BACKWARD_WIDTH if narrow else MAX_WIDTH)
 
 
-def table_config(what: str, seq: bool, D: int, H: int, dtype: torch.dtype) -> LaunchConfig:
-    """The table's entry for one form, adapted where H is much narrower than D.
+def table_config(
+    what: str, seq: bool, D: int, H: int, dtype: torch.dtype, precision: str | None = None
+) -> LaunchConfig:
+    """The table's entry for one form, adapted where H is much narrower than D, and to products in `precision`, which is
+    resolved, or None for any.
 
     A warp takes at least 8 columns: more warps repeat the gates (counted at D = 64, H = 1: MUFU times 4 with four
     warps). One warp instead of four then holds all of W, and half of the steps keeps it from spilling in float32.
     """
-    steps, most, stages = TABLE[what, seq, max(16, padded_input(D), padded_state(H)), dtype.itemsize]
+    width = max(16, padded_input(D), padded_state(H))
+    steps, most, stages = TABLE[what, seq, width, dtype.itemsize]
+    if (width, dtype.itemsize, precision) == (64, 4, "tf32"):
+        steps = TF32_STEPS.get((what, seq), steps)
     warps = min(most, padded_state(H) // 8)
     if steps == 1 and D <= 2 and what != "backward":
         steps = 2  # four warps repeat the gates of 16 rows of one step behind a broadcast product (MUFU times 2)
     steps = steps if 2 * warps >= most else max(1, steps // 2)
+    if D <= 2 and what == "backward" and warps == 4 and dtype.itemsize == 4:
+        steps = 1  # D = 1, H = 64: MUFU 48 in SEG and 32 in SEQ, with two steps 80 and 64
     # A product dx narrower than its four warps is computed twice: D = 8, H = 64 in bfloat16 has a bound of 159 with 126
     # spills in the loop where D is padded to 16, and 92 with none at 64.
     least = 64 if what == "backward" and padded_state(H) == 64 else 16
     return LaunchConfig(seq, ROWS, steps, warps, stages, least)
 
 
-def select_config(D: int, H: int, dtype: torch.dtype, F: int, B: int, T: int, what: str) -> LaunchConfig:
+def select_config(
+    D: int, H: int, dtype: torch.dtype, F: int, B: int, T: int, what: str, precision: str | None = None
+) -> LaunchConfig:
     """Config of `what` in "forward", "log", "backward" for F layers of B batch rows of T steps.
 
     T and B choose the form and are in no other number.
     """
-    if not is_fused(D, H, dtype, what):
-        raise ValueError(f"no fused {what} for D = {D} and H = {H} in {dtype}")
-    return choose_form(*(table_config(what, form, D, H, dtype) for form in (False, True)), F, B, T, H)
+    if not is_fused(D, H, dtype, what, precision):
+        products = f" with {resolve_precision(precision, dtype)!r} products" if dtype.itemsize == 4 else ""
+        raise ValueError(f"no fused {what} for D = {D} and H = {H} in {dtype}{products}")
+    precision = resolve_precision(precision, dtype)
+    return choose_form(*(table_config(what, form, D, H, dtype, precision) for form in (False, True)), F, B, T, H)
 
 
 def choose_form(seg: LaunchConfig, seq: LaunchConfig, F: int, B: int, T: int, H: int) -> LaunchConfig:

@@ -290,7 +290,7 @@ def backward_launches(
     F, B, T, D = x.shape
     H = weight.shape[2] // 2
     precision = fused_precision(precision, x, H, "backward")
-    config = config or select_config(D, H, x.dtype, F, B, T, "backward")
+    config = config or select_config(D, H, x.dtype, F, B, T, "backward", precision)
     x, weight, h = rows(x), weight.contiguous(), h.contiguous()
     dh = None if dh is None else rows(dh)
     h0, dh_last = (None if s is None else s.contiguous() for s in (h0, dh_last))

@@ -140,7 +140,7 @@ def forward_launches(
     log = space == "log"
     what = "log" if log else "forward"
     precision = fused_precision(precision, x, H, what)
-    config = config or select_config(D, H, x.dtype, F, B, T, what)
+    config = config or select_config(D, H, x.dtype, F, B, T, what, precision)
     x, weight = rows(x), weight.contiguous()
     h0 = None if h0 is None else h0.contiguous()
     length, count = plan_chunks(F, B, T, config)

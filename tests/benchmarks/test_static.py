@@ -16,7 +16,7 @@ from benchmarks import kernels, static, tune
 from benchmarks.kernels import Entry, entries
 from benchmarks.sass import Usage, wavefronts
 from benchmarks.shapes import SHAPES
-from rnam.kernels.config import TABLE, select_config
+from rnam.kernels.config import TABLE, select_config, table_config
 
 COMMITTED = json.loads(static.FIGURES.read_text())
 FIGURES = {(row["kernel"], row["cc"]): row for row in COMMITTED["rows"]}
@@ -117,7 +117,7 @@ def test_tuning_tries_the_table_first_and_nothing_twice() -> None:
     for key in tune.keys([]):
         found = list(tune.candidates(key))
         assert len(found) == len(set(found)) > 3
-        assert (TABLE[key.what, key.seq, key.width, key.itemsize][0::2]) == (found[0].STEPS, found[0].STAGES)
+        assert found[0] == table_config(key.what, key.seq, key.width, key.width, tune.DTYPES[key.itemsize], "tf32")
     names = [key.name for key in tune.keys(["notebook"])]
     assert "forward SEG 16 float32" in names and len(names) == len(set(names)) == 6
 

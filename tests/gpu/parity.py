@@ -138,7 +138,7 @@ def layer_on_kernels(case: LayerCase, given: Inputs) -> tuple[Tensor, ...]:
             h, h_last = functional.min_gru(*leaves, mask=mask, reset=reset, space=case.space)
             used = [t for t in leaves if t is not None]
             return h, h_last, *torch.autograd.grad((h, h_last), used, (given.dh, given.dh_last))
-    form, widths = case.config.seq, (case.D, case.H, case.dtype)
+    form, widths = case.config.seq, (case.D, case.H, case.dtype, case.precision)
     config = table_config("log" if case.space == "log" else "forward", form, *widths)
     options = {"space": case.space, "precision": case.precision, "config": config}
     h, h_last = min_gru_fwd.min_gru_forward(given.x, given.weight, given.h0, given.codes, **options)

@@ -88,6 +88,8 @@ _LAYERS = [
     LayerCase(F=2, B=16, T=1000, D=8, H=8, config=SEQ, precision="ieee", space="log", codes="own"),
     LayerCase(F=2, B=4, T=1000, config=SEG, precision="tf32", codes="own"),
     LayerCase(F=2, B=16, T=1000, D=32, H=32, config=SEQ, precision="tf32"),
+    LayerCase(F=2, B=4, T=1000, D=64, H=64, config=SEG, precision="tf32", codes="own"),
+    LayerCase(F=2, B=17, T=501, D=33, H=63, config=SEQ, precision="tf32"),
     LayerCase(F=2, B=4, T=1000, config=SEG, precision="tf32", generic=True),
     LayerCase(F=2, B=16, T=1000, D=32, H=32, config=SEQ, precision="tf32", generic=True),
     # what the table chooses: a long T is cut, a wide layer is a product and a scan

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rnam.kernels.config import (
+    BACKWARD_WIDTH,
     IEEE_WIDTH,
     MAX_WIDTH,
     SPILLS,
@@ -23,17 +24,19 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 def test_every_fused_width_has_an_entry_and_every_entry_a_use():
     used = set()
-    for what, D, H, dtype in itertools.product(("forward", "log", "backward"), range(1, 66), range(1, 66), DTYPES):
-        if is_fused(D, H, dtype, what):
+    whats, precisions = ("forward", "log", "backward"), ("tf32", "tf32x3")
+    for what, D, H, dtype, precision in itertools.product(whats, range(1, 66), range(1, 66), DTYPES, precisions):
+        if is_fused(D, H, dtype, what, precision):
             for seq in (False, True):
                 config = table_config(what, seq, D, H, dtype)
                 used.add((what, seq, max(16, *(config.tiles(D, H)[k] for k in ("BLOCK_D", "BLOCK_H"))), dtype.itemsize))
         else:
-            assert max(D, H) > MAX_WIDTH[what == "backward", dtype.itemsize] or (
+            narrow = dtype == torch.float32 and what == "backward" and (precision == "tf32x3" or H <= 32)
+            assert max(D, H) > (BACKWARD_WIDTH if narrow else MAX_WIDTH) or (
                 D > 32 and H <= 8 and dtype == torch.float32
             )
             with pytest.raises(ValueError, match="no fused"):
-                select_config(D, H, dtype, 1, 1, 100, what)
+                select_config(D, H, dtype, 1, 1, 100, what, precision)
     assert used == set(TABLE)
     assert set(SPILLS) == {key[1:] for key in TABLE if key[0] == "backward"}
 

@@ -39,7 +39,8 @@ def case(
 ) -> tuple[str, Case]:
     F, B = (1, 1) if form == "SEG" else (1, 16)
     options = dict(F=F, B=B, space="log" if what == "log" else "linear") | options
-    return what, Case(D=D, H=H, T=T, dtype=dtype, config=table_config(what, form == "SEQ", D, H, dtype), **options)
+    config = table_config(what, form == "SEQ", D, H, dtype, options.get("precision"))
+    return what, Case(D=D, H=H, T=T, dtype=dtype, config=config, **options)
 
 
 # T = 64 and B = 16 divide into the tiles of every entry; the others have a tail.
@@ -64,6 +65,7 @@ CASES = [
     case("backward", "SEQ", 32, 32, 3, HALF, B=3),
     case("backward", "SEQ", 2, 8, 4),
     case("backward", "SEG", 8, 8, 64, precision="ieee"),
+    case("backward", "SEG", 64, 64, 33, precision="tf32", codes="own"),
 ]  # fmt: skip
 
 SLOW = (
@@ -87,6 +89,17 @@ SLOW = (
         case(what, "SEG", D, D, 70)
         for what in ("forward", "log")
         for D in (32, 64)
+    ]
+    + [
+        # float32 with tf32 products, whole rows and odd ones
+        case("backward", form, D, H, T, precision="tf32", codes=codes)
+        for D, H in ((64, 64), (33, 63), (2, 64))
+        for form, T, codes in (("SEG", 32, None), ("SEQ", 5, "own"))
+    ]
+    + [
+        case(what, "SEG", D, H, 65, precision="tf32", codes=codes)
+        for what in ("forward", "log")
+        for D, H, codes in ((64, 64, "own"), (33, 63, "own"), (64, 16, "own"), (64, 64, None), (2, 64, None))
     ]
     + [
         case("backward", form, D, 64, T, BF16, codes=codes)
