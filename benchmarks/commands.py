@@ -25,6 +25,13 @@ OPS = {"layer": ("min_gru",), "linear": ("linear",), "scan": ("linear_scan", "lo
 NAMES = (*OPS, "ensemble", "wide", "overhead", "memory", "accuracy", "static", "tune", "all")
 QUICK_ROUNDS = 3
 
+# The choices that a subcommand takes, where not all of them.
+CHOICES = ("shape", "dtype", "provider", "pass")
+TAKEN: dict[str, tuple[str, ...]] = {
+    "memory": ("shape", "dtype", "provider"), "tune": ("shape",),
+    **dict.fromkeys(("ensemble", "wide", "overhead", "accuracy", "static", "publish"), ()),
+}  # fmt: skip
+
 # A unit of work has a name, by which a file knows that it is through, and gives rows, details and the shape's notes.
 Result = tuple[list[Row], dict, dict]
 Units = dict[str, Callable[[], Result]]
@@ -64,6 +71,14 @@ def _check_providers(options: argparse.Namespace) -> None:
     known = {name for op in ops for name in providers.REGISTRY[op]}
     if ops and options.provider and not known & set(options.provider):
         raise Impossible(f"{options.command} has none of --provider {', '.join(options.provider)}")
+
+
+def _check_choices(options: argparse.Namespace) -> None:
+    for name in CHOICES:
+        if getattr(options, "passes" if name == "pass" else name, None) and name not in TAKEN.get(
+            options.command, CHOICES
+        ):
+            raise Impossible(f"{options.command} takes no --{name}")
 
 
 def _check_folder(path: Path | None) -> None:
@@ -216,6 +231,7 @@ def run_publish(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Does what the options say; the exit status."""
+    _check_choices(options)
     special = {"static": run_static, "tune": run_tune, "publish": run_publish}
     return special.get(options.command, run_command)(options)
 

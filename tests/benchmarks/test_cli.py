@@ -119,6 +119,9 @@ def test_a_wrong_provider_is_printed_as_wrong(
         (["tune", "--device", "cpu"], "tune times kernels on a CUDA device"),
         (["overhead", "--device", "cpu", "--json", "/no/such/folder/x.json"], "is no directory"),
         (["overhead", "--device", "cpu", "--json", "/"], "--json: / is a directory"),
+        (["overhead", "--device", "cpu", "--shape", "p12"], "overhead takes no --shape"),
+        (["static", "--dtype", "float32"], "static takes no --dtype"),
+        (["memory", "--device", "cpu", "--pass", "both"], "memory takes no --pass"),
         (["publish", "/no/such/file.json"], "is no file"),
     ],
 )
