@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .block import block_operands, check_block, columns_of
+from .block import block_operands, check_block, columns_of, embedded_inputs
 from .block_tiles import (
     add_input_gradients,
     embed_spread,
@@ -370,7 +370,7 @@ def _two_kernels(
     after them, which would move three more. Where rows are embedded they are narrow, and summed.
     """
     direct, dparams, dh = None, None, None
-    embedded = x.shape[3] < h.shape[3]
+    embedded = embedded_inputs(x, weight) > 0
     if dy is not None:
         x_, h_, dy_ = (t.flatten(1, 2) for t in (x, h, dy))
         wanted = (needs[0] and embedded, needs[1], True)
