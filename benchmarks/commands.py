@@ -74,10 +74,10 @@ def _check_providers(options: argparse.Namespace) -> None:
 
 
 def _check_choices(options: argparse.Namespace) -> None:
+    taken = TAKEN.get(options.command, CHOICES)
     for name in CHOICES:
-        if getattr(options, "passes" if name == "pass" else name, None) and name not in TAKEN.get(
-            options.command, CHOICES
-        ):
+        given = getattr(options, "passes" if name == "pass" else name, None)
+        if given and name not in taken:
             raise Impossible(f"{options.command} takes no --{name}")
 
 
@@ -149,11 +149,6 @@ def _answers(device: torch.device) -> bool:
 def run_static(options: argparse.Namespace) -> int:
     if options.json is not None and options.json.exists():
         raise Impossible(f"--json: {options.json} exists, and static writes a file of its own kind")
-    _static(options, options.json)
-    return 0
-
-
-def _static(options: argparse.Namespace, path: Path | None = None) -> None:
     from rnam._dispatch import interpreted, triton_installed
 
     if not triton_installed():
@@ -169,8 +164,9 @@ def _static(options: argparse.Namespace, path: Path | None = None) -> None:
         if limit["copy_limit"] is not None and limit["cc"] == 90:
             what = f"{limit['shape']:12s} {limit['dtype']:9s} {limit['what']:9s}"
             print(f"{what} at most {100 * limit['copy_limit']:.0f}% of copy bandwidth on sm_90")
-    if path is not None:
-        static.write(path, rows)
+    if options.json is not None:
+        static.write(options.json, rows)
+    return 0
 
 
 def _committed() -> None:
@@ -198,7 +194,7 @@ def run_tune(options: argparse.Namespace) -> int:
     done = {row["key"] for row in rows}
     keys = tune.keys(options.shape or (["notebook"] if options.quick else []))
     for key in tqdm([key for key in keys if key.name not in done], disable=None):
-        with _precision("tf32"):
+        with _precision(tune.PRECISION):
             rows += tune.tune(key, device)
         if options.json is not None:
             write(options.json, {**here, "tune": rows})

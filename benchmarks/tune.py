@@ -23,6 +23,8 @@ from rnam.kernels.config import TABLE, LaunchConfig, is_fused, padded_state, sel
 
 STEPS, WARPS, STAGES = (1, 2, 4, 8), (1, 2, 4), (1, 2, 3)
 ROUNDS = 7
+# Of float32 products.
+PRECISION = "tf32"
 
 # 2^25 numbers: 128 MiB in float32, more than twice any L2 cache, and 5e5 rows of work at any width.
 ELEMENTS = 1 << 25
@@ -53,9 +55,9 @@ def keys(shapes: list[str]) -> list[Key]:
         shape = SHAPES[name]
         for what in ("forward", "log", "backward"):
             for size, dtype in DTYPES.items():
-                if is_fused(shape.dim, shape.hidden, dtype, what, "tf32"):
+                if is_fused(shape.dim, shape.hidden, dtype, what, PRECISION):
                     sizes = shape.terms, shape.batch, shape.steps
-                    seq = select_config(shape.dim, shape.hidden, dtype, *sizes, what, "tf32").seq
+                    seq = select_config(shape.dim, shape.hidden, dtype, *sizes, what, PRECISION).seq
                     width = max(16, 1 << (max(shape.dim, shape.hidden) - 1).bit_length())
                     found.append(Key(what, seq, width, size))
     return list(dict.fromkeys(found))
@@ -63,7 +65,7 @@ def keys(shapes: list[str]) -> list[Key]:
 
 def candidates(key: Key) -> Iterator[LaunchConfig]:
     """What the table could say, its own entry first. A warp takes at least 8 columns."""
-    table = table_config(key.what, key.seq, key.width, key.width, DTYPES[key.itemsize], "tf32")
+    table = table_config(key.what, key.seq, key.width, key.width, DTYPES[key.itemsize], PRECISION)
     yield table
     for steps in STEPS:
         for warps in WARPS:
