@@ -1,6 +1,7 @@
 """The commands, on tiny shapes."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,20 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(providers.REGISTRY, op, {n: p for n, p in found.items() if n in names})
 
 
+def watch(monkeypatch: pytest.MonkeyPatch, before: Callable[[str], None]) -> list[str]:
+    """The ops of work as it is made, each after `before`, which may raise."""
+    made: list[str] = []
+    work_make = commands.work.make
+
+    def make(op, *arguments):
+        made.append(op)
+        before(op)
+        return work_make(op, *arguments)
+
+    monkeypatch.setattr(commands.work, "make", make)
+    return made
+
+
 QUICK = ["--device", "cpu", "--quick", "--rounds", "1"]
 
 
@@ -67,17 +82,13 @@ def test_all_goes_on_where_its_file_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "all.json"
-    made: list[str] = []
 
-    def stop_at_scan(op, *arguments):
-        made.append(op)
+    def stop_at_scan(op: str) -> None:
         if op == "linear_scan" and not path.with_name("stopped").exists():
             path.with_name("stopped").touch()
             raise KeyboardInterrupt
-        return work_make(op, *arguments)
 
-    work_make = commands.work.make
-    monkeypatch.setattr(commands.work, "make", stop_at_scan)
+    made = watch(monkeypatch, stop_at_scan)
     figures = tmp_path / "figures.json"
     figures.write_text('{"rows": []}')
     monkeypatch.setattr(static, "FIGURES", figures)
@@ -160,17 +171,13 @@ def test_what_breaks_off_does_not_stop_the_rest(
 ) -> None:
     """A shape for which there is no room, say: it is named, the next run has it last, and is through once it runs."""
     path = tmp_path / "all.json"
-    made: list[str] = []
     broken = True
 
-    def make(op, *arguments):
-        made.append(op)
+    def no_room(op: str) -> None:
         if broken and op == "linear_scan":
             raise torch.OutOfMemoryError("no room for it")
-        return work_make(op, *arguments)
 
-    work_make = commands.work.make
-    monkeypatch.setattr(commands.work, "make", make)
+    made = watch(monkeypatch, no_room)
     assert cli.main(["scan", *QUICK, "--json", str(path)]) == 1
     assert made == ["linear_scan", "log_scan"]
     run = Run.load(path)
