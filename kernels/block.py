@@ -18,7 +18,7 @@ from .lanes import columns, factor, load_lanes, row_mask, store_lanes
 from .launch import Launch, check_dtypes
 from .min_gru_fwd import MAX_REGISTERS, min_gru_forward
 from .operands import code_strides, common, packed, rows, strides, unit
-from .primitives import chain_rows, in_elements, load_codes
+from .primitives import GROUPS, chain_rows, in_elements, load_codes
 from .recurrence import first_state, place_rows, step_map, store_last
 from .split_t import forward_entries, plan_chunks
 from .tiles import load_weight_tile
@@ -123,7 +123,7 @@ def _block_fwd_kernel(
                 maps_b += (b_t,)
             entering = carry
             if not SEQ:
-                entering, carry = chain_rows(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, WIDTH, False)
+                entering, carry = chain_rows(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, WIDTH, False, GROUPS)
             for s in tl.static_range(STEPS):
                 h = tl.fma(maps_a[s], entering, maps_b[s])
                 if SEQ:

@@ -7,7 +7,7 @@ import triton.language as tl
 from .config import LaunchConfig, fused_precision, select_config
 from .launch import Launch, check_dtypes
 from .operands import common, rows
-from .primitives import advance, chain_rows, in_elements, is_masked, load_codes, prolong, row_scan
+from .primitives import GROUPS, advance, chain_rows, in_elements, is_masked, load_codes, prolong, row_scan
 from .recurrence import first_state, place_rows, step_map, store_last
 from .split_t import forward_entries, plan_chunks
 from .tiles import input_pointers, load_input, load_weight, project, store_rows
@@ -113,10 +113,11 @@ def _min_gru_fwd_kernel(
                     maps_a += (a,)
                     maps_b += (b_t,)
             if not SEQ:
+                last_a, last_b = maps_a[STEPS - 1], maps_b[STEPS - 1]
                 if LOG or BLOCK_H >= 32:
-                    entering, carry = chain_rows(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, BLOCK_H, LOG)
+                    entering, carry = chain_rows(last_a, last_b, carry, ROWS, BLOCK_H, LOG, GROUPS)
                 else:
-                    entering, carry = row_scan(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, BLOCK_H, False)
+                    entering, carry = row_scan(last_a, last_b, carry, ROWS, BLOCK_H, False)
                 for s in tl.static_range(STEPS if NEED_H else 0):
                     h = advance(maps_a[s], maps_b[s], entering, LOG)
                     if LOG:

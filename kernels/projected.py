@@ -13,7 +13,7 @@ from .lanes import columns, factor, load_lanes, product, restored, row_mask, sto
 from .launch import Launch, check_dtypes
 from .min_gru_fwd import MAX_REGISTERS
 from .operands import common, rows
-from .primitives import chain_rows, in_elements, is_masked, load_codes
+from .primitives import GROUPS, chain_rows, in_elements, is_masked, load_codes
 from .recurrence import first_state, place_rows, step_map, store_last
 from .split_t import forward_entries, plan_chunks
 from .tiles import load_weight_tile
@@ -98,7 +98,7 @@ def _min_gru_projected_kernel(
                 maps_b += (b_t,)
             entering = carry
             if not SEQ:
-                entering, carry = chain_rows(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, WIDTH_H, False)
+                entering, carry = chain_rows(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, WIDTH_H, False, GROUPS)
             for s in tl.static_range(STEPS):
                 h = tl.fma(maps_a[s], entering, maps_b[s])
                 if SEQ:
