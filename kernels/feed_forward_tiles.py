@@ -95,7 +95,10 @@ def normalize(r, D: tl.constexpr, WIDTH: tl.constexpr):
         centred = tl.where(spread(tl.abs(mean) < INF, BLOCK_D), centred, 0.0)
     if D < WIDTH:
         centred = tl.where(tl.arange(0, BLOCK_D)[None, :] % WIDTH < D, centred, 0.0)
-    rstd = tl.rsqrt(row_mean(centred * centred, D, WIDTH) + EPS)
+    # The squares of odd rows are rounded before they are summed. There each lane has one number of a row, and a product
+    # fused into the sum over lanes rounds another way in each, all of which store rstd at one address (racecheck).
+    squares = tl.fma(centred, centred, 0.0) if D % 2 == 1 else centred * centred
+    rstd = tl.rsqrt(row_mean(squares, D, WIDTH) + EPS)
     return centred * spread(rstd, BLOCK_D), rstd, mean
 
 
@@ -283,8 +286,9 @@ def store_gradient(
     is_one = d < D
     matrix = d[:, None] * D + d[None, :]
     is_pair = is_one[:, None] & is_one[None, :]
-    tl.store(ptr + d, tl.sum(w1 * m, 1), mask=is_one)
-    tl.store(ptr + D + d, tl.sum(w1 * db1[None, :], 1), mask=is_one)
+    # as in `normalize`
+    tl.store(ptr + d, tl.sum(tl.fma(w1, m, 0.0), 1), mask=is_one)
+    tl.store(ptr + D + d, tl.sum(tl.fma(w1, db1[None, :], 0.0), 1), mask=is_one)
     tl.store(ptr + 2 * D + matrix, gamma[:, None] * m + beta[:, None] * db1[None, :], mask=is_pair)
     tl.store(ptr + (2 * D + D * D) + d, db1, mask=is_one)
     tl.store(ptr + (3 * D + D * D) + matrix, dw2, mask=is_pair)
