@@ -36,7 +36,7 @@ from .tiles import (
 )
 
 # All partials of dW together stay under this share of the bytes of x, or there is one per layer: dW itself.
-PARTIALS_SHARE = 0.05
+PARTIALS_SHARE = 0.2
 
 _NUMBERS = [
     "B", "T", "length", "count", "items", "parts", "stride_x_f", "stride_x_b", "stride_x_t",
