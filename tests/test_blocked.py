@@ -156,6 +156,17 @@ def test_both_sigmoids_of_a_gate(dtype: torch.dtype) -> None:
         assert ((got.double() - x.sigmoid()).abs()[:-1] <= band[:-1]).all()
 
 
+@pytest.mark.parametrize("size", [(1, 3, 300, 1, 8), (1, 1, 211, 2, 3), (3, 4, 1, 5, 6)])
+def test_closed_gates_hold_the_state(size: tuple[int, ...]) -> None:
+    """To the bit, for as long as they are closed: a product of two roundings is often the number below 1."""
+    terms, batch, steps, dim, hidden = size
+    x = torch.rand(terms, batch, steps, dim, generator=torch.Generator().manual_seed(0)) + 1
+    closed = torch.linspace(-40, -20, hidden).expand(terms, dim, hidden)
+    h0 = torch.linspace(0.1, 3, terms * batch * hidden).view(terms, batch, 1, hidden)
+    h, h_last = min_gru(x, torch.cat([torch.ones(terms, dim, hidden), closed], 2), h0)
+    assert torch.equal(h, h0.expand_as(h)) and torch.equal(h_last, h0)
+
+
 def test_an_infinite_weight_stays_in_its_column() -> None:
     x, w, _ = inputs.layer_inputs(1, 2, 6, 4, 4)
     x[..., 0] = x[..., 0].abs() + 0.1
