@@ -190,6 +190,9 @@ def check_layer(case: LayerCase) -> None:
     if case.config is None and not kernels.min_gru_is_fused(case.D, case.H, case.dtype, _what(case)):
         # a product by cuBLAS, which rounds to the dtype before the gates
         budget = budget + 2 * (plain[0] - exact[0]).abs().amax(2, keepdim=True)
+    if case.gate == "closed":
+        # z is 1e-9, and 1 - z rounds to 1: what thousands of steps take from the state is lost in any float32 program
+        budget = budget + 2 * (plain[0] - exact[0]).abs().amax(2, keepdim=True)
     if case.generic:
         assert (h.double() - exact[0]).norm() <= TF32 * exact[0].norm()
         budget = budget + tf32_bound(given)

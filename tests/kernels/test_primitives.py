@@ -2,6 +2,7 @@
 code."""
 
 import contextlib
+import math
 
 import pytest
 import torch
@@ -40,6 +41,8 @@ def _functions_kernel(in_ptr, out_ptr, NAME: tl.constexpr, LOG: tl.constexpr, RO
         out = (p.rcp(a),)
     elif NAME == "log2":
         out = (p.log2(a),)
+    elif NAME == "log2_1p":
+        out = (p.log2_1p(a),)
     elif NAME == "logaddexp2":
         out = (p.logaddexp2(a, b),)
     elif NAME == "sigmoid_pair":
@@ -120,6 +123,13 @@ def test_log2():
     close(*apply("log2", 1, x), x.double().log2(), absolute=2.0**-22)
 
 
+def test_log2_1p():
+    """To rounding of itself, also where 1 + e is 1."""
+    e = torch.cat([torch.linspace(0, 1, ROWS * WIDTH // 2), 2.0 ** -torch.linspace(0, 60, ROWS * WIDTH // 2)])
+    e = e.view(ROWS, WIDTH)
+    close(*apply("log2_1p", 1, e), torch.log1p(e.double()) / math.log(2), 2.2e-7)
+
+
 def test_logaddexp2():
     x, y = (
         values(-INF, -INF, 0.0, INF, INF, NAN, 5.0, 100.0),
@@ -133,6 +143,18 @@ def test_sigmoid_pair():
     z, rest = apply("sigmoid_pair", 2, k)
     close(z, k.double().sigmoid(), absolute=2.0**-126)
     close(rest, (-k.double()).sigmoid(), absolute=2.0**-126)
+
+
+@pytest.mark.parametrize("name", ["sigmoid_pair", "min_gru_gates", "min_gru_gates_of_halves", "min_lstm_gates"])
+def test_a_closed_gate_keeps_all_of_the_state(name):
+    """a is 1 where z is less than its rounding: a product of two roundings is often the number below."""
+    k = -18 - 25 * torch.rand(ROWS, WIDTH, generator=torch.Generator().manual_seed(0))
+    given = {"sigmoid_pair": (k,), "min_lstm_gates": (torch.ones(ROWS, WIDTH), torch.ones(ROWS, WIDTH), k)}
+    number, place = {"sigmoid_pair": (2, 1), "min_gru_gates_of_halves": (3, 2), "min_lstm_gates": (6, 2)}.get(
+        name, (4, 2)
+    )
+    a = apply(name, number, *given.get(name, (torch.ones(ROWS, WIDTH), k)))[place]
+    assert (a == 1).all(), f"{(a != 1).sum()} of {a.numel()} differ"
 
 
 def test_min_gru_gates():
