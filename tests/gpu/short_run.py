@@ -1,7 +1,13 @@
 """`python -m tests.gpu.short_run`: each kernel once, forward and backward, on small shapes, for compute-sanitizer.
 
-Nothing is compared here but that every result is finite; test_parity.py compares.
+With `--processes N` N of them share the calls, which fills the compiler's cache before the sanitizer watches. Nothing
+is compared here but that every result is finite; test_parity.py compares.
 """
+
+import argparse
+import functools
+import multiprocessing
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -93,29 +99,49 @@ def projected(dim: int, hidden: int, dtype: torch.dtype) -> None:
     assert y.isfinite().all()
 
 
-def main() -> None:
-    torch.manual_seed(0)
+def calls() -> list[Callable[[], None]]:
+    """What is run, the longest to compile first."""
+    call = functools.partial
+    found: list[Callable[[], None]] = []
+    for dtype in (FLOAT32, BF16):
+        found += [call(block, 13, 13, dtype), call(block, 8, 1, dtype)]
+        found += [call(block, 20, 20, dtype), call(feed_forward, 7, dtype)]  # two kernels back
+        found += [call(min_lstm, 13, dtype), call(projected, 8, 16, dtype)]
+    for seq in (False, True):
+        found += [call(min_gru_form, seq, 16, 16, FLOAT32, "linear"), call(min_gru_form, seq, 5, 3, BF16, "log")]
+    return [
+        *found,
+        call(min_gru, 16, 16, 2, STEPS, FLOAT32, "linear", True),
+        call(min_gru, 2, 2, 1, LONG, FLOAT32, "linear", False),  # cut into chunks
+        call(min_gru, 5, 70, 2, STEPS, FLOAT32, "linear", True),  # products and gates
+        call(min_gru, 5, 70, 2, STEPS, BF16, "log", False),
+        call(scans, STEPS, 33, FLOAT32),
+        call(scans, LONG, 1, BF16),
+        call(linear, 8, 5, FLOAT32),
+        call(linear, 2, 40, BF16),
+    ]
+
+
+def run(number: int) -> None:
+    """One of `calls`."""
+    torch.manual_seed(number)
     with parity.on_kernels():
-        for seq in (False, True):
-            min_gru_form(seq, 16, 16, FLOAT32, "linear")
-            min_gru_form(seq, 5, 3, BF16, "log")
-        min_gru(16, 16, 2, STEPS, FLOAT32, "linear", True)
-        min_gru(2, 2, 1, LONG, FLOAT32, "linear", False)  # cut into chunks
-        min_gru(5, 70, 2, STEPS, FLOAT32, "linear", True)  # products and gates
-        min_gru(5, 70, 2, STEPS, BF16, "log", False)
-        scans(STEPS, 33, FLOAT32)
-        scans(LONG, 1, BF16)
-        linear(8, 5, FLOAT32)
-        linear(2, 40, BF16)
-        for dtype in (FLOAT32, BF16):
-            feed_forward(7, dtype)
-            block(13, 13, dtype)
-            block(20, 20, dtype)  # two kernels back
-            block(8, 1, dtype)
-            min_lstm(13, dtype)
-            projected(8, 16, dtype)
+        calls()[number]()
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu.short_run", description=__doc__)
+    parser.add_argument("--processes", type=int, default=1)
+    processes = parser.parse_args(arguments).processes
+    numbers = range(len(calls()))
+    if processes == 1:
+        for number in numbers:
+            run(number)
+    else:
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            pool.map(run, numbers, chunksize=1)
     print("each kernel ran forward and backward")
 
 
