@@ -48,8 +48,10 @@ def _axes(width: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _bars(value: Callable[[Row], float | None], label: str, one: float) -> Callable[[Run], Any]:
-    """Bars that start at `one`, on a logarithmic axis: twice as fast and twice as slow are as long."""
+def _bars(value: Callable[[Row], float | None], label: str, one: float, *, ratios: bool = True) -> Callable[[Run], Any]:
+    """Bars with a line at `one`. Ratios start there on a logarithmic axis: twice as fast and twice as slow are as long;
+    else they start at 0."""
+    bottom = one if ratios else 0.0
 
     def picture(run: Run) -> Any:
         first = {r.op: r.dtype for r in reversed(run.rows)}  # of each kind of work its first type
@@ -66,14 +68,15 @@ def _bars(value: Callable[[Row], float | None], label: str, one: float) -> Calla
             places = [g for g, group in enumerate(groups) if group in of]
             axes.bar(
                 [g + (i - (len(names) - 1) / 2) * width for g in places],
-                [of[groups[g]] - one for g in places],
+                [of[groups[g]] - bottom for g in places],
                 width,
-                bottom=one,
+                bottom=bottom,
                 color=COLOURS[name],
                 label=name,
             )
         axes.axhline(one, color="black", linewidth=0.7)
-        axes.set_yscale("log")
+        if ratios:
+            axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         labels = [f"{op} {shape}\n{dtype} {pass_}" for op, shape, dtype, pass_ in groups]
         axes.set_xticks(range(len(groups)), labels, rotation=60, ha="right", fontsize=7)
@@ -121,7 +124,10 @@ def _accuracy_steps(row: Row, run: Run) -> int:
 _PICTURES: dict[str, Callable[[Run], Any]] = {
     "speedup": _bars(lambda r: r.speedup, "times the published eager form (baddbmm)", 1.0),
     "bandwidth": _bars(
-        lambda r: None if r.copy_fraction is None else 100 * r.copy_fraction, "% of copy bandwidth", 100.0
+        lambda r: None if r.copy_fraction is None else 100 * r.copy_fraction,
+        "% of copy bandwidth",
+        100.0,
+        ratios=False,
     ),
     "time": _against_steps(
         lambda r: r.op.endswith("scan") and r.pass_ == "forward", _scan_steps, lambda r: r.median_ms, "ms, forward"

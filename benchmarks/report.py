@@ -89,7 +89,7 @@ def markdown(run: Run) -> str:
         "",
         f"{versions}; {about['threads']} threads; commit {about['commit'][:12]}; {about['rounds']} rounds"
         + (f"; clocks (SM, memory, most) {about['clocks']}" if about["clocks"] else "")
-        + ("; a quick run on smaller shapes" if about["quick"] else "")
+        + _quick(run)
         + ".",
         "",
         "Milliseconds are medians of the samples, p20 and p80 beside them; at least 2 calls before the first are not"
@@ -115,6 +115,13 @@ def markdown(run: Run) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _quick(run: Run) -> str:
+    """That it was a quick run, and whether any shape was made smaller for it."""
+    if not run.about["quick"]:
+        return ""
+    return "; a quick run" + (" on smaller shapes" if any(s.get("note") for s in run.shapes.values()) else "")
+
+
 def summary(run: Run) -> str:
     """The README's table: RNAM against the base and the fastest other provider, losses included.
 
@@ -122,7 +129,7 @@ def summary(run: Run) -> str:
     """
     lines = [
         f"**{run.about['device']}**, torch {run.about['versions']['torch']}, commit {run.about['commit'][:12]}"
-        + ("; a quick run on smaller shapes" if run.about["quick"] else "")
+        + _quick(run)
         + ":",
         "",
         "| work | shape | type | pass | RNAM, ms | against the base | against the fastest other | which is"

@@ -178,11 +178,15 @@ def _versions() -> dict[str, str]:
 def _commit() -> str:
     """The commit, and "changed" where a tracked file of the code differs from it.
 
-    A copy without git has it from the environment variable RNAM_COMMIT.
+    A copy of a tree, which may have no git or that of an older commit, is told it by the environment variable
+    RNAM_COMMIT.
     """
+    told = os.environ.get("RNAM_COMMIT")
+    if told:
+        return told
     head = _output("git", "rev-parse", "HEAD")
     if not head:
-        return os.environ.get("RNAM_COMMIT") or "unknown"
+        return "unknown"
     code = ("rnam", "kernels", "benchmarks", ":!benchmarks/results")
     changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", *code)
     return f"{head} changed" if changed else head

@@ -116,10 +116,11 @@ def test_the_readme_has_the_comments() -> None:
     assert text.count(publish.BEGIN) == text.count(publish.END) == 1
 
 
-def test_a_copy_without_git_is_told_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results_file, "_output", lambda *command: "")
+@pytest.mark.parametrize("git", ["", "of an older commit"])
+def test_a_copy_is_told_its_commit(git: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_file, "_output", lambda *command: git)
     monkeypatch.delenv("RNAM_COMMIT", raising=False)
-    assert about(CPU, quick=True, rounds=3)["commit"] == "unknown"
+    assert about(CPU, quick=True, rounds=3)["commit"] == (f"{git} changed" if git else "unknown")
     monkeypatch.setenv("RNAM_COMMIT", "abcdef")
     assert about(CPU, quick=True, rounds=3)["commit"] == "abcdef"
 
