@@ -16,9 +16,9 @@ MAX_BACKWARD_WIDTH = 16
 
 # (seq, padded width, precision of products, "half" for those of halves) -> steps, of one warp.
 #
-# Behind each entry its static cost in sm_90 code without h: bound in cycles per element and registers, then what the
-# neighbours cost; none spills where rows are whole 16-byte pieces. The budget of x and y is 79 in float32 and 40 in
-# halves. Two kernels move 5 tensors: 198 and 99.
+# Behind each entry its static cost in sm_90 code without h, with one stage of loads: bound in cycles per element and
+# registers, then what the neighbours cost; none spills where rows are whole 16-byte pieces. The budget of x and y is 79
+# in float32 and 40 in halves. Two kernels move 5 tensors: 198 and 99.
 TABLE: dict[tuple[bool, int, str], int] = {
     (False, 8, "tf32"): 2,  # 60; 4 steps 51, 136 registers, 1 step 92
     (False, 8, "tf32x3"): 4,  # 76, 141; 2 steps 85
@@ -41,9 +41,11 @@ TABLE: dict[tuple[bool, int, str], int] = {
 }
 
 
-# Of the loads of a tile. On an H200 the forward of 8 x 128 x 1024 x 8 takes 62 us with three and 72 with one in tf32,
-# 42 and 47 in bfloat16, the backward 114 and 130, 84 and 94.
-STAGES = 3
+# Tiles of which loads are in flight, at width 8. On an H200 the forward of 8 x 128 x 1024 x 8 takes 62 us with three
+# and 72 with one in tf32, 42 and 47 in bfloat16, the backward 114 and 130, 84 and 94. The forward at width 16 was
+# measured in bfloat16 at 37 x 512 x 48 alone: SEQ 76 and 79, SEG 111 and 99. Its backward spills more with two or
+# three.
+STAGES_OF_8 = 3
 
 
 def block_is_fused(D: int, dtype: torch.dtype, precision: str | None = None) -> bool:
@@ -85,7 +87,7 @@ BACKWARD: dict[tuple[bool, int, str], int] = {
     (False, 16, "tf32"): 2,  # 122, 255; 1 step 152, 4 steps 107 with 226 spills in the loop; embedded 85
     (False, 16, "tf32x3"): 1,  # 228, over, 255; 2 steps 195, 160 spills in the loop; embedded 149
     (False, 16, "half"): 2,  # 82, over, 255; 1 step 100; embedded 77
-    (True, 8, "tf32"): 4,  # 112, 255; 2 steps 115; embedded 93
+    (True, 8, "tf32"): 2,  # 115; 4 steps 112, 255, 19 spills in the loop with three stages; embedded 93 with 4
     (True, 8, "tf32x3"): 2,  # 210, over, 255; 4 steps 205, 13 spills in the loop; embedded 165
     (True, 8, "half"): 4,  # 92, over, 255; 2 steps 96; embedded 92
     (True, 16, "tf32"): 1,  # 116, 255; 2 steps 104, 13 spills in the loop; embedded 84
@@ -110,5 +112,6 @@ def select_block_backward(D: int, dtype: torch.dtype, precision: str, F: int, B:
 
 
 def _config(seq: bool, D: int, dtype: torch.dtype, precision: str, table: dict) -> LaunchConfig:
-    kind = "half" if dtype.itemsize == 2 else precision
-    return LaunchConfig(seq, ROWS, table[seq, padded_width(D), kind], num_warps=1, STAGES=STAGES)
+    kind, width = "half" if dtype.itemsize == 2 else precision, padded_width(D)
+    stages = STAGES_OF_8 if width == 8 else 1
+    return LaunchConfig(seq, ROWS, table[seq, width, kind], num_warps=1, STAGES=stages)

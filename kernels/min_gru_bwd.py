@@ -35,7 +35,9 @@ from .tiles import (
     zero_weight_gradient,
 )
 
-# All partials of dW together stay under this share of the bytes of x, or there is one per layer: dW itself.
+# All partials of dW together stay under this share of the bytes of x, or there is one per layer: dW itself. A program
+# has one, so a smaller share leaves fewer programs: of 0.05 they were 128 at 64 x 128 x 48 x 32 in bfloat16, and the
+# backward took 388 us on an H200 where it takes 112 with 512; at 37 x 512 x 48 x 16 112 and 82.
 PARTIALS_SHARE = 0.2
 
 _NUMBERS = [
