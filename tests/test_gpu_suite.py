@@ -116,6 +116,16 @@ def test_the_limits_fit_into_ten_minutes(tmp_path: Path) -> None:
     assert sum(s.limit for s in planned) <= command.TOTAL_SECONDS < 600
 
 
+def test_a_path_comes_before_the_options_that_its_conftest_has(tmp_path: Path) -> None:
+    """At its start pytest loads the conftest.py of the paths that it finds before the first option it does not know."""
+    for stage in command.plan(tmp_path)[:2]:
+        assert stage.command is not None and stage.command[3].startswith("tests/gpu")
+        line = [*stage.command, "--collect-only", "-q", "-n0"]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert ("test_far.py" in done.stdout) == (stage.name == "far")
+
+
 def test_the_sanitizer_is_found_in_a_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sanitizer, "FOLDERS", ())
@@ -208,6 +218,13 @@ def test_the_short_run_launches_every_kernel(monkeypatch: pytest.MonkeyPatch) ->
     short_run.main([])
     written = "".join(path.read_text() for path in (ROOT / "kernels").glob("*.py"))
     assert launched == set(re.findall(r"def (_\w+_kernel)\(", written))
+
+
+@pytest.mark.interpreter
+@pytest.mark.slow
+def test_processes_share_the_short_run(capsys: pytest.CaptureFixture[str]) -> None:
+    short_run.main(["--processes", "2"])
+    assert "each kernel ran" in capsys.readouterr().out
 
 
 @pytest.mark.interpreter

@@ -30,8 +30,9 @@ def plan(out: Path) -> list[Stage]:
     and 505 s added up.
     """
     python = sys.executable
-    suite = (python, "-m", "pytest", "--confcutdir", "tests/gpu", "-p", "no:cacheprovider", "-p", "no:benchmark")
-    suite = (*suite, "--results", str(out / "tests.jsonl"))
+    suite = (python, "-m", "pytest")  # a path comes first: where conftest.py is, which knows --results
+    options = ("--confcutdir", "tests/gpu", "-p", "no:cacheprovider", "-p", "no:benchmark")
+    options = (*options, "--results", str(out / "tests.jsonl"))
     short = [python, "-m", "tests.gpu.short_run"]
     workers = processes()
     shared = ("-n", str(workers)) if workers > 1 and importlib.util.find_spec("xdist") else ()
@@ -44,8 +45,8 @@ def plan(out: Path) -> list[Stage]:
     ]
     far = "tests/gpu/test_far.py"  # tensors of 4 GiB and more, one test at a time
     return [
-        Stage("pytest", (*suite, *shared, "tests/gpu", "--ignore", far), 220.0),
-        Stage("far", (*suite, far), 60.0),
+        Stage("pytest", (*suite, "tests/gpu", "--ignore", far, *options, *shared), 220.0),
+        Stage("far", (*suite, far, *options), 60.0),
         # compiles, so that the sanitizer need not watch that
         Stage("short_run", (*short, "--processes", str(workers)), 60.0),
         *checks,
