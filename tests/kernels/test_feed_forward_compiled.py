@@ -120,6 +120,7 @@ def test_results_with_an_embedding_as_compiled(D, K, N, dtype, precision):
     [
         (1, 300, FLOAT32, "tf32x3"),
         (3, 75, BFLOAT16, "ieee"),
+        (7, 200, FLOAT32, "tf32x3"),  # a number of a row in each lane: racecheck found its sums to differ by lane
         (8, 65, FLOAT32, "tf32"),
         (8, 64, FLOAT16, "ieee"),
         (16, 33, BFLOAT16, "ieee"),

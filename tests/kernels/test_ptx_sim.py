@@ -117,6 +117,7 @@ $L__BB0_1:
         ("add.s32 %r3, %r2, %r99;\n", KeyError),
         ("add.s32 %r3, %r2, elsewhere;\n", NotImplementedError),
         ("setp.lt.u32 %p1, %r1, 5;\n@%p1 bra $L__BB0_1;\n$L__BB0_1:\n", RuntimeError),
+        ("mov.b32 %r9, 0;\nst.shared.b32 [%r9], %r1;\n", ValueError),  # by each thread its own number
         ("wgmma.mma_async.sync %r3, %r2, %r2;\n", NotImplementedError),
     ],
 )

@@ -3,8 +3,8 @@
 Registers are numpy arrays with one entry per thread. It covers what elementwise code, reductions, scans, cp.async,
 ldmatrix and mma.sync (tf32, bf16, fp16) compile to; `ptx_ops.py` has the arithmetic. A read or write of global memory
 that is not inside one buffer raises, as does one outside the shared memory, one that is not aligned to its size, a
-register that was never written, and a branch that differs between threads. It does not see races, a missing wait or
-barrier, wgmma, TMA, or time.
+register that was never written, a branch that differs between threads, and a store of different values at one address.
+It does not see other races, a missing wait or barrier, wgmma, TMA, or time.
 
     machine = Machine(compiled.asm["ptx"], threads=32 * num_warps, shared=compiled.metadata.shared)
     a = machine.alloc(array) machine.run([a, ..., 0, 0], program=(i, 0, 0), programs=(n, 1, 1)) out = machine.read(a,
@@ -85,7 +85,10 @@ class Machine:
     def store(self, space: str, address: Array, values: Array, mask: Mask) -> None:
         size = values.shape[1]
         for threads, data, offset in self._locate(space, address, size, mask):
-            data[offset[:, None] + np.arange(size)] = values[threads]
+            at = offset[:, None] + np.arange(size)
+            data[at] = values[threads]
+            if (data[at] != values[threads]).any():
+                raise ValueError(f"{space} store of different values at one address")
 
     def _locate(self, space: str, address: Array, size: int, mask: Mask) -> list[tuple[Array, Array, Array]]:
         threads = np.arange(self.threads) if mask is None else np.nonzero(mask)[0]
