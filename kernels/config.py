@@ -116,51 +116,51 @@ SEQ_CHANNELS = 200_000
 # two, and with two stages both wait for memory. The rows of a tile in two warps were slower at L and P, and a T cut
 # into chunks for more programs at L: kernels/README.md.
 TABLE: dict[tuple[str, bool, int, int], tuple[int, int, int]] = {
-    ("forward", False, 16, 4): (4, 1, 3),  # 34, 38, 184 registers; N 27 us, 34 with two stages, L 116 and 147
+    ("forward", False, 16, 4): (4, 1, 3),  # 34, 40, 207 registers; N 27 us, 34 with two stages, L 116 and 147
     # as a chain of rows 36; 2 steps 44, N 29 us, L 127; 1 step 65
-    ("forward", False, 16, 2): (4, 1, 3),  # 26; N 22 us, 30 with two stages, L 86 and 109; four stages L 85
+    ("forward", False, 16, 2): (4, 1, 3),  # 29; N 22 us, 30 with two stages, L 86 and 109; four stages L 85
     ("forward", False, 32, 4): (2, 1, 3),  # W 250 us, 311 with tf32x3, where two warps of two stages took 426 and 473
-    ("forward", False, 32, 2): (2, 1, 3),  # W 169 us, two warps of 4 steps and two stages 241
+    ("forward", False, 32, 2): (2, 1, 3),  # W 169 us
     ("forward", False, 64, 4): (1, 4, 2),  # 2 steps 75, 91, up to 52 spills with codes at tf32x3; as a scan 79, 95
     ("forward", False, 64, 2): (4, 4, 2),  # 33, 139 registers
     ("forward", True, 16, 4): (4, 1, 3),  # 32, 40, 90 registers; 1, 2 and 8 steps 32 to 34; P 39 us, two stages 44
     ("forward", True, 16, 2): (4, 1, 3),  # 24, the MUFU bound; P 29 us, two stages 32
     ("forward", True, 32, 4): (4, 2, 3),  # 44, 60, 126 registers; M, two stages 45 us, 58 with tf32x3
-    # one warp 40 at tf32, three stages M 44 us, 62 with tf32x3; three stages of two warps took log M from 55 to 47
+    # one warp 40 at tf32, three stages M 44 us, 62 with tf32x3; two warps of three stages not run, but in log space
     ("forward", True, 32, 2): (4, 1, 3),  # M 30 us, two warps of two stages 33
     ("forward", True, 64, 4): (2, 4, 2),  # 4 steps 68, 100, with 2 spills on sm_100
     ("forward", True, 64, 2): (4, 2, 2),  # 30, and 32 with two reciprocals
-    ("log", False, 16, 4): (2, 1, 3),  # L 226 us, 251 with two stages; N 55, 44 with 4 steps, of which L takes 372 with
-    # tf32x3 where 2 steps of two stages take 275
-    ("log", False, 16, 2): (4, 1, 3),  # N 44 us, 55 with 2 steps, L 236 and 219
-    ("log", False, 32, 4): (2, 2, 3),  # W 498 us, 633 with tf32x3; two stages 549 and 650
+    ("log", False, 16, 4): (2, 1, 3),  # 96, 110; L 226 us, 275 with two stages; N 55, 44 with 4 steps, of which L takes
+    # 372 with tf32x3
+    ("log", False, 16, 2): (4, 1, 3),  # 81; N 44 us, 55 with 2 steps, L 236 and 219
+    ("log", False, 32, 4): (2, 2, 3),  # 99, 121; W 498 us, 633 with tf32x3
     ("log", False, 32, 2): (2, 1, 3),  # 76
     ("log", False, 64, 4): (1, 4, 2),  # 2 steps up to 52 spills with codes and a tail at tf32x3
     ("log", False, 64, 2): (2, 4, 2),  # 99, 135 registers
-    ("log", True, 16, 4): (4, 1, 3),  # P 55 us, 61 with two stages
-    ("log", True, 16, 2): (4, 1, 3),  # P 53 us, 56 with two stages
-    ("log", True, 32, 4): (4, 2, 3),  # M 47 us, 55 with two stages
-    ("log", True, 32, 2): (4, 2, 3),  # M 42 us, 48 with two stages
+    ("log", True, 16, 4): (4, 1, 3),  # 53, 68; P 55 us
+    ("log", True, 16, 2): (4, 1, 3),  # 51; P 53 us
+    ("log", True, 32, 4): (4, 2, 3),  # 57, 81; M 47 us
+    ("log", True, 32, 2): (4, 2, 3),  # 52; M 42 us
     ("log", True, 64, 4): (2, 4, 2),  # not counted, as the forward, where 4 steps spill
     ("log", True, 64, 2): (4, 4, 2),  # two warps spill 3 registers with 128, on one architecture
     ("backward", False, 16, 4): (4, 1, 2),  # 64, 98; as a scan of separate steps 71, 110; N 71 us, L 270
-    # three stages N 67 us, L 276; with tf32x3 and codes L 559 and not 502: its shared memory leaves room for fewer
+    # three stages N 67 us, L 276, and 259 where two took 264 in another run; with tf32x3 and codes L 559 and 502
     ("backward", False, 16, 2): (4, 1, 3),  # 55; N 50 us, 52 with two stages, L 198 and 212; 2 steps N 58, L 211
     ("backward", False, 32, 4): (1, 1, 2),  # 121, 161; 2 steps 86 with 130 spills; W 757 us, three stages 930
-    ("backward", False, 32, 2): (1, 1, 3),  # 85, 255 registers; W 469 us, two stages 522; 2 steps 62 with 90 spills
+    ("backward", False, 32, 2): (1, 1, 3),  # 85, 255 registers; W 469 us; 2 steps 62 with 90 spills
     ("backward", False, 64, 4): (2, 4, 1),  # 160 at tf32, over, 246 registers; 1 step 228; apart, 600 by the bytes
     # two stages 159, with loads of 4 bytes and 119 KB of shared memory: one program per SM and not two
     ("backward", False, 64, 2): (2, 4, 2),  # 92, 244 registers; 4 steps 72 with 271 spills
     ("backward", True, 16, 4): (4, 1, 3),  # 55, 94, 249 registers; P 94 us, two stages 103, with tf32x3 187 both
-    ("backward", True, 16, 2): (2, 1, 3),  # P 78 us, 4 steps 93, 1 step 86, each of three stages
-    ("backward", True, 32, 4): (1, 1, 3),  # 97, 137; 2 steps 74 with 87 spills; M 141 us
+    ("backward", True, 16, 2): (2, 1, 3),  # 55; P 82 us, 4 steps 93, 1 step 85, each of three stages
+    ("backward", True, 32, 4): (1, 1, 3),  # 97, 137; 2 steps 74 with 87 spills; M 141 us; in a block 32 spills
     ("backward", True, 32, 2): (1, 1, 3),  # 61, 248 registers; 2 steps 49 with 18 spills; M 112 us
     ("backward", True, 64, 4): (2, 4, 1),  # 138 at tf32, 238 registers; 1 step 176; 4 steps 76 with 228 spills
     ("backward", True, 64, 2): (2, 4, 2),  # 70, 205 registers; 4 steps 49 with 189 spills
 }
 
-# Steps of float32 at width 64 where products are tf32: (what, seq). Bound 55 where the table's one step is 113, in log
-# space 88 and 114; no spill with codes and a tail on sm_80, sm_90, sm_100 and sm_120, where tf32x3 has up to 52.
+# Steps of float32 at width 64 where products are tf32: (what, seq). Bound 55 where the table's one step is 113; in log
+# space 106. No spill with codes and a tail on sm_80, sm_90, sm_100 and sm_120, where tf32x3 has up to 52.
 TF32_STEPS = {("forward", False): 4, ("log", False): 2}
 
 # Instructions that touch local memory (spills) in the loop over full tiles of a backward kernel, at most, by (seq,

@@ -16,9 +16,10 @@ MAX_BACKWARD_WIDTH = 16
 
 # (seq, padded width, precision of products, "half" for those of halves) -> steps, of one warp.
 #
-# Behind each entry its static cost in sm_90 code without h, with one stage of loads: bound in cycles per element and
-# registers, then what the neighbours cost; none spills where rows are whole 16-byte pieces. The budget of x and y is 79
-# in float32 and 40 in halves. Two kernels move 5 tensors: 198 and 99.
+# Behind each entry its static cost in sm_90 code without h, with one stage of loads and one chain of rows (the groups
+# of `chain_rows` add 1 to 6 cycles): bound in cycles per element and registers, then what the neighbours cost; none
+# spills where rows are whole 16-byte pieces. The budget of x and y is 79 in float32 and 40 in halves. Two kernels move
+# 5 tensors: 198 and 99.
 TABLE: dict[tuple[bool, int, str], int] = {
     (False, 8, "tf32"): 2,  # 60; 4 steps 51, 136 registers, 1 step 92
     (False, 8, "tf32x3"): 4,  # 76, 141; 2 steps 85
@@ -42,9 +43,9 @@ TABLE: dict[tuple[bool, int, str], int] = {
 
 
 # Tiles of which loads are in flight, at width 8. On an H200 the forward of 8 x 128 x 1024 x 8 takes 62 us with three
-# and 72 with one in tf32, 42 and 47 in bfloat16, the backward 114 and 130, 84 and 94. The forward at width 16 was
-# measured in bfloat16 at 37 x 512 x 48 alone: SEQ 76 and 79, SEG 111 and 99. Its backward spills more with two or
-# three.
+# and 72 with one in tf32, 42 and 47 in bfloat16, the backward 114 and 130, 84 and 94 (with a partial gradient for each
+# batch row); tf32x3 was not run. The forward at width 16 was measured in bfloat16 at 37 x 512 x 48 alone: SEQ 76 and
+# 79, SEG 111 and 99. Its backward spills more with two or three.
 STAGES_OF_8 = 3
 
 

@@ -19,9 +19,9 @@ MAX_WIDTH = 32
 # numbers: 237 and 119 at H = 2 D. The special functions alone are 32 H / D cycles, 24 in halves.
 TABLE: dict[int, int] = {
     8: 4,  # D = 8: 34 and 32 in tf32, 48 and 42 in tf32x3, up to 124 registers; 2 steps of SEG 47, 57
-    16: 4,  # D = 8: 64 and 64 in tf32, 75 and 64 in tf32x3, up to 163 registers; 2 steps of SEG 66, 84
-    32: 2,  # D = 16: 64 and 64 in tf32, 73 and 64 in tf32x3, up to 205 registers; 1 step 88, 120; 4 steps spill
-    # in halves 52 and 48 at D = 8, 50 and 48 at 16; 4 steps 49 and 48, with up to 7 spills in the loop on sm_100
+    16: 4,  # D = 8: 64 and 64 in tf32, 82 and 64 in tf32x3, up to 176 registers; 2 steps of SEG 66, 84
+    32: 2,  # D = 16: 64 and 64 in tf32, 78 and 64 in tf32x3, up to 209 registers; 1 step 88, 120; 4 steps spill
+    # in halves 58 and 48 at D = 8, 55 and 48 at 16; 4 steps 49 and 48, with up to 7 spills in the loop on sm_100
 }
 
 # In tf32x3 SEQ of D and H from 17 to 32 is 45 with two steps and 56 with one. With codes and a tail two spill 83

@@ -36,8 +36,9 @@ from .tiles import (
 )
 
 # All partials of dW together stay under this share of the bytes of x, or there is one per layer: dW itself. A program
-# has one, so a smaller share leaves fewer programs: of 0.05 they were 128 at 64 x 128 x 48 x 32 in bfloat16, and the
-# backward took 388 us on an H200 where it takes 112 with 512; at 37 x 512 x 48 x 16 112 and 82.
+# has one, so a smaller share leaves fewer programs: of 0.05 they were 592 at 37 x 512 x 48 x 16 in bfloat16, and the
+# backward took 112 us on an H200 where it takes 82 with 1184. At 64 x 128 x 48 x 32 they were 128 and took 388 us; 512
+# take 112, with a third stage of loads.
 PARTIALS_SHARE = 0.2
 
 _NUMBERS = [

@@ -53,8 +53,7 @@ def log2_1p(e):
     """log2(1 + e) for e in [0, 1] to 2.1e-7 of itself: e times the polynomial of degree 8 of least relative error.
 
     A state that the gates hold for thousands of steps is the sum of as many of these numbers. `log2` of 1 + e is wrong
-    by up to 2^-22 of 1, which adds up: on an H200 h was off by 1.4e-5 of itself after 4099 steps of k = -20 +- 5. The
-    nine FFMA take as long as one MUFU instruction, in another pipe.
+    by up to 2^-22 of 1, which adds up. The nine FFMA take as long as one MUFU instruction, in another pipe.
     """
     q = tl.fma(e, 0.0075491685420274734, -0.04256700351834297)
     q = tl.fma(e, q, 0.11285609006881714)
@@ -272,12 +271,13 @@ def chain_rows(a, b, carry, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, LOG: tl.c
 
     With GROUPS > 1 the states of each group of rows follow from the one that enters it, and the one that leaves the
     tile from `carry` by a single map, that of all rows: a state that the gates hold is rounded once a tile and not once
-    a row (4099 steps at k = -20 +- 1: h off by 2e-7 and not by 1.6e-5 of itself), and waits for a chain of GROUPS.
+    a row. It may be a rounding off the state of the last row, as with `row_scan`, also where steps are masked.
     triton 3.6 needs it in log space: it compares the loop's carries along every path through such a chain, and each
     `logaddexp2` has three.
     """
     row_a = split_tile(a, ROWS, 1, BLOCK_H)
     row_b = split_tile(b, ROWS, 1, BLOCK_H)
+    tl.static_assert(ROWS % GROUPS == 0)
     PER: tl.constexpr = ROWS // GROUPS
     state = carry[None, :]
     entering = ()

@@ -164,8 +164,8 @@ def _project(products: list[Product], xs: Tensor, terms: slice, space: Workspace
 
 
 def _sigmoids(k: Tensor, space: Tensor) -> tuple[Tensor, Tensor]:
-    """(sigmoid(-k), sigmoid(k)) in the memory of k and `space`, both from e = 2^(-k log2 e), which takes 0.5 ns an
-    element where a sigmoid takes 0.9. The clamp keeps 1 / (1 + e) a normal number.
+    """(sigmoid(-k), sigmoid(k)) in the memory of k and `space`, both from e = 2^(-k log2 e): a power of two takes 0.5
+    ns an element, a sigmoid 0.9. The clamp keeps 1 / (1 + e) a normal number.
 
     sigmoid(-k) is 1 / (1 + 1 / e), which is 1 where the gate is closed. e / (1 + e), two roundings, is up to 2^-24 less
     there, and a state that is held would decay by that in every step."""
