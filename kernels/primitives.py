@@ -277,8 +277,8 @@ def chain_rows(a, b, carry, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, LOG: tl.c
     """
     row_a = split_tile(a, ROWS, 1, BLOCK_H)
     row_b = split_tile(b, ROWS, 1, BLOCK_H)
-    tl.static_assert(ROWS % GROUPS == 0)
     PER: tl.constexpr = ROWS // GROUPS
+    tl.static_assert(PER * GROUPS == ROWS)
     state = carry[None, :]
     entering = ()
     for g in tl.static_range(GROUPS):

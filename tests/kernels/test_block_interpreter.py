@@ -47,6 +47,16 @@ def test_parity(case):
     assert none is None and torch.equal(y, again) and torch.equal(h_last, last)
 
 
+@pytest.mark.parametrize("seq", [False, True])
+def test_closed_gates_hold_the_state(seq):
+    x = torch.rand(1, 2, 100, 8, generator=torch.Generator().manual_seed(0)) + 1
+    weight = torch.cat([torch.ones(1, 8, 8), torch.linspace(-9, -4, 8).expand(1, 8, 8)], 2)
+    h0 = torch.linspace(0.1, 3, 16).view(1, 2, 1, 8)
+    config = block_config(seq, 8, torch.float32, "tf32x3")
+    _, h, h_last = block_forward(x, weight, torch.zeros(1, 2 * 8**2 + 4 * 8), h0, need_h=True, config=config)
+    assert torch.equal(h, h0.expand_as(h)) and torch.equal(h_last, h0)
+
+
 EMBEDDED = [
     (1, case("SEG", 1, 70, 8, codes="own")),
     (2, case("SEG", 2, 33, 13, HALF, h0=False)),

@@ -44,6 +44,17 @@ def test_parity(case):
     check(case)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, BF16])
+@pytest.mark.parametrize("seq", [False, True])
+def test_closed_gates_hold_the_state(seq, dtype):
+    x = (torch.rand(1, 2, 100, 2, generator=torch.Generator().manual_seed(0)) + 1).to(dtype)
+    weight = torch.cat([torch.ones(1, 2, 8), torch.linspace(-40, -20, 8).expand(1, 2, 8)], 2)
+    h0 = torch.linspace(0.1, 3, 16).view(1, 2, 1, 8)
+    config = projected_config(seq, 2, 8, "tf32x3")
+    _, h_last = min_gru_projected_forward(x, weight, torch.ones(1, 8, 2), h0, config=config)
+    assert torch.equal(h_last, h0)
+
+
 @pytest.mark.parametrize(
     ("T", "D", "H", "dtype", "codes"), [(150, 5, 10, torch.float32, "own"), (192, 16, 32, BF16, None)]
 )
