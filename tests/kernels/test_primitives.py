@@ -145,15 +145,20 @@ def test_sigmoid_pair():
     close(rest, (-k.double()).sigmoid(), absolute=2.0**-126)
 
 
-@pytest.mark.parametrize("name", ["sigmoid_pair", "min_gru_gates", "min_gru_gates_of_halves", "min_lstm_gates"])
-def test_a_closed_gate_keeps_all_of_the_state(name):
-    """a is 1 where z is less than its rounding: a product of two roundings is often the number below."""
+@pytest.mark.parametrize(
+    ("name", "before", "results", "place"),
+    [
+        ("sigmoid_pair", 0, 2, 1),
+        ("min_gru_gates", 1, 4, 2),
+        ("min_gru_gates_of_halves", 1, 3, 2),
+        ("min_lstm_gates", 2, 6, 2),
+    ],
+)
+def test_a_closed_gate_keeps_all_of_the_state(name, before, results, place):
+    """a is 1 where z is less than its rounding: a product of two roundings is often the number below. `before` of the
+    arguments precede k; a is the result at `place`."""
     k = -18 - 25 * torch.rand(ROWS, WIDTH, generator=torch.Generator().manual_seed(0))
-    given = {"sigmoid_pair": (k,), "min_lstm_gates": (torch.ones(ROWS, WIDTH), torch.ones(ROWS, WIDTH), k)}
-    number, place = {"sigmoid_pair": (2, 1), "min_gru_gates_of_halves": (3, 2), "min_lstm_gates": (6, 2)}.get(
-        name, (4, 2)
-    )
-    a = apply(name, number, *given.get(name, (torch.ones(ROWS, WIDTH), k)))[place]
+    a = apply(name, results, *[torch.ones(ROWS, WIDTH)] * before, k)[place]
     assert (a == 1).all(), f"{(a != 1).sum()} of {a.numel()} differ"
 
 
