@@ -165,13 +165,14 @@ def _project(products: list[Product], xs: Tensor, terms: slice, space: Workspace
 
 def _sigmoids(k: Tensor, space: Tensor) -> tuple[Tensor, Tensor]:
     """(sigmoid(-k), sigmoid(k)) in the memory of k and `space`, both from e = 2^(-k log2 e): a power of two takes 0.5
-    ns an element, a sigmoid 0.9. The clamp keeps 1 / (1 + e) a normal number.
+    ns an element, a sigmoid 0.9. The clamp keeps 1 / (1 + e) a normal number and e finite.
 
-    sigmoid(-k) is 1 / (1 + 1 / e), which is 1 where the gate is closed. e / (1 + e), two roundings, is up to 2^-24 less
-    there, and a state that is held would decay by that in every step."""
+    sigmoid(-k) is e / (1 + e) by a division, which is 1 where the gate is closed: from e = 2^25 on 1 + e is e. A
+    product of e and the rounded 1 / (1 + e) is up to 2^-24 less there, and a state that is held would decay by that in
+    every step."""
     e = k.mul_(-LOG2E).clamp_(max=-math.log2(torch.finfo(k.dtype).tiny)).exp2_()
-    z = torch.add(e, 1, out=space).reciprocal_()
-    return e.reciprocal_().add_(1).reciprocal_(), z
+    whole = torch.add(e, 1, out=space)
+    return e.div_(whole), whole.reciprocal_()
 
 
 def _gate(gates: list[Tensor]) -> Tensor:
