@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -141,6 +142,22 @@ def test_a_row_keeps_its_nan() -> None:
     (dx,) = torch.autograd.grad(h.sum(), x)
     assert dx[0, [0, 2, 3]].isfinite().all()
     assert dx[1, [0, 1, 3]].isfinite().all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rows_are_copied_as_words_to_the_bit(dtype: torch.dtype, width: int) -> None:
+    """Wherever they start in memory, whatever bits they hold, and where the source is one row for all."""
+    size = (2, 5, 7, width)
+    count = math.prod(size)
+    memory = bytearray(torch.randint(256, ((count + 3) * dtype.itemsize,), dtype=torch.uint8).tolist())
+    for start in range(3):
+        source = torch.frombuffer(memory, dtype=dtype, count=count, offset=start * dtype.itemsize).view(size)
+        for part in (source, source[:, :1].expand(size), source[:, :, ::2], source.flip(3)):
+            turned = part.transpose(1, 2)
+            to = torch.zeros(turned.shape, dtype=dtype)
+            assert plan.copy(to, turned) is to
+            assert torch.equal(to.view(torch.int8), turned.contiguous().view(torch.int8))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

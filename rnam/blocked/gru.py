@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rnam.blocked.plan import Block, Codes, Plan, Workspace, in_place, new, select, widened
+from rnam.blocked.plan import Block, Codes, Plan, Workspace, copy, in_place, new, select, widened
 from rnam.blocked.products import Product, Sum
 
 LOG2E = 1.0 / math.log(2.0)
@@ -65,7 +65,7 @@ def forward(
                 select(b, edit.observed)
             _walk(a, b, state)
             if out is not None and b is not out:
-                out.copy_(b)
+                copy(out, b)
             state.copy_(b[:, -1, -1:])
     return h, h_last
 
@@ -120,13 +120,13 @@ def backward(
             gate = a
             before = block.before(h, h0)
             if edit:
-                before = select(space("before", xs, hidden).copy_(before), edit.moves)
+                before = select(copy(space("before", xs, hidden), before), edit.moves)
                 gate = space("gate", xs, hidden).copy_(a)
                 select(a, edit.moves, edit.holds)
             if dh is None:
                 lam.zero_()
             else:
-                lam.copy_(block.cut(dh))
+                copy(lam, block.cut(dh))
             _walk_back(a, lam, carried, space)
             m = z.mul_(lam)
             if edit:
@@ -145,7 +145,7 @@ def backward(
                 for n, (product, g) in enumerate(zip(back, gradients, strict=True)):
                     product(g, terms, out, add=n > 0)
                 if out is not part:
-                    part.copy_(out)
+                    copy(part, out)
     dw = torch.cat([s.total for s in sums], dim=2).to(weight.dtype) if need_weight else None
     return dx, dw, adjoint.to(h0.dtype) if need_h0 and h0 is not None else None
 
@@ -202,7 +202,7 @@ def _read(space: Workspace, block: Block, x: Tensor, codes: Maybe, plan: Plan) -
     part = block.cut(x)
     if codes is None and in_place(part, space.like):
         return part, None
-    xs = space("x", part, x.shape[3]).copy_(part)
+    xs = copy(space("x", part, x.shape[3]), part)
     if codes is None:
         return xs, None
     edit = Codes(codes, plan, block, xs)

@@ -137,6 +137,30 @@ def new(sizes: torch.Size, like: Tensor) -> Tensor:
     return like.new_empty(0).set_(torch.from_numpy(memory).untyped_storage()).resize_(sizes)
 
 
+# Rows of this many bytes are copied as one word.
+WORDS = {8: torch.float64, 16: torch.complex128}
+
+
+def copy(to: Tensor, source: Tensor) -> Tensor:
+    """to.copy_(source), and a row of 2 or 4 floats as one word where the rows lie so that they can be read as such.
+
+    Where time and batch change places, a row of 4 floats takes 2.4 ns a number, and 0.6 as one word. From 8 on it makes
+    no difference to a whole call.
+    """
+    word = WORDS.get(to.shape[-1] * to.element_size())
+    if word is None or to.dtype != source.dtype or not (_holds(to, word) and _holds(source, word)):
+        return to.copy_(source)
+    to.view(word).copy_(source.view(word))
+    return to
+
+
+def _holds(x: Tensor, word: torch.dtype) -> bool:
+    """Whether x.view(word) can be had, and its words lie where the machine can read each at once."""
+    numbers = word.itemsize // x.element_size()
+    starts = (x.storage_offset(), *x.stride()[:-1])
+    return x.stride(-1) == 1 and x.data_ptr() % word.itemsize == 0 and all(n % numbers == 0 for n in starts)
+
+
 def in_place(part: Tensor, like: Tensor) -> bool:
     """Whether a part of an argument or a result can be computed with where it lies."""
     return part.dtype == like.dtype and part.is_contiguous()
