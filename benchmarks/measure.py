@@ -1,7 +1,9 @@
 """Times of the providers of a piece of work.
 
 On a CPU they take turns, round after round, so that what disturbs one disturbs all. A sample is wall time, with the
-process's CPU time beside it, and caches are as the round leaves them.
+process's CPU time beside it. A call that is not timed goes before each sample, as in a loop of training steps: the
+caches are warm, and the memory that a result goes into is what the call before gave back. (A virtual machine may have
+taken that away while others had their turn: to have 55 MB again took 170 ms beside a call of 140.)
 
 On a GPU one follows the other, as a captured call keeps the memory that it takes. The calls are captured in a CUDA
 graph over as many copies of the inputs as exceed twice the L2 cache, so that a call finds its inputs cold, and a sample
@@ -172,6 +174,7 @@ def _cpu_timer(ready: Callable[[], Any], call: Callable[[Any], Any]) -> Timer:
     repeats = max(1, min(10_000, round(SAMPLE_SECONDS / seconds)))
 
     def sample() -> tuple[float, float]:
+        call(ready())
         wall = cpu = 0.0
         for _ in range(repeats):
             made = ready()
