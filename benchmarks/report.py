@@ -92,8 +92,8 @@ def markdown(run: Run) -> str:
         + _quick(run)
         + ".",
         "",
-        "Milliseconds are medians of the samples, p20 and p80 beside them; at least 2 calls before the first are not"
-        " counted. Faster: times the base (the published eager form; baddbmm"
+        "Milliseconds are medians of the samples, p20 and p80 beside them; at least 2 calls before the first, and on a"
+        " CPU one before each, are not counted. Faster: times the base (the published eager form; baddbmm"
         " for linear layers; the published step for one step from a state), by CPU the same in CPU time. GB/s: the"
         " ideal bytes of `benchmarks/work.py` over the median. Copy: the time of a copy of as many bytes over the"
         " median. Peak: memory of the call beyond its inputs. Error: of the output relative to its largest, of"
