@@ -9,8 +9,12 @@ The layers are in `rnam.linear`, `rnam.gru` and `rnam.lstm`, the model in `rnam.
 read off by `rnam.explain`.
 """
 
+import os
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+if not os.path.isdir(os.path.join(__path__[0], "kernels")):
+    __path__.append(os.path.dirname(__path__[0]))  # a checkout has kernels/ beside this folder, a wheel has it inside
 
 from rnam import functional
 from rnam._dispatch import get_backend, set_backend

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -9,13 +11,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+SOURCES = ["rnam", "kernels", "licenses", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
+
+
+def copy_sources(to: Path) -> None:
+    """A copy, since setuptools writes beside the sources that it builds."""
+    to.mkdir()
+    for name in SOURCES:
+        subprocess.run(["cp", "-R", str(ROOT / name), str(to)], check=True)
+
+
 def test_the_wheel_holds_the_package_and_its_kernels(tmp_path: Path) -> None:
     """`rnam.kernels` and no top-level `kernels`, a name that is taken; the marker of types; the licences."""
     source = tmp_path / "source"
-    names = ["rnam", "kernels", "licenses", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
-    source.mkdir()
-    for name in names:  # a copy, since setuptools writes beside what it builds
-        subprocess.run(["cp", "-R", str(ROOT / name), str(source)], check=True)
+    copy_sources(source)
     build = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=source, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -26,6 +35,23 @@ def test_the_wheel_holds_the_package_and_its_kernels(tmp_path: Path) -> None:
     assert {"rnam/py.typed", "rnam/kernels/min_gru_fwd.py"} | sources <= set(files)
     licences = {Path(name).name for name in files if "/licenses/" in name and name.endswith(".txt")}
     assert licences == {path.name for path in (ROOT / "licenses").iterdir()}
+
+
+def test_an_editable_install_works_in_the_folder_above(tmp_path: Path) -> None:
+    """There a checkout called rnam is a folder of the package's name, which Python finds before an import hook."""
+    copy_sources(tmp_path / "rnam")
+    venv.create(tmp_path / "environment")
+    python = tmp_path / "environment" / "bin" / "python"
+    paths = {"base": str(tmp_path / "environment"), "platbase": str(tmp_path / "environment")}
+    packages = Path(sysconfig.get_path("purelib", vars=paths))
+    # torch and setuptools are those of this environment, without its own .pth files
+    (packages / "these.pth").write_text(sysconfig.get_path("purelib"))
+    install = ["-m", "pip", "--python", str(python), "install", "--no-build-isolation", "--no-deps", "-e", "rnam"]
+    subprocess.run([sys.executable, *install], cwd=tmp_path, check=True, capture_output=True)
+    program = "import rnam, rnam.kernels; rnam.minGRU; print(rnam.__file__); print(rnam.kernels.__file__)"
+    out = subprocess.run([python, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    checkout = tmp_path / "rnam"
+    assert out.stdout.split() == [str(checkout / "rnam" / "__init__.py"), str(checkout / "kernels" / "__init__.py")]
 
 
 def test_triton_is_required_where_it_exists() -> None:
