@@ -149,7 +149,7 @@ def _answers(device: torch.device) -> bool:
 def run_static(options: argparse.Namespace) -> int:
     if options.json is not None and options.json.exists():
         raise Impossible(f"--json: {options.json} exists, and static writes a file of its own kind")
-    from rnam._dispatch import interpreted, triton_installed
+    from rnam.backends.choice import interpreted, triton_installed
 
     if not triton_installed():
         raise Impossible("static compiles the kernels, and triton is not installed")
@@ -171,7 +171,7 @@ def run_static(options: argparse.Namespace) -> int:
 
 def _committed() -> None:
     """What is committed of `static`, which `all` does not compile: that takes a quarter of an hour."""
-    from rnam._dispatch import triton_installed
+    from rnam.backends.choice import triton_installed
 
     if not triton_installed():
         print("\nstatic: triton is not installed")

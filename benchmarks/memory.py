@@ -2,7 +2,7 @@
 
 On a GPU that is torch's own count. On a CPU the profiler's record of every allocation and release of torch's allocator
 is added up in order: it has what operators in C++, compiled code and Python take, and not what is no tensor (scratch
-memory of the matrix library). Memory that comes from numpy (rnam.blocked.plan.new) is counted by tracemalloc, and its
+memory of the matrix library). Memory that comes from numpy (rnam.backends.blocks.plan.new) is counted by tracemalloc, and its
 peak is added to torch's, which may count too much where the two are not at once. Inputs and incoming gradients are
 there before; the output and the gradients count.
 """

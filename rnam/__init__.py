@@ -4,12 +4,12 @@
     model = rnam.RNAM(terms=12, hidden_dim=16, out_dim=1, blocks=2)
     prediction, contributions = model(input, mask=mask)  # input (terms, batch, seq, 1)
 
-The layers are in `rnam.linear`, `rnam.gru` and `rnam.lstm`, the model in `rnam.model`, the functions they call in
-`rnam.functional`, and what those functions compute, written plainly, in `rnam.reference`. What a model says is
-read off by `rnam.explain`.
+The layers are in `rnam.linear` and `rnam.gru`, the models in `rnam.models`, and the functions that the layers call in
+`rnam.functional`. `rnam.reference` has the formulas in plain PyTorch, and `rnam.explain` reads a model off.
 """
 
 import os
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,12 @@ if not os.path.isdir(os.path.join(__path__[0], "kernels")):
     __path__.append(os.path.dirname(__path__[0]))  # a checkout has kernels/ beside this folder, a wheel has it inside
 
 from rnam import functional
-from rnam._dispatch import get_backend, set_backend
 from rnam._version import __version__
-from rnam.gru import minGRU
+from rnam.backends.choice import get_backend, set_backend
+from rnam.gru import minGRU, minLSTM
 from rnam.linear import Linear
-from rnam.lstm import minLSTM
-from rnam.model import RNAM
-from rnam.nam import NAM
+from rnam.models.nam import NAM
+from rnam.models.rnam import RNAM
 from rnam.resampling import bootstrap_weights
 
 if TYPE_CHECKING:
@@ -46,6 +45,20 @@ __all__ = [
 ]
 
 _ON_USE = ("explain", "plot", "regularizers")  # they import more than torch does
+
+
+# Where pickles and imports of 0.2 look for modules that have moved since.
+_MOVED = {
+    "lstm": "gru",
+    "model": "models.rnam",
+    "nam": "models.nam",
+    "block": "models.block",
+    "additive": "models.additive",
+    "inputs": "models.inputs",
+    "_description": "models.description",
+}
+for _old, _new in _MOVED.items():
+    globals()[_old] = sys.modules[f"rnam.{_old}"] = sys.modules[f"rnam.{_new}"]
 
 
 def __getattr__(name: str) -> ModuleType:

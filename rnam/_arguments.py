@@ -7,62 +7,68 @@ import contextlib
 import torch
 from torch import Tensor
 
-from rnam import _checks, reference
+from rnam import _checks
+from rnam.backends.calls import Embedding, FeedForward, Recurrence
+from rnam.backends.cells import CELLS
+from rnam.backends.flags import encode, forget
 
 
-def cell(
-    input: Tensor,
-    weight: Tensor,
-    h0: Tensor | None,
-    mask: Tensor | None,
-    reset: Tensor | None,
-    gates: int,
-    embedding: reference.Embedding,
-) -> tuple[Tensor, bool]:
-    """Checks the arguments of a cell whose weight has `gates` times hidden columns; input as autocast hands it on, and
-    whether autocast is on."""
-    layout = f"terms, dim, {gates} * hidden"
+def recurrence(
+    call: Recurrence, mask: Tensor | None, reset: Tensor | None, h0_name: str = "h0"
+) -> tuple[Recurrence, bool]:
+    """Checks a call. Gives it with the input as autocast hands it on, with flags, and with h0 = 0 where the first step
+    is a reset; and whether autocast is on."""
+    input, weight, h0, _, cell, space, need_h, embedding = call
+    row = CELLS[cell]
+    layout = f"terms, dim, {row.num_preacts} * hidden"
+    _checks.one_of("space", space, ("linear", "log") if row.reference.log_coefficients else ("linear",))
+    _checks.boolean_flag("need_h", need_h)
     _checks.floating("input", input)
     _checks.rank("input", input, "terms, batch, seq, dim")
     weights(weight, input, layout, embedding)
-    if weight.shape[2] % gates:
+    hidden, rest = divmod(weight.shape[2], row.num_preacts)
+    if rest:
         raise ValueError(f"weight must have shape ({layout}), got {tuple(weight.shape)}")
     terms, batch, seq, _ = input.shape
-    for name, code in (("mask", mask), ("reset", reset)):
-        if code is not None:
-            _checks.boolean(name, code)
-            _checks.broadcastable(name, code, "terms, batch, seq", (terms, batch, seq))
-            _checks.device(name, code, "input", input)
+    for name, steps in (("mask", mask), ("reset", reset)):
+        if steps is not None:
+            _checks.boolean(name, steps)
+            _checks.broadcastable(name, steps, "terms, batch, seq", (terms, batch, seq))
+            _checks.device(name, steps, "input", input)
     if h0 is not None:
-        expected = (terms, batch, 1, weight.shape[2] // gates)
-        _checks.state("h0", h0, "terms, batch, 1, hidden", expected, "input", input)
+        _checks.state(h0_name, h0, "terms, batch, 1, hidden", (terms, batch, 1, hidden), "input", input)
     cast = autocast_enabled(input)
     if cast:
         input = autocast(input)
     parameter_dtype("weight", weight, input, cast)
-    embedding_dtypes(embedding, input, cast)
-    return input, cast
+    if embedding is not None:
+        embedding_dtypes(embedding, input, cast)
+    if h0 is not None and reset is not None:
+        h0 = forget(h0, reset, input)
+    if cast or mask is not None or reset is not None:
+        call = call._replace(input=input, h0=h0, flags=encode(mask, reset))
+    return call, cast
 
 
-def feed_forward(input: Tensor, dim: int, cast: bool, *parameters: Tensor) -> None:
-    """Checks the six parameters of a feed-forward of rows of `dim` numbers; autocast has `cast` input."""
+def feed_forward(parameters: FeedForward, input: Tensor, dim: int, cast: bool) -> None:
+    """Checks the parameters of a feed-forward of rows of `dim` numbers; autocast has `cast` input."""
     terms = input.shape[0]
-    expected = (
-        ("norm_weight", "dim", (dim,)),
-        ("norm_bias", "dim", (dim,)),
-        ("weight1", "terms, dim, dim", (terms, dim, dim)),
-        ("bias1", "terms, 1, dim", (terms, 1, dim)),
-        ("weight2", "terms, dim, dim", (terms, dim, dim)),
-        ("bias2", "terms, 1, dim", (terms, 1, dim)),
+    layouts = (
+        ("dim", (dim,)),
+        ("dim", (dim,)),
+        ("terms, dim, dim", (terms, dim, dim)),
+        ("terms, 1, dim", (terms, 1, dim)),
+        ("terms, dim, dim", (terms, dim, dim)),
+        ("terms, 1, dim", (terms, 1, dim)),
     )
-    for (name, layout, shape), value in zip(expected, parameters, strict=True):
+    for name, value, (layout, shape) in zip(parameters._fields, parameters, layouts, strict=True):
         _checks.floating(name, value)
         _checks.shape(name, value, layout, shape)
         _checks.device(name, value, "input", input)
         parameter_dtype(name, value, input, cast)
 
 
-def embedded_width(embedding: reference.Embedding, input: Tensor) -> int:
+def embedded_width(embedding: Embedding | None, input: Tensor) -> int:
     """Checks the embedding of input (terms, *, in_dim), if there is one; the width that follows."""
     if embedding is None:
         return input.shape[-1]
@@ -83,23 +89,24 @@ def embedded_width(embedding: reference.Embedding, input: Tensor) -> int:
     return dim
 
 
-def embedding_dtypes(embedding: reference.Embedding, input: Tensor, cast: bool) -> None:
-    for n, value in enumerate(embedding or ()):
+def embedding_dtypes(embedding: Embedding, input: Tensor, cast: bool) -> None:
+    for n, value in enumerate(embedding):
         parameter_dtype(f"embedding[{n}]", value, input, cast)
 
 
-def weights(weight: Tensor, input: Tensor, layout: str, embedding: reference.Embedding = None) -> None:
+def weights(weight: Tensor, input: Tensor, layout: str, embedding: Embedding | None = None) -> None:
     """Checks a weight that is multiplied with input, or with its embedding, and that embedding."""
     width = embedded_width(embedding, input)
-    name, read = ("input", input) if embedding is None else ("embedding[0]", embedding[0])
     _checks.floating("weight", weight)
     _checks.rank("weight", weight, layout)
-    if 0 in weight.shape:
-        raise ValueError(f"weight must have no dimension of size 0, got {tuple(weight.shape)}")
-    if (input.shape[0], width) != tuple(weight.shape[:2]):
+    terms, dim, _ = sizes = tuple(weight.shape)
+    if 0 in sizes:
+        raise ValueError(f"weight must have no dimension of size 0, got {sizes}")
+    if terms != input.shape[0] or dim != width:
+        name, read = ("input", input) if embedding is None else ("embedding[0]", embedding[0])
         raise ValueError(
-            f"{name} must have {weight.shape[0]} terms and width {weight.shape[1]} to go with weight "
-            f"({layout}) = {tuple(weight.shape)}, got {tuple(read.shape)}"
+            f"{name} must have {terms} terms and width {dim} to go with weight ({layout}) = {sizes}, "
+            f"got {tuple(read.shape)}"
         )
     _checks.device("weight", weight, "input", input)
 
@@ -115,8 +122,8 @@ def output(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> N
 
 def parameter_dtype(name: str, value: Tensor, input: Tensor, cast: bool) -> None:
     # where autocast has just cast the input, parameters are rounded to it when they are read
-    halves = (torch.bfloat16, torch.float16)
-    others = (torch.float32, *halves) if cast and input.dtype in halves else ()
+    half_precision = (torch.bfloat16, torch.float16)
+    others = (torch.float32, *half_precision) if cast and input.dtype in half_precision else ()
     _checks.dtype(name, value, "input", input, *others)
 
 
@@ -136,8 +143,9 @@ def scan(pair: dict[str, Tensor], start_name: str, start: Tensor | None) -> None
 
 def autocast_enabled(x: Tensor) -> bool:
     """Whether torch.autocast is on for the device of `x`."""
+    device = x.device.type
     # a meta tensor has no autocast to ask about; torch.amp.is_autocast_available can't be compiled in torch 2.11
-    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+    return device != "meta" and torch.is_autocast_enabled(device)
 
 
 def autocast(input: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ def integer(name: str, value: object) -> None:
 
 def dtype(name: str, value: Tensor, like_name: str, like: Tensor, *others: torch.dtype) -> None:
     """`value` has the dtype of `like`, or one of the others."""
-    if value.dtype not in (like.dtype, *others):
+    if value.dtype != like.dtype and value.dtype not in others:
         names = " or ".join(dict.fromkeys(map(_dtype, (like.dtype, *others))))
         raise TypeError(f"{name} must be {names} to go with {like_name}, got {_dtype(value.dtype)}")
 
@@ -114,7 +114,7 @@ def rank(name: str, value: Tensor, layout: str) -> None:
 
 
 def shape(name: str, value: Tensor, layout: str, expected: Sequence[int]) -> None:
-    if tuple(value.shape) != tuple(expected):
+    if value.shape != tuple(expected):
         raise ValueError(f"{name} must have shape ({layout}) = {_shape(expected)}, got {_shape(value.shape)}")
 
 

@@ -13,12 +13,15 @@ cast as torch.nn.functional.linear casts it, and a float32 weight is rounded to 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from rnam import _arguments, _checks
-from rnam._implementations import implementation
+from rnam.backends import block, linear, projected, scan
+from rnam.backends import feed_forward as residual
+from rnam.backends import min_gru as recurrent
+from rnam.backends.calls import Embedding, FeedForward, Recurrence
 
 __all__ = [
     "feed_forward",
@@ -32,7 +35,7 @@ __all__ = [
 ]
 
 Activation = Literal["relu", "gelu", "silu"]
-ACTIVATIONS = (None, "relu", "gelu", "silu")
+ACTIVATIONS: tuple[Activation | None, ...] = (None, *get_args(Activation))
 
 
 def grouped_linear(
@@ -86,7 +89,7 @@ def grouped_linear(
     if out is not None:
         _arguments.output(out, input, weight, bias)
     with _arguments.without_autocast(input, cast):
-        return implementation(input).grouped_linear(input, weight, bias, activation, out)
+        return linear.grouped_linear(input, weight, bias, activation, out)
 
 
 def feed_forward(
@@ -99,7 +102,7 @@ def feed_forward(
     weight2: Tensor,
     bias2: Tensor,
     *,
-    embedding: tuple[Tensor, Tensor] | None = None,
+    embedding: Embedding | None = None,
 ) -> Tensor:
     """What follows a recurrent layer in a residual block: LayerNorm, Linear, ReLU, Linear and both residuals.
 
@@ -144,17 +147,18 @@ def feed_forward(
     if cast:
         input, update = _arguments.autocast(input), _arguments.autocast(update)
     _checks.dtype("update", update, "input", input)
-    parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2
-    _arguments.feed_forward(input, dim, cast, *parameters)
-    _arguments.embedding_dtypes(embedding, input, cast)
+    parameters = FeedForward(norm_weight, norm_bias, weight1, bias1, weight2, bias2)
+    _arguments.feed_forward(parameters, input, dim, cast)
+    if embedding is not None:
+        _arguments.embedding_dtypes(embedding, input, cast)
     with _arguments.without_autocast(input, cast):
-        return implementation(input).feed_forward(input, update, *parameters, embedding)
+        return residual.feed_forward(input, update, parameters, embedding)
 
 
 def keeps_embedding(input: Tensor, weight: Tensor) -> bool:
     """Whether functions of input (terms, *, in_dim) are better given an embedding of this weight (terms, in_dim, dim)
     than what comes out of it: that is much wider, and the backend makes it inside its kernels or blocks."""
-    return implementation(input).keeps_embedding(*weight.shape[1:])
+    return residual.keeps_embedding(input, *weight.shape[1:])
 
 
 def min_gru(
@@ -166,7 +170,7 @@ def min_gru(
     reset: Tensor | None = None,
     space: Literal["linear", "log"] = "linear",
     need_h: bool = True,
-    embedding: tuple[Tensor, Tensor] | None = None,
+    embedding: Embedding | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One minGRU per term (arXiv 2410.01201, appendix B): projection, gates and scan.
 
@@ -213,11 +217,7 @@ def min_gru(
         >>> h.shape, h_last.shape
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
-    _checks.one_of("space", space, ("linear", "log"))
-    _checks.boolean_flag("need_h", need_h)
-    input, cast = _arguments.cell(input, weight, h0, mask, reset, 2, embedding)
-    with _arguments.without_autocast(input, cast):
-        return implementation(input).min_gru(input, weight, h0, mask, reset, space, need_h, embedding)
+    return recurrence(Recurrence(input, weight, h0, None, "mingru", space, need_h, embedding), mask, reset)
 
 
 def min_lstm(
@@ -228,7 +228,7 @@ def min_lstm(
     mask: Tensor | None = None,
     reset: Tensor | None = None,
     need_h: bool = True,
-    embedding: tuple[Tensor, Tensor] | None = None,
+    embedding: Embedding | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One minLSTM per term (arXiv 2410.01201, section 3.2): projection, normalised gates and scan.
 
@@ -254,10 +254,24 @@ def min_lstm(
         >>> h.shape, h_last.shape
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
-    _checks.boolean_flag("need_h", need_h)
-    input, cast = _arguments.cell(input, weight, h0, mask, reset, 3, embedding)
-    with _arguments.without_autocast(input, cast):
-        return implementation(input).min_lstm(input, weight, h0, mask, reset, need_h, embedding)
+    return recurrence(Recurrence(input, weight, h0, None, "minlstm", "linear", need_h, embedding), mask, reset)
+
+
+def recurrence(
+    call: Recurrence, mask: Tensor | None, reset: Tensor | None, h0_name: str = "h0"
+) -> tuple[Tensor, Tensor]:
+    """Any cell of the table in `rnam.backends.cells`: the function behind `min_gru`, `min_lstm` and their modules.
+
+    Args:
+        call: without flags, which are made of mask and reset.
+        mask, reset: as in `min_gru`.
+        h0_name: the name of h0 in errors.
+    """
+    call, cast = _arguments.recurrence(call, mask, reset, h0_name)
+    if not cast:  # a context takes half a microsecond
+        return recurrent.recurrence(call)
+    with _arguments.without_autocast(call.input, cast):
+        return recurrent.recurrence(call)
 
 
 def min_gru_block(
@@ -273,7 +287,7 @@ def min_gru_block(
     *,
     mask: Tensor | None = None,
     reset: Tensor | None = None,
-    embedding: tuple[Tensor, Tensor] | None = None,
+    embedding: Embedding | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A residual block of `rnam.RNAM`: `min_gru`, then `feed_forward` of its input and its states.
 
@@ -306,13 +320,14 @@ def min_gru_block(
         >>> output.shape, h_last.shape
         (torch.Size([3, 8, 10, 4]), torch.Size([3, 8, 1, 4]))
     """
-    input, cast = _arguments.cell(input, weight, h0, mask, reset, 2, embedding)
-    terms, dim = input.shape[0], _arguments.embedded_width(embedding, input)
+    call = Recurrence(input, weight, h0, embedding=embedding)
+    call, cast = _arguments.recurrence(call, mask, reset)
+    terms, dim, _ = weight.shape
     _checks.shape("weight", weight, "terms, dim, 2 * dim", (terms, dim, 2 * dim))
-    parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2
-    _arguments.feed_forward(input, dim, cast, *parameters)
-    with _arguments.without_autocast(input, cast):
-        return implementation(input).min_gru_block(input, weight, h0, mask, reset, *parameters, embedding=embedding)
+    parameters = FeedForward(norm_weight, norm_bias, weight1, bias1, weight2, bias2)
+    _arguments.feed_forward(parameters, call.input, dim, cast)
+    with _arguments.without_autocast(call.input, cast):
+        return block.block(call, parameters)
 
 
 def min_gru_projected(
@@ -352,14 +367,21 @@ def min_gru_projected(
         >>> output.shape, h_last.shape
         (torch.Size([3, 8, 10, 4]), torch.Size([3, 8, 1, 8]))
     """
-    input, cast = _arguments.cell(input, weight, h0, mask, reset, 2, None)
-    terms, dim, columns = weight.shape
+    return recurrence_projected(Recurrence(input, weight, h0), out_weight, mask, reset)
+
+
+def recurrence_projected(
+    call: Recurrence, out_weight: Tensor, mask: Tensor | None, reset: Tensor | None, h0_name: str = "h0"
+) -> tuple[Tensor, Tensor]:
+    """The function behind `min_gru_projected` and `rnam.minGRU`; the arguments are those of `recurrence`."""
+    call, cast = _arguments.recurrence(call, mask, reset, h0_name)
+    terms, dim, columns = call.weight.shape
     _checks.floating("out_weight", out_weight)
     _checks.shape("out_weight", out_weight, "terms, hidden, dim", (terms, columns // 2, dim))
-    _checks.device("out_weight", out_weight, "input", input)
-    _arguments.parameter_dtype("out_weight", out_weight, input, cast)
-    with _arguments.without_autocast(input, cast):
-        return implementation(input).min_gru_projected(input, weight, out_weight, h0, mask, reset)
+    _checks.device("out_weight", out_weight, "input", call.input)
+    _arguments.parameter_dtype("out_weight", out_weight, call.input, cast)
+    with _arguments.without_autocast(call.input, cast):
+        return projected.projected(call, out_weight)
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Tensor:
@@ -386,7 +408,7 @@ def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Ten
     """
     _arguments.scan({"coeffs": coeffs, "values": values}, "h0", h0)
     with _arguments.without_autocast(values, _arguments.autocast_enabled(values)):
-        return implementation(values).linear_scan(coeffs, values, h0)
+        return scan.scan(scan.Steps(coeffs, values, h0, "linear"))
 
 
 def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None = None) -> Tensor:
@@ -418,4 +440,4 @@ def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None = Non
     """
     _arguments.scan({"log_coeffs": log_coeffs, "log_values": log_values}, "log_h0", log_h0)
     with _arguments.without_autocast(log_values, _arguments.autocast_enabled(log_values)):
-        return implementation(log_values).log_scan(log_coeffs, log_values, log_h0)
+        return scan.scan(scan.Steps(log_coeffs, log_values, log_h0, "log"))

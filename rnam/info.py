@@ -8,8 +8,8 @@ import importlib.util
 
 import torch
 
-from rnam import _dispatch, blocked
 from rnam._version import __version__
+from rnam.backends import blocks, choice
 
 DTYPES = {
     "float32": torch.float32,
@@ -35,9 +35,9 @@ _LAYERS = "min_gru, then grouped_linear"
 def report(dim: int, hidden: int, dtype: str, device: torch.device) -> list[str]:
     """The lines that are printed."""
     lines = [f"rnam {__version__}, torch {torch.__version__}, triton {_version('triton')}"]
-    lines.append(f"backend: {_dispatch.get_backend()}; triton interpreted: {_dispatch.interpreted()}")
+    lines.append(f"backend: {choice.get_backend()}; triton interpreted: {choice.interpreted()}")
     lines += [f"device: {name}" for name in _devices()]
-    path, reason = _dispatch.explain(device, DTYPES[dtype])
+    path, reason = choice.explain(device, DTYPES[dtype])
     lines.append(f"for {dtype} tensors on {device}: {path} ({reason})")
     if path == "none":
         return lines
@@ -77,7 +77,7 @@ def _kernel(function: str, dim: int, hidden: int, dtype: torch.dtype) -> str:
         one = kernels.block_backward_is_fused(dim, dtype)
         return "one kernel forward, one back, or two where time is cut" if one else "one kernel forward, two back"
     if function == "min_gru_projected":
-        one = kernels.min_gru_projected_is_fused(dim, hidden)
+        one = kernels.projected_is_fused(dim, hidden)
         return f"one kernel where no gradient is recorded; else {_LAYERS}" if one else _LAYERS
     return "one kernel each way, in three launches where there are few channels and many steps"
 
@@ -87,9 +87,9 @@ def _plain(function: str, dim: int, path: str) -> str:
         return _HALVES if function == "min_gru_block" else _LAYERS
     if path == "reference" or function not in ("min_gru", "min_lstm", "grouped_linear", "feed_forward"):
         return "rnam.reference"
-    if function == "feed_forward" and not blocked.feed_forward_is_fused(dim):
+    if function == "feed_forward" and not blocks.feed_forward_is_fused(dim):
         return _APART
-    return "rnam.blocked, in blocks that stay in cache"
+    return "rnam.backends.blocks, in blocks that stay in cache"
 
 
 def _devices() -> list[str]:

@@ -16,10 +16,17 @@ which is the same function as long as products of coefficients (sums of their lo
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from rnam.backends.calls import Embedding, FeedForward, Recurrence, widen
+from rnam.backends.flags import decode
+
+if TYPE_CHECKING:
+    from rnam.backends.cells import Cell
 
 # A sequence up to this long is walked step by step; a longer one is halved first. Halving makes the
 # Python steps about 16 + log2(T) instead of T and costs one extra pass, in all, over the data.
@@ -27,10 +34,8 @@ _STEPS = 16
 
 NORM_EPS = 1e-5  # torch.nn.LayerNorm's
 
-# weight (terms, in_dim, dim) and bias (terms, 1, dim) of what stands before a function: input @ weight + bias
-Embedding = tuple[Tensor, Tensor] | None
-
-_ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
+# The activations of a linear layer by name. Blocks and kernels have tables of their own, and a test compares the names.
+ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda x: x,
     "relu": F.relu,
     "gelu": F.gelu,
@@ -38,146 +43,84 @@ _ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
 }
 
 
-def grouped_linear(
-    input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None, out: Tensor | None = None
-) -> Tensor:
+def grouped_linear(input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
     """activation(input @ weight + bias) for each term. input (terms, *, in_dim) -> (terms, *, out_dim)."""
-    output = _ACTIVATIONS[activation](_project(widen(input), weight.to(input.dtype), bias)).to(input.dtype)
-    return output if out is None else out.copy_(output)
+    return ACTIVATIONS[activation](_project(widen(input), weight.to(input.dtype), bias)).to(input.dtype)
 
 
-def feed_forward(
-    input: Tensor,
-    update: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    weight1: Tensor,
-    bias1: Tensor,
-    weight2: Tensor,
-    bias2: Tensor,
-    embedding: Embedding = None,
-) -> Tensor:
+def feed_forward(input: Tensor, update: Tensor, parameters: FeedForward, embedding: Embedding | None = None) -> Tensor:
     """x + relu(n @ weight1 + bias1) @ weight2 + bias2, n = LayerNorm(x + update), each (terms, *, dim); x is the
     input, or its embedding."""
     x = _embed(input, embedding)
     n = F.layer_norm(x + widen(update), x.shape[-1:], eps=NORM_EPS)
-    n = n * norm_weight.to(x.dtype) + norm_bias.to(x.dtype)
-    a = F.relu(_project(n, weight1.to(input.dtype), bias1))
-    return (x + _project(a, weight2.to(input.dtype), bias2)).to(input.dtype)
+    n = n * parameters.norm_weight.to(x.dtype) + parameters.norm_bias.to(x.dtype)
+    a = F.relu(_project(n, parameters.weight1.to(input.dtype), parameters.bias1))
+    return (x + _project(a, parameters.weight2.to(input.dtype), parameters.bias2)).to(input.dtype)
 
 
-def min_gru(
-    input: Tensor,
-    weight: Tensor,
-    h0: Tensor | None,
-    mask: Tensor | None,
-    reset: Tensor | None,
-    space: str,
-    need_h: bool = True,
-    embedding: Embedding = None,
-) -> tuple[Tensor, Tensor]:
-    """Projection, gates and scan of a minGRU. input (terms, batch, seq, dim), or what is embedded -> h (no steps unless
-    need_h), h_last."""
-    x, (u, k) = _gates(input, weight, mask, 2, embedding)
-    return _recur(x, u, k, h0, mask, reset, space, need_h)
+class Gates(NamedTuple):
+    """How the pre-activations of a step make its map h -> a h + b.
+
+    coefficients      (*preacts) -> a, b
+    log_coefficients  (*preacts) -> log a, log b; None where the cell has no log space
+    """
+
+    coefficients: Callable[..., tuple[Tensor, Tensor]]
+    log_coefficients: Callable[..., tuple[Tensor, Tensor]] | None = None
 
 
-def min_lstm(
-    input: Tensor,
-    weight: Tensor,
-    h0: Tensor | None,
-    mask: Tensor | None,
-    reset: Tensor | None,
-    need_h: bool = True,
-    embedding: Embedding = None,
-) -> tuple[Tensor, Tensor]:
-    """Projection, gates and scan of a minLSTM: a minGRU with k = log(sigmoid(i) / sigmoid(f))."""
-    x, (u, f, i) = _gates(input, weight, mask, 3, embedding)
+def _min_gru(u: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    # a = sigmoid(-k), not 1 - z: the difference cancels as z -> 1 (7.8e-6 against 3.4e-7 relative).
+    return torch.sigmoid(-k), torch.sigmoid(k) * _g(u)
+
+
+def _log_min_gru(u: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    return F.logsigmoid(-k), F.logsigmoid(k) + _log_g(u)
+
+
+def _min_lstm(u: Tensor, f: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
+    """A minGRU with k = log(sigmoid(i) / sigmoid(f))."""
     # torch's softplus is the identity from 20 on, which costs float64 half of its digits; logsigmoid is exact
-    return _recur(x, u, F.logsigmoid(i) - F.logsigmoid(f), h0, mask, reset, "linear", need_h)
+    return _min_gru(u, F.logsigmoid(i) - F.logsigmoid(f))
 
 
-def min_gru_block(
-    input: Tensor,
-    weight: Tensor,
-    h0: Tensor | None,
-    mask: Tensor | None,
-    reset: Tensor | None,
-    *parameters: Tensor,
-    embedding: Embedding = None,
-) -> tuple[Tensor, Tensor]:
-    """A residual block around a minGRU: its output, and the last state."""
-    h, h_last = min_gru(input, weight, h0, mask, reset, "linear", embedding=embedding)
-    norm_weight, norm_bias, weight1, bias1, weight2, bias2 = parameters
-    return feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2, embedding), h_last
+MIN_GRU = Gates(_min_gru, _log_min_gru)
+MIN_LSTM = Gates(_min_lstm)
 
 
-def min_gru_projected(
-    input: Tensor, weight: Tensor, out_weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """The states of a minGRU times out_weight (terms, hidden, dim), and the last state."""
-    h, h_last = min_gru(input, weight, h0, mask, reset, "linear")
-    return grouped_linear(h, out_weight, None, None), h_last
+def recurrence(call: Recurrence, cell: Cell) -> tuple[Tensor, Tensor]:
+    """Projection, gates and scan of a recurrent cell: h (no steps unless need_h) and the last state."""
+    gates = cell.reference
+    mask, reset = decode(call.flags)
+    x = call.input if mask is None else torch.where(mask[..., None], call.input, 0)
+    p = _project(_embed(x, call.embedding), call.weight.to(x.dtype), None)
+    preacts = p.chunk(cell.num_preacts, dim=-1)
+    hidden = preacts[0].shape[-1]
+    h0 = p.new_zeros(*p.shape[:2], 1, hidden) if call.h0 is None else call.h0.to(p.dtype)
+
+    a, b = gates.coefficients(*preacts)
+    h = linear_scan(_edit(a, mask, reset, one=1.0, zero=0.0), _edit(b, mask, None, one=0.0, zero=0.0), h0)
+    if call.space == "log":
+        # Both spaces are one function and differ by rounding alone, so the derivatives are those of the
+        # linear form. (log h0 has none at h0 = 0, where the function itself has one.)
+        assert gates.log_coefficients is not None, cell.name
+        log_a, log_b = gates.log_coefficients(*(x.detach() for x in preacts))
+        log_a = _edit(log_a, mask, reset, one=0.0, zero=-torch.inf)
+        log_b = _edit(log_b, mask, None, one=-torch.inf, zero=-torch.inf)
+        value = log_scan(log_a, log_b, h0.detach().log()).exp()
+        h = value + torch.where(torch.isfinite(h), h - h.detach(), 0)
+    if mask is not None and call.seq:
+        h = _held(h, h0, mask if reset is None else mask | reset)
+    h_last = h[:, :, -1:] if call.seq else h0
+    return (h if call.need_h else h[:, :, :0]).to(x.dtype), h_last.clone()
 
 
-def keeps_embedding(in_dim: int, dim: int) -> bool:
-    """Whether functions that are given an embedding save anything: here each computes it again."""
-    return False
-
-
-def _embed(input: Tensor, embedding: Embedding) -> Tensor:
+def _embed(input: Tensor, embedding: Embedding | None) -> Tensor:
     """input, or input @ weight + bias of the embedding (weight, bias), in the dtype of the sums."""
     if embedding is None:
         return widen(input)
     weight, bias = embedding
     return _project(widen(input), weight.to(input.dtype), bias)
-
-
-def _gates(
-    input: Tensor, weight: Tensor, mask: Tensor | None, count: int, embedding: Embedding
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """input with 0 at masked steps, and its projection cut in `count`."""
-    x = input if mask is None else torch.where(mask[..., None], input, 0)
-    return x, _project(_embed(x, embedding), weight.to(input.dtype), None).chunk(count, dim=-1)
-
-
-def _recur(
-    x: Tensor,
-    u: Tensor,
-    k: Tensor,
-    h0: Tensor | None,
-    mask: Tensor | None,
-    reset: Tensor | None,
-    space: str,
-    need_h: bool,
-) -> tuple[Tensor, Tensor]:
-    """h_t = sigmoid(-k_t) h_{t-1} + sigmoid(k_t) g(u_t), and its last state."""
-    h0 = u.new_zeros(*u.shape[:2], 1, u.shape[-1]) if h0 is None else h0.to(u.dtype)
-    h0 = forget(h0, reset, x)
-
-    # a = sigmoid(-k), not 1 - z: the difference cancels as z -> 1 (7.8e-6 against 3.4e-7 relative).
-    coeffs = _edit(torch.sigmoid(-k), mask, reset, one=1.0, zero=0.0)
-    values = _edit(torch.sigmoid(k) * _g(u), mask, None, one=0.0, zero=0.0)
-    h = linear_scan(coeffs, values, h0)
-    if space == "log":
-        # Both spaces are one function and differ by rounding alone, so the derivatives are those of the
-        # linear form. (log h0 has none at h0 = 0, where the function itself has one.)
-        log_u, log_k, log_h0 = u.detach(), k.detach(), h0.detach().log()
-        log_coeffs = _edit(F.logsigmoid(-log_k), mask, reset, one=0.0, zero=-torch.inf)
-        log_values = _edit(F.logsigmoid(log_k) + _log_g(log_u), mask, None, one=-torch.inf, zero=-torch.inf)
-        value = log_scan(log_coeffs, log_values, log_h0).exp()
-        h = value + torch.where(torch.isfinite(h), h - h.detach(), 0)
-    if mask is not None and x.shape[2]:
-        h = _held(h, h0, mask if reset is None else mask | reset)
-    h_last = h[:, :, -1:] if x.shape[2] else h0
-    return (h if need_h else h[:, :, :0]).to(x.dtype), h_last.clone()
-
-
-def forget(h0: Tensor, reset: Tensor | None, x: Tensor) -> Tensor:
-    """h0, or 0 in rows of x whose first step is a reset: by selection, since 0 * inf would be NaN."""
-    if reset is None or x.shape[2] == 0:
-        return h0
-    return torch.where(reset.expand(x.shape[:3])[:, :, :1, None], 0, h0)
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor:
@@ -268,7 +211,3 @@ def _held(h: Tensor, h0: Tensor, moves: Tensor) -> Tensor:
     steps = torch.arange(1, h.shape[2] + 1, device=h.device)
     last = torch.where(moves, steps, 0).cummax(dim=2).values
     return torch.cat([h0, h], dim=2).gather(2, last[..., None].expand_as(h))
-
-
-def widen(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

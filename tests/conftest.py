@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import rnam
-from rnam import _dispatch
+from rnam.backends import choice
 
 # the same examples every time, without a deadline
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=50)
@@ -38,7 +38,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if _dispatch.interpreted():
+    if choice.interpreted():
         # numpy, which runs the kernels here, warns of what they handle: -inf - -inf and log2(0) in lanes that
         # a `where` then leaves out, and exponentials that overflow to the infinity that is meant
         for what in ("invalid value encountered", "divide by zero encountered", "overflow encountered"):
@@ -50,22 +50,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for marker, wanted in (("interpreter", True), ("compiled", False)):
-            if item.get_closest_marker(marker) and wanted != _dispatch.interpreted():
+            if item.get_closest_marker(marker) and wanted != choice.interpreted():
                 how = "1" if wanted else "unset"
                 item.add_marker(pytest.mark.skip(reason=f"{marker} tests need TRITON_INTERPRET={how}"))
 
 
-@pytest.fixture(autouse=_dispatch.interpreted())
+@pytest.fixture(autouse=choice.interpreted())
 def kernels_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from tests.support.interpreter import vectorised_scans
 
-    decide = _dispatch.path
+    decide = choice.path
 
     def path(device: torch.device, dtype: torch.dtype) -> str:
-        unfit = dtype == torch.bfloat16 and _dispatch.get_backend() == "auto"
+        unfit = dtype == torch.bfloat16 and choice.get_backend() == "auto"
         return "reference" if unfit else decide(device, dtype)
 
-    monkeypatch.setattr(_dispatch, "_takes_kernels", lambda device: device.type in ("cpu", "cuda"))
-    monkeypatch.setattr(_dispatch, "path", path)
+    monkeypatch.setattr(choice, "_takes_kernels", lambda device: device.type in ("cpu", "cuda"))
+    monkeypatch.setattr(choice, "path", path)
     with vectorised_scans():
         yield

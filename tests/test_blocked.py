@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import rnam
-from rnam.blocked import gru, linear, plan, products
+from rnam.backends.blocks import gates, gru, linear, plan, products
 from rnam.functional import grouped_linear, min_gru
 from tests.support import bounds, inputs, oracle
 
@@ -165,7 +165,7 @@ def test_both_sigmoids_of_a_gate(dtype: torch.dtype) -> None:
     """Off by the rounding of the exponent, half an ulp of |k| and of log2 e, and three operations; never denormal."""
     inf, nan = torch.inf, torch.nan
     k = torch.tensor([0, 1, -20, 20, -87, 87, -700, 700, -1e4, 1e4, -inf, inf, nan], dtype=dtype)
-    a, z = gru._sigmoids(k.clone(), torch.empty_like(k))
+    a, z = gates._sigmoids(k.clone(), torch.empty_like(k))
     unit, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).tiny
     for got, x in ((z, k.double()), (a, -k.double())):
         assert got[-1].isnan() and (z[:-1] >= tiny).all()

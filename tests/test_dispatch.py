@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import rnam
-from rnam import _dispatch, blocked, info
+from rnam import info
+from rnam.backends import blocks, cells, choice
+from rnam.backends.calls import Recurrence
 from rnam.functional import min_gru
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -76,20 +78,20 @@ def test_obstacles(
     reason: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_dispatch, "_INTERPRETED", interpreted)
-    monkeypatch.setattr(_dispatch, "_TRITON", (3, 7) if installed else None)
-    got = _dispatch.obstacle(device, dtype)
+    monkeypatch.setattr(choice, "_INTERPRETED", interpreted)
+    monkeypatch.setattr(choice, "_TRITON", (3, 7) if installed else None)
+    got = choice.obstacle(device, dtype)
     assert got.startswith(reason)
     assert bool(got) == bool(reason)
     with rnam.set_backend("triton"):
         if reason:
             with pytest.raises(RuntimeError, match="backend 'triton' can't run this call: " + got):
-                _dispatch.path(device, dtype)
-            assert _dispatch.explain(device, dtype)[0] == "none"
+                choice.path(device, dtype)
+            assert choice.explain(device, dtype)[0] == "none"
         else:
-            assert _dispatch.path(device, dtype) == _dispatch.explain(device, dtype)[0] == "triton"
+            assert choice.path(device, dtype) == choice.explain(device, dtype)[0] == "triton"
     with rnam.set_backend("reference"):
-        assert _dispatch.path(device, dtype) == _dispatch.explain(device, dtype)[0] == "reference"
+        assert choice.path(device, dtype) == choice.explain(device, dtype)[0] == "reference"
 
 
 @pytest.mark.parametrize(
@@ -106,16 +108,16 @@ def test_obstacles(
 def test_gpus(
     capability: tuple[int, int], version: tuple[int, int], obstacle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_dispatch, "_INTERPRETED", False)
-    monkeypatch.setattr(_dispatch, "_TRITON", version)
+    monkeypatch.setattr(choice, "_INTERPRETED", False)
+    monkeypatch.setattr(choice, "_TRITON", version)
     device = SimpleNamespace(major=capability[0], minor=capability[1])
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: device)
-    got = _dispatch.obstacle(CUDA, torch.float32)
+    got = choice.obstacle(CUDA, torch.float32)
     assert obstacle in got
     assert bool(got) == bool(obstacle)
 
 
-@pytest.mark.skipif(_dispatch.interpreted(), reason="here the kernels do run on the CPU")
+@pytest.mark.skipif(choice.interpreted(), reason="here the kernels do run on the CPU")
 def test_an_explicit_choice_raises_with_the_reason() -> None:
     with rnam.set_backend("triton"), pytest.raises(RuntimeError, match="TRITON_INTERPRET=1"):
         min_gru(X, W)
@@ -124,24 +126,24 @@ def test_an_explicit_choice_raises_with_the_reason() -> None:
 def test_torch_is_for_the_cpu() -> None:
     meta = torch.device("meta")
     with rnam.set_backend("torch"):
-        assert _dispatch.path(CPU, torch.float64) == _dispatch.path(meta, torch.float32) == "torch"
+        assert choice.path(CPU, torch.float64) == choice.path(meta, torch.float32) == "torch"
         with pytest.raises(RuntimeError, match="'torch' can't run this call: the tensors are on cuda"):
-            _dispatch.path(CUDA, torch.float32)
-        assert _dispatch.explain(CUDA, torch.float32)[0] == "none"
+            choice.path(CUDA, torch.float32)
+        assert choice.explain(CUDA, torch.float32)[0] == "none"
 
 
-@pytest.mark.skipif(_dispatch.interpreted(), reason="here the tests treat the CPU as a GPU")
+@pytest.mark.skipif(choice.interpreted(), reason="here the tests treat the CPU as a GPU")
 def test_auto_on_a_cpu() -> None:
     for backend in ("auto", "torch"):
         with rnam.set_backend(backend):
             got = min_gru(X, W)
-        expected = blocked.min_gru_forward(X, W, None, None)
+        expected = blocks.recurrence_forward(Recurrence(X, W), cells.CELLS["mingru"])
         assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
 # torch.func.jvp imports a part of torch that scripts decompositions
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-@pytest.mark.skipif(_dispatch.interpreted(), reason="here the tests treat the CPU as a GPU")
+@pytest.mark.skipif(choice.interpreted(), reason="here the tests treat the CPU as a GPU")
 def test_forward_mode_is_the_reference_s() -> None:
     """ "auto" takes it there by itself; an explicit choice raises."""
     tangents = (torch.randn_like(X), torch.randn_like(W))
@@ -196,7 +198,7 @@ def test_info() -> None:
     ]
 
 
-@pytest.mark.skipif(torch.cuda.is_available() or _dispatch.interpreted(), reason="what happens without a GPU")
+@pytest.mark.skipif(torch.cuda.is_available() or choice.interpreted(), reason="what happens without a GPU")
 @pytest.mark.parametrize("backend", ["auto", "triton"])
 def test_info_without_the_device(backend: Any) -> None:
     """A reason, and no function, since none has a path; not the error of a torch without CUDA."""
@@ -230,7 +232,7 @@ def test_info_says_which_widths_are_in_blocks() -> None:
         narrow, wide = (
             next(line for line in info.report(dim, dim, "float32", CPU) if " feed_forward " in line) for dim in (16, 17)
         )
-    assert "rnam.blocked" in narrow
+    assert "rnam.backends.blocks" in narrow
     assert "LayerNorm and two linear layers" in wide
 
 

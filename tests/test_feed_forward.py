@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import rnam
-from rnam.blocked import feed_forward as blocks
+from rnam.backends.blocks import feed_forward as blocks
 from rnam.functional import feed_forward, keeps_embedding
 from tests.support import backends, bounds, oracle
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import rnam
-from rnam import _dispatch
+from rnam.backends import choice
 from rnam.gru import minGRU
 from tests.support import bounds, oracle
 
@@ -80,7 +80,7 @@ def test_the_last_state_alone(cell: type, factor: float, steps: int) -> None:
         assert output.shape == (3, 2, 0, 4)
         assert state.requires_grad == (learns and steps > 0)
         # without a gradient the kernel of a layer and its projection is another than that of the state alone
-        one = cell is rnam.minGRU and factor != 1 and not learns and _dispatch.interpreted()
+        one = cell is rnam.minGRU and factor != 1 and not learns and choice.interpreted()
         bounds.assert_same(state, expected)
         assert one or torch.equal(state, expected)
     with pytest.raises(TypeError, match="need_h"):

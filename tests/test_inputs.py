@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import rnam
-from rnam.inputs import Columns
+from rnam.models.inputs import Columns
 from tests.support import additive_oracle as oracle
 from tests.support import bounds
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import rnam
-from rnam.blocked import gru, plan
+from rnam.backends.blocks import gru, plan
 from rnam.functional import min_lstm
 from tests.support import backends, bounds, inputs, oracle
 

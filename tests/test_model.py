@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import rnam
-from rnam import _dispatch
+from rnam.backends import choice
 from tests.support import bounds
 
 
@@ -153,7 +153,7 @@ def test_compiles_without_graph_breaks() -> None:
         bounds.assert_same(got, model(x, mask, return_sequence=flag))
 
 
-@pytest.mark.skipif(_dispatch.interpreted(), reason="a hundred steps take minutes in the interpreter")
+@pytest.mark.skipif(choice.interpreted(), reason="a hundred steps take minutes in the interpreter")
 def test_learns_an_average() -> None:
     """A hundred steps on the mean of one of two series; the other series gets no part in it."""
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import rnam
-from rnam import _adapters, _dispatch, _ops
+from rnam.backends import choice, flags, projected
 from rnam.functional import (
     feed_forward,
     grouped_linear,
@@ -40,7 +40,7 @@ F, B, T, D, H = 2, 2, 5, 3, 4
     autouse=True,
     params=[
         pytest.param("triton", marks=pytest.mark.interpreter),
-        pytest.param("torch", marks=pytest.mark.skipif(_dispatch.interpreted(), reason="runs in the other process")),
+        pytest.param("torch", marks=pytest.mark.skipif(choice.interpreted(), reason="runs in the other process")),
     ],
 )
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
@@ -50,7 +50,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def launchers(backend: str) -> Any:
-    return importlib.import_module({"triton": "rnam.kernels", "torch": "rnam.blocked"}[backend])
+    return importlib.import_module({"triton": "rnam.kernels", "torch": "rnam.backends.blocks"}[backend])
 
 
 def _tensors(dtype: torch.dtype = torch.float32, requires_grad: bool = False) -> list[Tensor]:
@@ -122,7 +122,8 @@ def _projected(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     out_weight = w[:, :, H:].mT
     if rnam.get_backend() == "triton":
         packed = torch.cat([w.flatten(1), out_weight.flatten(1)], dim=1)
-        y, h_last = _ops._MIN_GRU_PROJECTED(x, packed, h0, _adapters.encode(MASK, RESET[:1]), "none")
+        call = projected.PackedProjection(x, packed, h0, flags.encode(MASK, RESET[:1]))
+        y, h_last = projected._OPERATOR(call)
     else:
         y, h_last = min_gru_projected(x, w, out_weight, h0, mask=MASK, reset=RESET[0])
     return torch.cat([y, h_last[..., :D], h_last[..., 1:]], dim=2)
@@ -249,7 +250,7 @@ def test_forward_mode_raises(backend: str) -> None:
 def test_opcheck(requires_grad: bool, third: int, backend: str) -> None:
     ops = torch.ops.rnam
     x, w, h0 = _tensors(requires_grad=requires_grad)
-    codes = _adapters.encode(MASK, RESET)
+    codes = flags.encode(MASK, RESET)
     a = torch.rand(B, T, H, requires_grad=requires_grad)
     rows, bias = x.detach().flatten(1, 2), w.detach()[:, :1].clone()
     rows, bias = rows.requires_grad_(requires_grad), bias.requires_grad_(requires_grad)
@@ -260,27 +261,28 @@ def test_opcheck(requires_grad: bool, third: int, backend: str) -> None:
     packed = torch.randn(F, 4 * (D + 1), D, requires_grad=requires_grad)
     composed = torch.randn(F, 4 + 2 * H + 4 + 2, H, requires_grad=requires_grad)
     state = h0[..., :D].detach().requires_grad_(requires_grad)
-    embedded = (x.detach()[..., :1].clone(), composed, h0, codes, "h")
+    embedded = (x.detach()[..., :1].clone(), composed, h0, codes, True)
+    one = x[:, :, :1].detach().clone().requires_grad_(requires_grad)
     wide_packed = torch.randn(F, 3 * D * H, requires_grad=requires_grad)
     kernels = (
-        (ops.min_gru, (x, w, h0, codes, "linear")),
-        (ops.min_gru, (x, w, None, None, "log")),
-        (ops.min_gru_last, (x, w, h0, codes, "linear")),
-        (ops.min_gru_block, embedded if requires_grad else (x, packed, state, codes, "none")),
-        (ops.min_gru_projected, (x, wide_packed, h0, codes, "none")),
-        (ops.scan, (a, a, None, None, "linear")),
-        (ops.scan, (a, a, start, None, "log")),
-        (ops.grouped_linear, (rows, w, bias, None, "gelu")),
-        (ops.feed_forward, (column, wide, update, None, "none")),
+        (ops.min_gru, (x, w, h0, codes, "mingru", "linear")),
+        (ops.min_gru, (x, w, None, None, "mingru", "log")),
+        (ops.min_gru_last, (x, w, h0, codes, "mingru", "linear")),
+        (ops.min_gru_block, embedded if requires_grad else (x, packed, state, codes, False)),
+        (ops.min_gru_projected, (x, wide_packed, h0, codes)),
+        (ops.scan, (a, a, None, "linear")),
+        (ops.scan, (a, a, start, "log")),
+        (ops.grouped_linear, (rows, w, bias, "gelu")),
+        (ops.feed_forward, (column, wide, update)),
     )
     blocks = (
-        (ops.blocked_min_gru, (x, w, h0, codes, "linear")),
-        (ops.blocked_min_gru, (x, w, None, None, "linear")),
-        (ops.blocked_min_gru, (x[:, :, :1].detach().clone().requires_grad_(requires_grad), w, h0, None, "linear")),
-        (ops.blocked_min_gru_last, (x, w, h0, codes, "linear")),
-        (ops.blocked_linear, (rows, w, bias, None, "gelu")),
-        (ops.blocked_feed_forward, (update, params, update, None, "none")),
-        (ops.blocked_feed_forward, (column, wide, update, None, "none")),
+        (ops.blocked_min_gru, (x, w, h0, codes, "mingru", "linear")),
+        (ops.blocked_min_gru, (x, w, None, None, "mingru", "linear")),
+        (ops.blocked_min_gru, (one, w, h0, None, "mingru", "linear")),
+        (ops.blocked_min_gru_last, (x, w, h0, codes, "mingru", "linear")),
+        (ops.blocked_linear, (rows, w, bias, "gelu")),
+        (ops.blocked_feed_forward, (update, params, update)),
+        (ops.blocked_feed_forward, (column, wide, update)),
     )
     # what is traced with gradients is traced without
     utils = ("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_dynamic")
@@ -292,21 +294,20 @@ def test_opcheck(requires_grad: bool, third: int, backend: str) -> None:
         output, incoming = outputs[-1 if len(outputs) == 3 else 0].detach(), torch.ones_like(outputs[0])
         for needs in ([True, True, True],) if requires_grad else ([False, True, False],):
             backward = getattr(ops, op._qualified_op_name.split("::")[1] + "_backward")
-            four = (*arguments[:3], output, arguments[3], incoming, None, arguments[4], needs)
-            torch.library.opcheck(backward.default, four, **chosen)
+            torch.library.opcheck(backward.default, (*arguments, output, incoming, None, needs), **chosen)
 
 
 def test_only_what_is_asked_is_computed(launchers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    launch = launchers.min_gru_backward
+    launch = launchers.recurrence_backward
 
-    def spy(*tensors: Any, needs: tuple[bool, bool, bool]) -> Any:
-        grads = launch(*tensors, needs=needs)
-        assert [g is not None for g in grads] == list(needs)
-        asked.append((needs, tensors[5] is None, tensors[6] is None))
-        return grads
+    def spy(call: Any, gates: Any, h: Tensor, *grads: Tensor | None, needs: tuple[bool, ...]) -> Any:
+        found = launch(call, gates, h, *grads, needs=needs)
+        assert [g is not None for g in found] == list(needs)
+        asked.append((needs, *(g is None for g in grads)))
+        return found
 
-    monkeypatch.setattr(launchers, "min_gru_backward", spy)
+    monkeypatch.setattr(launchers, "recurrence_backward", spy)
     x, w, h0 = _tensors()
     h, _ = min_gru(x, w.requires_grad_(), h0)
     h.sum().backward()
@@ -317,14 +318,14 @@ def test_only_what_is_asked_is_computed(launchers: Any, monkeypatch: pytest.Monk
 
 def test_the_states_are_written_only_where_they_are_read(launchers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    launch = launchers.min_gru_forward
+    launch = launchers.recurrence_forward
 
-    def spy(*tensors: Any, **options: Any) -> Any:
-        h, h_last = launch(*tensors, **options)
+    def spy(call: Any, gates: Any) -> Any:
+        h, h_last = launch(call, gates)
         written.append(h is not None)
         return h, h_last
 
-    monkeypatch.setattr(launchers, "min_gru_forward", spy)
+    monkeypatch.setattr(launchers, "recurrence_forward", spy)
     for dtype in (torch.float32, torch.bfloat16):
         x, w, h0 = _tensors(dtype)
         _, expected = min_gru(x, w, h0, mask=MASK)
@@ -388,8 +389,8 @@ def test_compiled_transforms_are_right_or_raise(function: Function) -> None:
 
 def test_a_backward_uses_the_backend_of_its_forward(launchers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    launch = launchers.min_gru_backward
-    monkeypatch.setattr(launchers, "min_gru_backward", lambda *a, **k: calls.append(1) or launch(*a, **k))
+    launch = launchers.recurrence_backward
+    monkeypatch.setattr(launchers, "recurrence_backward", lambda *a, **k: calls.append(1) or launch(*a, **k))
     x, w, h0 = _tensors(requires_grad=True)
     h, _ = min_gru(x, w, h0)
     with rnam.set_backend("reference"):

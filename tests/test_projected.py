@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import rnam
-from rnam import _dispatch
+from rnam.backends import choice
 from rnam.functional import grouped_linear, min_gru, min_gru_projected
 from tests.support import backends, bounds, inputs, oracle
 
@@ -157,7 +157,7 @@ def test_halves(dtype: torch.dtype) -> None:
     x, weight, out_weight, h0 = [t.to(dtype) for t in given]
     exact_h, _ = oracle.min_gru(x, weight, h0, codes["mask"], codes["reset"])
     out, unit = out_weight.double().abs()[:, None], bounds.unit(dtype)
-    if _dispatch.interpreted() and dtype == torch.bfloat16:
+    if choice.interpreted() and dtype == torch.bfloat16:
         unit *= 2  # cut and not rounded
     d_h = bounds.min_gru(x, weight, h0, codes["mask"], codes["reset"], dtype=torch.float32) + unit * exact_h.abs()
     exact = exact_h @ out_weight.double()[:, None]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rnam.explain import _arrays
 from rnam.explain._arrays import Bools, Floats
-from rnam.inputs import Columns
+from rnam.models.inputs import Columns
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

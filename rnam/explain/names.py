@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import nn
 
-from rnam._description import Description
+from rnam.models.description import Description
 
 __all__ = ["Labels", "describe", "labels"]
 

@@ -12,7 +12,7 @@ from benchmarks import __main__ as cli
 from benchmarks import commands, extra, providers, published, shapes, static, tune
 from benchmarks.results_file import FIELDS, Run
 from benchmarks.shapes import Shape
-from rnam import _dispatch
+from rnam.backends import choice
 from tests.benchmarks.support import ABOUT, a_run, use
 
 TINY = {
@@ -217,8 +217,8 @@ def test_all_takes_no_compiler(
     installed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It prints what is committed, in the interpreter's process too, and says so where triton is missing."""
-    monkeypatch.setattr(_dispatch, "_INTERPRETED", True)
-    monkeypatch.setattr(_dispatch, "triton_installed", lambda: installed)
+    monkeypatch.setattr(choice, "_INTERPRETED", True)
+    monkeypatch.setattr(choice, "triton_installed", lambda: installed)
     monkeypatch.setattr(commands, "_units", lambda *_: {"unit": lambda: ([], {}, {})})
     with rnam.set_backend("torch"):
         assert cli.main(["all", *QUICK]) == 0

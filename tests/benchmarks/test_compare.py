@@ -9,7 +9,7 @@ from benchmarks import compare, measure, memory, peers, providers, published, re
 from benchmarks.provider import Bound, Provider, Unavailable, few_terms, leaves_of, plain
 from benchmarks.shapes import Shape
 from benchmarks.work import MOST_TERMS
-from rnam.blocked import plan
+from rnam.backends.blocks import plan
 from tests.benchmarks.support import BOTH, CPU, SMALL, job, use
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from rnam import _dispatch
+from rnam.backends import choice
 
-if not _dispatch.triton_installed():
+if not choice.triton_installed():
     pytest.skip("the kernels need triton", allow_module_level=True)
 
 import triton

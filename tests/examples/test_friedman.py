@@ -15,7 +15,7 @@ from torch import Tensor
 import rnam
 from examples import friedman, friedman_baselines, friedman_data
 from examples.friedman_data import REAL, TERMS, WARMUP, Generator, Samples
-from rnam.model import Additive
+from rnam.models.rnam import Additive
 
 CPU = torch.device("cpu")
 UNIT = 2.0**-53  # the rounding unit of float64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
-from rnam.model import Additive
+from rnam.models.rnam import Additive
 
 
 class Given(nn.Module):

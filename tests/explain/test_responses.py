@@ -7,7 +7,7 @@ from torch import nn
 
 import rnam
 from rnam import explain
-from rnam.model import Additive
+from rnam.models.rnam import Additive
 from tests.support import bounds
 
 ROUNDING = 1000 * 10 * bounds.unit(torch.float64)  # some 1000 roundings of numbers below 10 in two passes

@@ -10,7 +10,7 @@ from torch import nn
 import rnam
 from rnam import explain
 from rnam.explain.tables import Table
-from rnam.model import Additive
+from rnam.models.rnam import Additive
 from tests.support import bounds
 
 U = bounds.unit(torch.float64)

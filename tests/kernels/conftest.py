@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from rnam import _dispatch
+from rnam.backends import choice
 
-collect_ignore_glob = [] if _dispatch.triton_installed() else ["test_*.py"]  # on Windows and macOS
+collect_ignore_glob = [] if choice.triton_installed() else ["test_*.py"]  # on Windows and macOS
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rnam import _dispatch
+from rnam.backends import choice
 
-plain = pytest.mark.skipif(_dispatch.interpreted(), reason="runs in the other process")
+plain = pytest.mark.skipif(choice.interpreted(), reason="runs in the other process")
 EACH = (
     pytest.param("reference", marks=plain),
     pytest.param("torch", marks=plain),

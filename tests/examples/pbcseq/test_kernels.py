@@ -11,7 +11,7 @@ from torch import Tensor
 
 import rnam
 from examples.pbcseq import data, training
-from rnam import _dispatch
+from rnam.backends import choice
 from tests.examples.pbcseq.support import frame
 from tests.support import bounds
 
@@ -93,13 +93,13 @@ def test_training_on_the_kernels_ends_where_the_reference_does(monkeypatch):
     of all gradients, that of all parameters, of all log-odds, the loss) for the order of sums.
     """
     people, used = cohort(), []
-    decide = _dispatch.path
+    decide = choice.path
 
     def noted(device: torch.device, dtype: torch.dtype) -> str:
         used.append(decide(device, dtype))
         return used[-1]
 
-    monkeypatch.setattr(_dispatch, "path", noted)
+    monkeypatch.setattr(choice, "path", noted)
     with rnam.set_backend("reference"):
         exact = run(people, Double(**vars(SETTINGS)))
         reference = run(people, SETTINGS)

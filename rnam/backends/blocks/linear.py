@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rnam.blocked.plan import in_place, new, widened
-from rnam.blocked.products import Product, Sum
+from rnam.backends.blocks.plan import in_place, new
+from rnam.backends.blocks.products import Product, Sum
+from rnam.backends.calls import widen
 
 Maybe = Tensor | None
 aten = torch.ops.aten
@@ -16,15 +18,22 @@ aten = torch.ops.aten
 # Elements of the wider side of a block.
 ELEMENTS = 1 << 17
 
-# (gradient of the activation, value before it) -> gradient of the value
-_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "relu": lambda g, u: aten.threshold_backward(g, u, 0),
-    "gelu": aten.gelu_backward,
-    "silu": aten.silu_backward,
+
+class Activation(NamedTuple):
+    """apply(u), in place; gradient(dy, u), that of u before it."""
+
+    apply: Callable[[Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor], Tensor]
+
+
+ACTIVATIONS = {
+    "relu": Activation(Tensor.relu_, lambda g, u: aten.threshold_backward(g, u, 0)),
+    "gelu": Activation(aten.gelu_, aten.gelu_backward),
+    "silu": Activation(aten.silu_, aten.silu_backward),
 }
 
 
-def forward(x: Tensor, weight: Tensor, bias: Maybe, activation: str | None, out: Maybe = None) -> Tensor:
+def grouped_linear_forward(x: Tensor, weight: Tensor, bias: Maybe, activation: str | None, out: Maybe = None) -> Tensor:
     """activation(x @ weight + bias) (terms, rows, out_dim) in the dtype of x, written to `out` where that is given.
 
     x (terms, rows, in_dim), weight (terms, in_dim, out_dim), bias (terms, 1, out_dim) or None.
@@ -35,24 +44,24 @@ def forward(x: Tensor, weight: Tensor, bias: Maybe, activation: str | None, out:
         part = y[terms, rows]
         u = buffer(part, layer.weight)
         layer(read(x[terms, rows], layer.weight), terms, u)
-        _activate(u, activation)
+        if activation is not None:
+            ACTIVATIONS[activation].apply(u)
         if u is not part:
             part.copy_(u)
     return y
 
 
-def backward(
+def grouped_linear_backward(
     x: Tensor,
     weight: Tensor,
     bias: Maybe,
-    dy: Tensor,
     activation: str | None,
+    dy: Tensor,
     *,
-    need_x: bool,
-    need_weight: bool,
-    need_bias: bool,
+    needs: tuple[bool, ...],
 ) -> tuple[Maybe, Maybe, Maybe]:
     """The gradients of x, weight and bias that are needed. Values before an activation are computed again."""
+    need_x, need_weight, need_bias = needs
     layer = _Layer(x, weight, bias)
     back, into_weight = Product(layer.weight.mT), Sum(layer.weight)
     dx = new(x.shape, x) if need_x else None
@@ -63,7 +72,7 @@ def backward(
         if activation is not None:
             u = torch.empty_like(g)
             layer(xs, terms, u)
-            g = _GRADIENTS[activation](g, u)
+            g = ACTIVATIONS[activation].gradient(g, u)
         if need_weight:
             into_weight(xs, g, terms)
         if db is not None:
@@ -82,7 +91,7 @@ class _Layer:
     """x @ weight + bias with the weight rounded to the dtype of x; bias is not rounded."""
 
     def __init__(self, x: Tensor, weight: Tensor, bias: Maybe) -> None:
-        self.weight = widened(weight.to(x.dtype))
+        self.weight = widen(weight.to(x.dtype))
         self.bias = None if bias is None else bias.to(self.weight.dtype)
         self.product = Product(self.weight)
 
@@ -94,15 +103,6 @@ class _Layer:
         else:
             self.product(x, terms, out)
             out.add_(self.bias[terms])
-
-
-def _activate(u: Tensor, activation: str | None) -> None:
-    if activation == "relu":
-        u.relu_()
-    elif activation == "gelu":
-        aten.gelu_(u)
-    elif activation == "silu":
-        aten.silu_(u)
 
 
 def blocks(x: Tensor, weight: Tensor, elements: int) -> list[tuple[slice, slice]]:

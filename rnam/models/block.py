@@ -7,17 +7,15 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from rnam._cell import has_hooks
 from rnam.functional import feed_forward, min_gru_block
-from rnam.gru import minGRU
+from rnam.gru import Cell, has_hooks, minGRU, minLSTM
 from rnam.linear import Linear
-from rnam.lstm import minLSTM
 
 __all__ = ["CELLS", "Block", "CellName"]
 
 CellName = Literal["mingru", "minlstm"]
 Parameters = tuple[Tensor, Tensor]  # weight and bias
-CELLS = {"mingru": minGRU, "minlstm": minLSTM}
+CELLS: dict[str, type[Cell]] = {cell.cell: cell for cell in (minGRU, minLSTM)}
 
 
 class Block(nn.Module):

@@ -8,14 +8,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from rnam import _checks, streaming
-from rnam._description import Described
-from rnam.additive import Additive, Sum, join, share, unseen
-from rnam.block import CELLS, Block, CellName, Parameters
-from rnam.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
+from rnam import _checks
 from rnam.linear import Linear
-from rnam.nam import FeatureNetworks
-from rnam.visits import WIDTH, Visits, read_visits, with_timing
+from rnam.models.additive import Additive, Sum, join, share, unseen
+from rnam.models.block import CELLS, Block, CellName, Parameters
+from rnam.models.description import Described
+from rnam.models.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
+from rnam.models.nam import FeatureNetworks
+from rnam.models.streaming import Layout, State, check_state
+from rnam.models.visits import WIDTH, Visits, read_visits, with_timing
 
 __all__ = ["RNAM", "Additive"]
 
@@ -254,14 +255,14 @@ class RNAM(Described):
     def step(
         self,
         input: Tensor,
-        state: streaming.State | None = None,
+        state: State | None = None,
         *,
         mask: Tensor | None = None,
         times: Tensor | None = None,
         static: Tensor | None = None,
         static_mask: Tensor | None = None,
         return_members: bool = False,
-    ) -> tuple[Tensor, Tensor, streaming.State]:
+    ) -> tuple[Tensor, Tensor, State]:
         """Predict at one step, from the state after the steps before it; the numbers are those of the whole sequence
         with `return_sequence`, to rounding.
 
@@ -294,7 +295,62 @@ class RNAM(Described):
             >>> prediction.shape, contributions.shape
             (torch.Size([16, 1]), torch.Size([3, 16, 1]))
         """
-        return streaming.step(self, input, state, mask, times, static, static_mask, return_members)
+        by_columns = self.columns is not None
+        _checks.floating("input", input)
+        _checks.rank("input", input, "batch, columns" if by_columns else "terms, batch, in_dim")
+        if mask is not None:
+            _checks.boolean("mask", mask)
+            if by_columns:
+                _checks.rank("mask", mask, "batch, columns")
+            mask = mask.unsqueeze(1) if by_columns else mask.unsqueeze(-1)
+        if times is not None:
+            _checks.tensor("times", times)
+            _checks.rank("times", times, "batch")
+            times = times.unsqueeze(1)
+        before = None
+        if state is not None:
+            check_state(state, self._state_layout(input))
+            before = (state["last_visit"], state["visited"]) if self.timing else None
+        x, observed, visits = self._read(input.unsqueeze(-2), mask, None, times, before)
+        seen = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if observed is None else observed.squeeze(-1)
+        x, moves = share(x, self.members), None if observed is None else share(observed, self.members)
+        hidden = []
+        x, embedding = self.emb.before(x)
+        for n, block in enumerate(cast("list[Block]", self.blocks)):
+            x, h = block.step(x, None if state is None else state["hidden"][n], moves, embedding)
+            embedding = None
+            hidden.append(h)
+        contributions: Tensor = self.proj(x).squeeze(2)
+        if moves is not None:
+            held = self._before(contributions) if state is None else state["contributions"]
+            contributions = torch.where(moves, contributions, held)
+        if state is not None:
+            seen = seen | state["observed"]
+        after: State = {"hidden": hidden, "contributions": contributions, "observed": seen}
+        if visits is not None:
+            after |= {"last_visit": visits.last, "visited": visits.any}
+        if state is not None and static is None and self.static_columns is not None:
+            constant, constant_seen = state["static"], state["static_observed"]
+        else:
+            constant, constant_seen = self._from_static(static, static_mask, x.shape[1])
+        if constant is not None:
+            after |= {"static": constant, "static_observed": constant_seen}
+        return *self.gam(join(contributions, constant, self.members), return_members), after
+
+    def _state_layout(self, input: Tensor) -> Layout:
+        """The entries of a state that goes with `input` (*, batch, width) of one step."""
+        (networks, _, hidden), batch, out_dim = self.emb.weight.shape, input.shape[-2], self.gam.bias.shape[-1]
+        layout = Layout(input, len(self.blocks), ("terms, batch, 1, hidden_dim", (networks, batch, 1, hidden)))
+        layout.entry("contributions", "terms, batch, out_dim", (networks, batch, out_dim))
+        layout.entry("observed", "terms, batch", (networks // self.members, batch), torch.bool)
+        if self.timing:
+            layout.entry("last_visit", "batch", (batch,))
+            layout.entry("visited", "batch", (batch,), torch.bool)
+        if self.static_columns is not None:
+            others = len(self.static_columns.columns)
+            layout.entry("static", "static terms, batch, out_dim", (self.members * others, batch, out_dim))
+            layout.entry("static_observed", "static terms, batch", (others, batch), torch.bool)
+        return layout
 
     def _read(
         self,

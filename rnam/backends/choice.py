@@ -10,10 +10,12 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import threading
 from types import TracebackType
 from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from rnam import _checks
@@ -40,17 +42,39 @@ def _triton_version() -> tuple[int, ...] | None:
 _TRITON = _triton_version()
 _INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 
-# A module global, not a thread or context variable: torch.compile guards on it and needs no graph break.
-_backend = _from_environment()
+
+_DEFAULT = _from_environment()
+
+
+class _Choice(threading.local):
+    """What this thread has chosen. It starts with the default of the process.
+
+    torch.compile guards on what it reads here. It could not trace a context variable.
+
+    name      the backend
+    outer     the backends outside of the `with` statements that the thread is in
+    pending   the newest set_backend that no `with` has entered, and the backend before it
+    """
+
+    def __init__(self) -> None:
+        self.name = _DEFAULT  # of the instance: of a class attribute torch.compile makes a constant without a guard
+        self.outer: list[str] = []
+        self.pending: tuple[set_backend, str] | None = None
+
+
+_choice = _Choice()
 
 
 class set_backend:
-    """Choose the backend of all calls from here on, or, as a context manager, of those inside.
+    """Choose the backend of this thread's calls from here on, or, as a context manager, of those inside.
+
+    Other threads keep their own choice, and a new thread starts with the process's default. A backward uses the backend
+    of its forward, whichever thread runs it.
 
     Args:
-        name: "auto", "triton", "torch" or "reference"; the environment variable RNAM_BACKEND is the start.
-            "triton" runs on CPU tensors too where TRITON_INTERPRET=1 was set before Python started; "torch" runs on
-            CPU tensors alone, where the bare scans, min_gru in logs and empty tensors are the reference's;
+        name: "auto", "triton", "torch" or "reference"; the environment variable RNAM_BACKEND is the default of the
+            process. "triton" runs on CPU tensors too where TRITON_INTERPRET=1 was set before Python started; "torch"
+            runs on CPU tensors alone, where the bare scans, min_gru in logs and empty tensors are the reference's;
             "reference" runs on any device.
 
     Raises:
@@ -59,26 +83,47 @@ class set_backend:
     Example:
         >>> with rnam.set_backend("reference"):
         ...     output, state = rnam.minGRU(3, 4)(torch.randn(3, 8, 10, 4))
+
+        An object may be kept and entered again, in any thread:
+
+        >>> plain = rnam.set_backend("reference")
+        >>> with rnam.set_backend("auto"), plain:
+        ...     rnam.get_backend()
+        'reference'
     """
 
     def __init__(self, name: str) -> None:
-        global _backend
         _checks.one_of("name", name, BACKENDS)
-        self._before, _backend = _backend, name
+        self.name = name
+        _choice.pending = self, _choice.name
+        _choice.name = name
 
     def __enter__(self) -> None:
-        return None
+        before = _choice.name
+        if _choice.pending is not None and _choice.pending[0] is self:
+            before = _choice.pending[1]  # `with set_backend(...)`: it has just been set
+        _choice.outer.append(before)
+        _choice.name, _choice.pending = self.name, None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        global _backend
-        _backend = self._before
+        _choice.name, _choice.pending = _choice.outer.pop(), None
 
 
 def get_backend() -> str:
-    """The backend that is set, which may be "auto"."""
-    return _backend
+    """The backend that this thread has set, which may be "auto"."""
+    return _choice.name
+
+
+def path_of(x: Tensor) -> Path:
+    """The backend that computes a call on x; empty tensors are the reference's.
+
+    Raises:
+        RuntimeError: a backend is set and can't run it.
+    """
+    found = path(x.device, x.dtype)
+    return found if x.numel() else "reference"
 
 
 def path(device: torch.device, dtype: torch.dtype) -> Path:
@@ -87,16 +132,17 @@ def path(device: torch.device, dtype: torch.dtype) -> Path:
     Raises:
         RuntimeError: a backend is set and can't run it.
     """
-    if _backend == "reference":
+    backend = _choice.name
+    if backend == "reference":
         return "reference"
-    if _backend == "auto":
+    if backend == "auto":
         if _takes_kernels(device) and not obstacle(device, dtype):
             return "triton"
         return "torch" if device.type == "cpu" and not forward_mode() else "reference"
-    reason = obstacle(device, dtype) if _backend == "triton" else _not_in_blocks(device)
+    reason = obstacle(device, dtype) if backend == "triton" else _not_in_blocks(device)
     if reason:
-        raise RuntimeError(f"backend {_backend!r} can't run this call: {reason}")
-    return "triton" if _backend == "triton" else "torch"
+        raise RuntimeError(f"backend {backend!r} can't run this call: {reason}")
+    return "triton" if backend == "triton" else "torch"
 
 
 def explain(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
@@ -105,8 +151,8 @@ def explain(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
         found = path(device, dtype)
     except (RuntimeError, AssertionError) as error:  # a torch that was built without CUDA raises the latter
         return "none", str(error)
-    if _backend != "auto":
-        return found, f"backend {_backend!r} is set"
+    if _choice.name != "auto":
+        return found, f"backend {_choice.name!r} is set"
     if found == "triton":
         return found, "backend 'auto' takes the kernels wherever they run"
     if found == "torch":

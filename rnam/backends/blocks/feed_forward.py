@@ -23,9 +23,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rnam.blocked.linear import blocks, buffer, read
-from rnam.blocked.plan import Workspace, in_place, new, widened
-from rnam.blocked.products import COLUMNS
+from rnam.backends.blocks.linear import blocks, buffer, read
+from rnam.backends.blocks.plan import Workspace, in_place, new
+from rnam.backends.blocks.products import COLUMNS
+from rnam.backends.calls import unpack, widen
 from rnam.reference import NORM_EPS
 
 Maybe = Tensor | None
@@ -38,18 +39,18 @@ ELEMENTS = 1 << 17
 WIDEST = 16
 
 
-def is_fused(dim: int) -> bool:
+def feed_forward_is_fused(dim: int) -> bool:
     """Whether rows of this width are worth it."""
     return dim <= WIDEST
 
 
-def keeps_embedding(in_dim: int, dim: int) -> bool:
+def feed_forward_keeps_embedding(in_dim: int, dim: int) -> bool:
     """Whether an embedding of in_dim numbers is worth making inside.
 
     A training step of a model that embeds first takes 1.25 to 1.42 times the CPU time from 1 number to 8, 1.28 from 1
     to 16, and 1.19 from 3 to 8 and 1.15 from 7 to 16, which are the edge. From 5 to 8 it still takes 1.10.
     """
-    return is_fused(dim) and 2 * (in_dim + 1) <= dim
+    return feed_forward_is_fused(dim) and 2 * (in_dim + 1) <= dim
 
 
 def embedded_columns(in_dim: int, itemsize: int) -> int:
@@ -57,16 +58,7 @@ def embedded_columns(in_dim: int, itemsize: int) -> int:
     return in_dim + 1
 
 
-def unpack(params: Tensor, dim: int) -> list[Tensor]:
-    """gamma, beta (terms, 1, dim), W1 (terms, dim, dim), b1, W2 and b2, which lie one after the other in params; after
-    them W_e (terms, in_dim, dim) and b_e where there is an embedding."""
-    sizes = [dim, dim, dim * dim, dim, dim * dim, dim]
-    rest = params.shape[1] - sum(sizes)
-    sizes += [rest - dim, dim] if rest else []
-    return [part.reshape(len(params), -1, dim) for part in torch.split(params, sizes, dim=1)]
-
-
-def forward(x: Tensor, params: Tensor, h: Tensor) -> Tensor:
+def feed_forward_forward(x: Tensor, params: Tensor, h: Tensor) -> Tensor:
     """y (terms, rows, dim) in the dtype of x, from x and h of that shape and the parameters (`unpack`); where the
     embedding is among them, x is (terms, rows, in_dim)."""
     given = _Parameters(x, params, h)
@@ -79,8 +71,8 @@ def forward(x: Tensor, params: Tensor, h: Tensor) -> Tensor:
     return y
 
 
-def backward(
-    x: Tensor, params: Tensor, h: Tensor, dy: Tensor, *, needs: tuple[bool, bool, bool]
+def feed_forward_backward(
+    x: Tensor, params: Tensor, h: Tensor, dy: Tensor, *, needs: tuple[bool, ...]
 ) -> tuple[Maybe, Maybe, Maybe]:
     """The gradients of x, params and h that are needed."""
     need_x, need_params, need_h = needs
@@ -127,8 +119,8 @@ class _Parameters:
 
     def __init__(self, x: Tensor, params: Tensor, h: Tensor) -> None:
         dim = h.shape[2]
-        gamma, beta, weight1, bias1, weight2, bias2, *embedding = unpack(params, dim)
-        self.weight1, self.weight2 = (widened(w.to(x.dtype)) for w in (weight1, weight2))
+        (gamma, beta, weight1, bias1, weight2, bias2), embedding = unpack(params, dim)
+        self.weight1, self.weight2 = (widen(w.to(x.dtype)) for w in (weight1, weight2))
         gamma, self.beta, bias1, self.bias2 = (b.to(self.weight1.dtype) for b in (gamma, beta, bias1, bias2))
         self.gamma = gamma.mT
         self.first = self.gamma * self.weight1
@@ -136,7 +128,7 @@ class _Parameters:
         self.centre = torch.eye(dim, dtype=self.first.dtype, device=x.device) - 1 / dim
         self.embedding: list[Tensor] = []
         if embedding:
-            weight, bias = widened(embedding[0].to(x.dtype)), embedding[1].to(self.first.dtype)
+            weight, bias = widen(embedding[0].to(x.dtype)), embedding[1].to(self.first.dtype)
             self.embedding = [weight, bias]
             self.centred = self.centre @ weight.mT, self.centre @ bias.mT
             self.bias = self.bias2 + bias

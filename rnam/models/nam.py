@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from rnam import _checks
-from rnam._description import Described
-from rnam.additive import Additive, Sum, share, unseen
 from rnam.functional import ACTIVATIONS, Activation
-from rnam.inputs import Columns, Embedding, check_values
 from rnam.linear import Linear
+from rnam.models.additive import Additive, Sum, share, unseen
+from rnam.models.description import Described
+from rnam.models.inputs import Columns, Embedding, check_values
 
 __all__ = ["NAM", "FeatureNetworks"]
 

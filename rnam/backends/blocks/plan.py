@@ -10,12 +10,12 @@ import numpy
 import torch
 from torch import Tensor
 
+from rnam.backends.flags import MASKED, RESET
+
 # Elements of one step: above WIDE the 1.2 us of Python per step no longer count, below NARROW time is cut in segments.
 WIDE, NARROW = 16384, 2048
 
 HUGE, PAGE = 1 << 22, 1 << 21  # bytes from which numpy asks for huge pages, and of such a page
-
-MASKED, RESET = 1, 2  # the bits of a step's code
 
 
 class Block(NamedTuple):
@@ -94,19 +94,19 @@ class Workspace:
         return self.memory[name][: math.prod(sizes)].view(sizes)
 
 
-class Codes:
+class Edits:
     """Masks and resets of a block as bits (terms or 1, steps, segments, batch, 1): all ones or zeros to `select` by.
 
     torch.where takes 3.4 ns an element, more than the whole forward, and a product with 0 would keep a NaN.
     """
 
-    def __init__(self, codes: Tensor, plan: Plan, block: Block, like: Tensor) -> None:
+    def __init__(self, flags: Tensor, plan: Plan, block: Block, like: Tensor) -> None:
         integer = _integers(like)
         one = torch.ones(1, dtype=like.dtype, device=like.device).view(integer)
-        every = codes.expand(codes.shape[0], *plan.sizes[1:])[..., None]
-        terms = block.terms if codes.shape[0] > 1 else slice(None)
-        code = block._replace(terms=terms).cut(every).to(integer)
-        masked, reset = code & MASKED, (code & RESET) // RESET
+        every = flags.expand(flags.shape[0], *plan.sizes[1:])[..., None]
+        terms = block.terms if flags.shape[0] > 1 else slice(None)
+        own = block._replace(terms=terms).cut(every).to(integer)
+        masked, reset = own & MASKED, (own & RESET) // RESET
         self.observed = masked - 1
         self.moves = self.observed & (reset - 1)  # where the carry is the gate's, and the state before has a share
         self.holds = one * (masked & ~reset)  # the bits of 1 where the carry is 1
@@ -164,11 +164,6 @@ def _holds(x: Tensor, word: torch.dtype) -> bool:
 def in_place(part: Tensor, like: Tensor) -> bool:
     """Whether a part of an argument or a result can be computed with where it lies."""
     return part.dtype == like.dtype and part.is_contiguous()
-
-
-def widened(x: Tensor) -> Tensor:
-    """x in the dtype of the sums: float32 for halves."""
-    return x.float() if x.element_size() == 2 else x
 
 
 def _integers(x: Tensor) -> torch.dtype:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rnam import _checks
-from rnam.inputs import step_numbers
+from rnam.models.inputs import step_numbers
 
 __all__ = ["WIDTH", "Visits", "read_visits", "with_timing"]
 

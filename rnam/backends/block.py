@@ -1,0 +1,99 @@
+"""A residual block around a minGRU: `rnam::min_gru_block`, one kernel up to a width. Elsewhere it is its two halves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from rnam import reference
+from rnam.backends import choice
+from rnam.backends.calls import FeedForward, Recurrence, pack, state_dtype, widen
+from rnam.backends.cells import CELLS
+from rnam.backends.feed_forward import feed_forward, packed_formula
+from rnam.backends.launchers import KERNELS
+from rnam.backends.linear import grouped_linear
+from rnam.backends.min_gru import composed, recurrence
+from rnam.backends.operator import Maybe, Operator, Tensors, learns
+
+__all__ = ["MinGRUBlock", "PackedBlock", "block"]
+
+
+class PackedBlock(NamedTuple):
+    """input (terms, batch, seq, dim) or, to be embedded, (terms, batch, seq, in_dim); parameters (terms, rows, dim);
+    h0 and flags as in `Recurrence`; need_h where the states are kept for the backward.
+
+    The parameters are the weight of the minGRU, in 2 rows for each input and, where it is embedded, 2 for the bias, and
+    then what `pack` gives.
+    """
+
+    input: Tensor
+    parameters: Tensor
+    h0: Tensor | None
+    flags: Tensor | None
+    need_h: bool
+
+    def recurrence(self) -> tuple[Recurrence, Tensor]:
+        """The call of the minGRU, and the parameters of the feed-forward; both are views."""
+        width, dim = self.input.shape[3], self.parameters.shape[2]
+        inputs = dim if width == dim else width + 1
+        weight = self.parameters[:, : 2 * inputs].reshape(-1, inputs, 2 * dim)
+        call = Recurrence(self.input, weight, self.h0, self.flags, need_h=self.need_h)
+        return call, self.parameters[:, 2 * inputs :].flatten(1)
+
+
+class MinGRUBlock(Operator[PackedBlock]):
+    """The output, the last state and, with need_h, the states; else these are empty."""
+
+    record = PackedBlock
+    outputs = 3
+    saved = 2
+
+    def launch(self, call: PackedBlock) -> Tensors:
+        y, h, h_last = KERNELS.module.block_forward(*call.recurrence())
+        return y, h_last, call.input.new_empty(0) if h is None else h
+
+    def launch_backward(
+        self, call: PackedBlock, saved: Maybe, grads: tuple[Maybe, Maybe], needs: tuple[bool, ...]
+    ) -> tuple[Maybe, ...]:
+        """Recomputes h where it was not kept."""
+        if not call.need_h:
+            _, _, saved = self.launch(call._replace(need_h=True))
+        dx, d_packed, dh0 = KERNELS.module.block_backward(*call.recurrence(), saved, *grads, needs=needs)
+        return dx, None if d_packed is None else d_packed.view(call.parameters.shape), dh0
+
+    def fake(self, call: PackedBlock) -> Tensors:
+        terms, batch, seq, _ = call.input.shape
+        h = call.input.new_empty(terms, batch, seq, call.parameters.shape[2])
+        h_last = h.new_empty(terms, batch, 1, h.shape[3], dtype=state_dtype(h))
+        return torch.empty_like(h), h_last, h if call.need_h else h.new_empty(0)
+
+    def formula(self, call: PackedBlock) -> Tensors:
+        gru, packed = call.recurrence()
+        if gru.weight.shape[1] != call.input.shape[3]:
+            gru = gru._replace(input=pad(call.input, (0, 1), value=1.0))
+        h, h_last = reference.recurrence(gru._replace(need_h=True), CELLS[gru.cell])
+        y = packed_formula(call.input.flatten(1, 2), packed, h.flatten(1, 2))
+        return y.view(h.shape), h_last
+
+
+_OPERATOR = MinGRUBlock("min_gru_block")
+
+
+def block(call: Recurrence, parameters: FeedForward) -> tuple[Tensor, Tensor]:
+    """`rnam.functional.min_gru_block` by the backend that is chosen."""
+    dim = call.weight.shape[1]
+    if choice.path_of(call.input) != "triton" or not KERNELS.module.feed_forward_is_fused(dim):
+        h, h_last = recurrence(call)
+        return feed_forward(call.input, h, parameters, call.embedding), h_last
+    input, embedding = call.input, call.embedding
+    if embedding is not None and not KERNELS.module.feed_forward_keeps_embedding(input.shape[-1], dim):
+        input, embedding = grouped_linear(input, *embedding, None), None
+    weight = widen(call.weight) if embedding is None else composed(input, embedding, call.weight)
+    rows = torch.cat([weight.flatten(1), pack(parameters, embedding)], dim=1)
+    packed = torch.unflatten(rows, 1, (-1, dim))
+    need_h = learns(input, packed, call.h0)  # the backward reads h
+    y, h_last, _ = _OPERATOR(PackedBlock(input, packed, call.h0, call.flags, need_h))
+    return y, h_last

@@ -1,0 +1,67 @@
+"""A single step of a recurrent cell, in the few plain operations that it is.
+
+An operator and its blocks would take longer than a small step itself: at 37 terms, one row and width 16, five times.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from rnam.backends.calls import Recurrence, widen
+from rnam.backends.flags import decode
+
+if TYPE_CHECKING:
+    from rnam.backends.cells import Cell
+
+# Pre-activations beyond which the arrays of a step leave the cache, and blocks are faster.
+MOST = 1 << 17
+
+# Numbers up to which operations that are few take less time than operations that are cheap each.
+FEW_NUMBERS = 1 << 12
+
+# Batch rows up to which one product, whose results lie side by side, is faster than one for each pre-activation.
+FEW_ROWS = 2
+
+
+def takes(call: Recurrence) -> bool:
+    """Whether a call is a single step, and small."""
+    terms, batch, seq, dim = call.input.shape
+    return seq == 1 and terms * batch * max(dim, call.weight.shape[2]) <= MOST
+
+
+def run(call: Recurrence, cell: Cell, gradient: bool) -> tuple[Tensor | None, Tensor]:
+    """h in the dtype of the input, None unless need_h, and the last state. With `gradient` as operations that autograd
+    records; else what is large is computed in place."""
+    preacts, mask = _project(call, cell.num_preacts)
+    if gradient or preacts[0].numel() <= FEW_NUMBERS:
+        a, b = cell.reference.coefficients(*preacts)
+    else:
+        a, b = cell.blocks.coefficients(preacts, torch.empty_like(preacts[0], memory_format=torch.contiguous_format))
+    h_last = _advance(call.h0, a, b, mask)
+    return h_last.to(call.input.dtype, copy=True) if call.need_h else None, h_last
+
+
+def _project(call: Recurrence, num_preacts: int) -> tuple[list[Tensor], Tensor | None]:
+    """The pre-activations (terms, batch, 1, hidden) of the input, 0 where it is masked, and the mask (terms, batch, 1,
+    1)."""
+    input, weight = call.input, call.weight
+    rows = input.squeeze(2)
+    mask, _ = decode(call.flags)  # a reset needs nothing: h0 is 0 there already
+    if mask is not None:
+        rows, mask = torch.where(mask, rows, 0), mask.unsqueeze(3)
+    rows, weight = widen(rows), widen(weight if weight.dtype == input.dtype else weight.to(input.dtype))
+    if input.shape[1] <= FEW_ROWS:
+        return list(torch.bmm(rows, weight).unsqueeze(2).chunk(num_preacts, dim=3)), mask
+    return [torch.bmm(rows, part).unsqueeze(2) for part in weight.chunk(num_preacts, dim=2)], mask
+
+
+def _advance(h0: Tensor | None, a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:
+    """a h0 + b, and h0 to the bit where the step is masked."""
+    if h0 is None:
+        return b if mask is None else torch.where(mask, b, 0)
+    h0 = h0.to(b.dtype)
+    h = torch.addcmul(b, a, h0)
+    return h if mask is None else torch.where(mask, h, h0)

@@ -1,0 +1,84 @@
+"""The records that travel from `rnam.functional` to a launcher. Their values are valid: they were checked there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Embedding", "FeedForward", "Recurrence", "pack", "state_dtype", "unpack", "widen"]
+
+# weight (terms, in_dim, dim) and bias (terms, 1, dim) of a linear layer that the input goes through first
+Embedding = tuple[Tensor, Tensor]
+
+
+class Recurrence(NamedTuple):
+    """One call of a recurrent cell. The fields up to `space` are the arguments of `torch.ops.rnam.min_gru`.
+
+    input      (terms, batch, seq, dim), or (terms, batch, seq, in_dim) with an embedding
+    weight     (terms, dim, num_preacts * hidden), the pre-activations one after the other
+    h0         (terms, batch, 1, hidden), or None for 0; 0 already in rows whose first step is a reset
+    flags      uint8, three dimensions of (terms, batch, seq) or 1; see `rnam.backends.flags`
+    cell       a name of the table in `rnam.backends.cells`
+    space      "linear", or "log" for the scan of arXiv 2311.06281
+    need_h     False where the last state is all that is read
+    embedding  None, or what the input goes through first
+    """
+
+    input: Tensor
+    weight: Tensor
+    h0: Tensor | None = None
+    flags: Tensor | None = None
+    cell: str = "mingru"
+    space: str = "linear"
+    need_h: bool = True
+    embedding: Embedding | None = None
+
+    @property
+    def seq(self) -> int:
+        return self.input.shape[2]
+
+
+class FeedForward(NamedTuple):
+    """The parameters of what follows the cell in a residual block: LayerNorm, Linear, ReLU, Linear.
+
+    norm_weight, norm_bias (dim,); weight1, weight2 (terms, dim, dim); bias1, bias2 (terms, 1, dim)
+    """
+
+    norm_weight: Tensor
+    norm_bias: Tensor
+    weight1: Tensor
+    bias1: Tensor
+    weight2: Tensor
+    bias2: Tensor
+
+
+def pack(parameters: FeedForward, embedding: Embedding | None) -> Tensor:
+    """Parameters as kernels and blocks read them, (terms, numbers): one after the other, those of the embedding last.
+
+    They are widened first, so that a gradient is summed over the terms before it is rounded.
+    """
+    terms = parameters.weight1.shape[0]
+    norm, others = parameters[:2], (*parameters[2:], *(embedding or ()))
+    rows = [widen(p).expand(terms, -1) for p in norm] + [widen(p).flatten(1) for p in others]
+    return torch.cat(rows, dim=1)
+
+
+def unpack(packed: Tensor, dim: int) -> tuple[FeedForward, Embedding | None]:
+    """What `pack` was given, as views (terms, *, dim); norm_weight and norm_bias are (terms, 1, dim)."""
+    sizes = [dim, dim, dim * dim, dim, dim * dim, dim]
+    rest = packed.shape[1] - sum(sizes)
+    sizes += [rest - dim, dim] if rest else []
+    parts = [part.reshape(len(packed), -1, dim) for part in torch.split(packed, sizes, dim=1)]
+    return FeedForward(*parts[:6]), (parts[6], parts[7]) if rest else None
+
+
+def widen(x: Tensor) -> Tensor:
+    """x in the dtype of the sums: float32 for half precision."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def state_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of the last state after inputs like x: that of the sums."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

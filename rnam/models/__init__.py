@@ -1,0 +1,10 @@
+"""The additive models: `RNAM` and `NAM`, and what they are made of.
+
+rnam, nam     the models
+block         the residual block of a term's network
+inputs        what each term reads: the gather map from columns to terms, and the masks
+visits        the pattern of the visits, which the timing term reads
+additive      what a model returns, and the sum over terms and members that makes it
+streaming     the state that is carried from step to step
+description   names and units of the terms, kept with the parameters
+"""
