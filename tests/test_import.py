@@ -1,9 +1,13 @@
 """What `import rnam` does and does not do."""
 
+import importlib
+import pickle
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+
+import torch
 
 import rnam
 
@@ -11,6 +15,8 @@ PROGRAM = """
 import sys
 import torch
 before = set(sys.modules)
+import torch
+
 import rnam
 print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 assert not torch.cuda.is_initialized()
@@ -51,3 +57,29 @@ def test_public_names() -> None:
     }
     assert rnam.linear.Linear is rnam.Linear
     assert rnam.gru.minGRU is rnam.minGRU
+
+
+MOVED = {
+    "rnam.gru": "rnam.lstm",  # of the minLSTM
+    "rnam.models.rnam": "rnam.model",
+    "rnam.models.nam": "rnam.nam",
+    "rnam.models.block": "rnam.block",
+    "rnam.models.additive": "rnam.additive",
+    "rnam.models.inputs": "rnam.inputs",
+    "rnam.models.description": "rnam._description",
+}
+
+
+def test_pickles_and_imports_of_0_2_find_what_has_moved() -> None:
+    columns = [[0], [1, 2]]
+    model = rnam.RNAM(2, 4, 1, 1, columns=columns, static_columns=[[0]], cell="minlstm")
+    rnam.explain.describe(model, ["a", "b", "c"])
+    text = pickle.dumps(model, protocol=0)
+    for new, old in MOVED.items():
+        assert f"c{new}\n".encode() in text
+        text = text.replace(f"c{new}\n".encode(), f"c{old}\n".encode())
+        assert importlib.import_module(old) is importlib.import_module(new)
+    loaded = pickle.loads(text)
+    assert type(loaded) is rnam.RNAM and type(loaded.blocks[0].gru) is rnam.minLSTM
+    x, static = torch.randn(3, 5, 3), torch.randn(3, 1)
+    assert torch.equal(loaded(x, static=static).prediction, model(x, static=static).prediction)
