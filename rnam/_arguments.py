@@ -25,10 +25,16 @@ def recurrence(
     _checks.boolean_flag("need_h", need_h)
     _checks.floating("input", input)
     _checks.rank("input", input, "terms, batch, seq, dim")
-    weights(weight, input, layout, embedding)
-    hidden, rest = divmod(weight.shape[2], row.num_preacts)
-    if rest:
-        raise ValueError(f"weight must have shape ({layout}), got {tuple(weight.shape)}")
+    if weight is None:
+        hidden, rest = divmod(input.shape[3], row.num_preacts)
+        if rest:
+            expected = f"terms, batch, seq, {row.num_preacts} * hidden"
+            raise ValueError(f"input must have shape ({expected}), got {tuple(input.shape)}")
+    else:
+        weights(weight, input, layout, embedding)
+        hidden, rest = divmod(weight.shape[2], row.num_preacts)
+        if rest:
+            raise ValueError(f"weight must have shape ({layout}), got {tuple(weight.shape)}")
     terms, batch, seq, _ = input.shape
     for name, steps in (("mask", mask), ("reset", reset)):
         if steps is not None:
@@ -40,7 +46,8 @@ def recurrence(
     cast = autocast_enabled(input)
     if cast:
         input = autocast(input)
-    parameter_dtype("weight", weight, input, cast)
+    if weight is not None:
+        parameter_dtype("weight", weight, input, cast)
     if embedding is not None:
         embedding_dtypes(embedding, input, cast)
     if h0 is not None and reset is not None:

@@ -375,6 +375,7 @@ def recurrence_projected(
 ) -> tuple[Tensor, Tensor]:
     """The function behind `min_gru_projected` and `rnam.minGRU`; the arguments are those of `recurrence`."""
     call, cast = _arguments.recurrence(call, mask, reset, h0_name)
+    assert call.weight is not None
     terms, dim, columns = call.weight.shape
     _checks.floating("out_weight", out_weight)
     _checks.shape("out_weight", out_weight, "terms, hidden, dim", (terms, columns // 2, dim))

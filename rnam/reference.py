@@ -93,7 +93,7 @@ def recurrence(call: Recurrence, cell: Cell) -> tuple[Tensor, Tensor]:
     gates = cell.reference
     mask, reset = decode(call.flags)
     x = call.input if mask is None else torch.where(mask[..., None], call.input, 0)
-    p = _project(_embed(x, call.embedding), call.weight.to(x.dtype), None)
+    p = widen(x) if call.weight is None else _project(_embed(x, call.embedding), call.weight.to(x.dtype), None)
     preacts = p.chunk(cell.num_preacts, dim=-1)
     hidden = preacts[0].shape[-1]
     h0 = p.new_zeros(*p.shape[:2], 1, hidden) if call.h0 is None else call.h0.to(p.dtype)

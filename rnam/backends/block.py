@@ -72,7 +72,7 @@ class MinGRUBlock(Operator[PackedBlock]):
 
     def formula(self, call: PackedBlock) -> Tensors:
         gru, packed = call.recurrence()
-        if gru.weight.shape[1] != call.input.shape[3]:
+        if gru.weight is not None and gru.weight.shape[1] != call.input.shape[3]:
             gru = gru._replace(input=pad(call.input, (0, 1), value=1.0))
         h, h_last = reference.recurrence(gru._replace(need_h=True), CELLS[gru.cell])
         y = packed_formula(call.input.flatten(1, 2), packed, h.flatten(1, 2))
@@ -84,14 +84,16 @@ _OPERATOR = MinGRUBlock("min_gru_block")
 
 def block(call: Recurrence, parameters: FeedForward) -> tuple[Tensor, Tensor]:
     """`rnam.functional.min_gru_block` by the backend that is chosen."""
-    dim = call.weight.shape[1]
+    weight = call.weight
+    assert weight is not None
+    dim = weight.shape[1]
     if choice.path_of(call.input) != "triton" or not KERNELS.module.feed_forward_is_fused(dim):
         h, h_last = recurrence(call)
         return feed_forward(call.input, h, parameters, call.embedding), h_last
     input, embedding = call.input, call.embedding
     if embedding is not None and not KERNELS.module.feed_forward_keeps_embedding(input.shape[-1], dim):
         input, embedding = grouped_linear(input, *embedding, None), None
-    weight = widen(call.weight) if embedding is None else composed(input, embedding, call.weight)
+    weight = widen(weight) if embedding is None else composed(input, embedding, weight)
     rows = torch.cat([weight.flatten(1), pack(parameters, embedding)], dim=1)
     packed = torch.unflatten(rows, 1, (-1, dim))
     need_h = learns(input, packed, call.h0)  # the backward reads h

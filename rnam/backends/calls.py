@@ -17,7 +17,8 @@ class Recurrence(NamedTuple):
     """One call of a recurrent cell. The fields up to `space` are the arguments of `torch.ops.rnam.min_gru`.
 
     input      (terms, batch, seq, dim), or (terms, batch, seq, in_dim) with an embedding
-    weight     (terms, dim, num_preacts * hidden), the pre-activations one after the other
+    weight     (terms, dim, num_preacts * hidden), the columns of each pre-activation one after the other; None where
+               the input holds the pre-activations already, (terms, batch, seq, num_preacts * hidden)
     h0         (terms, batch, 1, hidden), or None for 0; 0 already in rows whose first step is a reset
     flags      uint8, three dimensions of (terms, batch, seq) or 1; see `rnam.backends.flags`
     cell       a name of the table in `rnam.backends.cells`
@@ -27,7 +28,7 @@ class Recurrence(NamedTuple):
     """
 
     input: Tensor
-    weight: Tensor
+    weight: Tensor | None
     h0: Tensor | None = None
     flags: Tensor | None = None
     cell: str = "mingru"

@@ -42,7 +42,8 @@ class MinGRU(Operator[Recurrence]):
 
     def fake(self, call: Recurrence) -> Tensors:
         terms, batch, seq, _ = call.input.shape
-        hidden = call.weight.shape[2] // CELLS[call.cell].num_preacts
+        columns = call.input.shape[3] if call.weight is None else call.weight.shape[2]
+        hidden = columns // CELLS[call.cell].num_preacts
         h = call.input.new_empty(terms, batch, seq, hidden)
         return h, call.input.new_empty(terms, batch, 1, hidden, dtype=state_dtype(call.input))
 
@@ -114,6 +115,7 @@ def composed(input: Tensor, embedding: Embedding, weight: Tensor) -> Tensor:
 
 def _compose(call: Recurrence, embedding: Embedding, launchers: Launchers) -> Recurrence:
     """The same call of [input, 1] and its weight, both padded to the columns that the launchers like."""
+    assert call.weight is not None
     x, weight = call.input, composed(call.input, embedding, call.weight)
     missing = launchers.module.embedded_columns(x.shape[-1], x.dtype.itemsize) - weight.shape[1]
     x = pad(x, (0, 1 + missing), value=1.0)

@@ -260,13 +260,13 @@ class Operator(Generic[Call]):
         return self._map_backward(self.op_backward, info, in_dims, arguments)
 
     def _map(self, run: Callable[..., Any], info: Any, in_dims: Any, arguments: Sequence[Any]) -> Any:
-        mapped = _Mapped(self.joins_terms, info.batch_size, arguments[1], in_dims[1])
+        mapped = _Mapped(self.joins_terms, info.batch_size, arguments[0], in_dims[0])
         given = self._mapped_fields(mapped, in_dims, arguments)
         outputs = tuple(map(mapped.undo, _as_tuple(run(*given))))
         return _alone(outputs), 0 if self.outputs == 1 else (0,) * self.outputs
 
     def _map_backward(self, run: Callable[..., Any], info: Any, in_dims: Any, arguments: Sequence[Any]) -> Any:
-        mapped = _Mapped(self.joins_terms, info.batch_size, arguments[1], in_dims[1])
+        mapped = _Mapped(self.joins_terms, info.batch_size, arguments[0], in_dims[0])
         count = len(self.fields)
         given = self._mapped_fields(mapped, in_dims, arguments)
         *others, needs = arguments[count:]
@@ -318,9 +318,9 @@ def _apply(function: Any, arguments: tuple[Any, ...]) -> Any:
 class _Mapped:
     """vmap's dimension, moved to where the launchers take it: F terms mapped N times are N * F terms."""
 
-    def __init__(self, joins_terms: bool, size: int, weight: Tensor, dim: int | None) -> None:
+    def __init__(self, joins_terms: bool, size: int, input: Tensor, dim: int | None) -> None:
         self.size, self.joins_terms = size, joins_terms
-        self.terms = weight.shape[1 if dim == 0 else 0]
+        self.terms = input.shape[1 if dim == 0 else 0]
 
     def tensor(self, value: Maybe, dim: int | None) -> Maybe:
         if value is None:
@@ -344,8 +344,8 @@ class _Mapped:
 
 
 def _present(tensors: Sequence[Maybe]) -> list[Tensor]:
-    """`tensors` with another of them, the second, in the place of None."""
-    return [tensors[1] if t is None else t for t in tensors]  # type: ignore[misc]
+    """`tensors` with another of them, the first, in the place of None."""
+    return [tensors[0] if t is None else t for t in tensors]  # type: ignore[misc]
 
 
 def _fill(form: Sequence[Maybe], values: Any) -> list[Maybe]:

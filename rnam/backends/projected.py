@@ -88,6 +88,7 @@ def projected(call: Recurrence, out_weight: Tensor) -> tuple[Tensor, Tensor]:
     if not fused or learns(call.input, call.weight, out_weight, call.h0):
         h, h_last = recurrence(call)
         return grouped_linear(h, out_weight, None, None), h_last
+    assert call.weight is not None
     packed = torch.cat([widen(w).flatten(1) for w in (call.weight, out_weight)], dim=1)
     y, h_last = _OPERATOR(PackedProjection(call.input, packed, call.h0, call.flags))
     return y, h_last

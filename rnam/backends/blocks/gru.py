@@ -23,8 +23,8 @@ from torch import Tensor
 
 from rnam.backends.blocks import one_step
 from rnam.backends.blocks.plan import Block, Edits, Plan, Workspace, copy, in_place, new, select
-from rnam.backends.blocks.products import Product, Sum
-from rnam.backends.calls import Recurrence, widen
+from rnam.backends.blocks.projection import projection
+from rnam.backends.calls import Recurrence
 
 if TYPE_CHECKING:
     from rnam.backends.cells import Cell
@@ -40,19 +40,18 @@ def recurrence_forward(call: Recurrence, cell: Cell) -> tuple[Maybe, Tensor]:
     float64."""
     if one_step.takes(call):
         return one_step.run(call, cell, gradient=False)
-    x, weights = call.input, _weights(call, cell)
-    hidden = weights[0].shape[2]
-    products = [Product(w) for w in weights]
+    x, project = call.input, projection(call, cell)
+    hidden = project.hidden
     h = new(torch.Size((*x.shape[:3], hidden)), x) if call.need_h else None
-    h_last = _states(call.h0, (*x.shape[:2], 1, hidden), weights[0])
+    h_last = _states(call.h0, (*x.shape[:2], 1, hidden), project.like)
     plan = Plan(x.shape, hidden, FORWARD)
-    buffers = Workspace(plan.rows, weights[0])
+    buffers = Workspace(plan.rows, project.like)
     for terms, rows in plan.groups():
         state = h_last[terms, rows].transpose(1, 2)
         for block in plan.blocks(terms, rows):
             xs, edits = _read(buffers, block, call, plan)
             out = None if h is None else block.cut(h)
-            preacts = _project(products, xs, terms, buffers, hidden)
+            preacts = project.forward(xs, terms, buffers)
             b = out if out is not None and in_place(out, xs) else buffers("b", xs, hidden)
             a, b = cell.blocks.coefficients(preacts, b)
             if edits:
@@ -70,20 +69,18 @@ def recurrence_backward(
 ) -> tuple[Maybe, ...]:
     """The gradients of input, weight and h0 that are needed, from those of h and h_last (None where there is none)."""
     need_x, need_weight, need_h0 = needs
-    x, weights = call.input, _weights(call, cell)
-    hidden = weights[0].shape[2]
-    products = [Product(w) for w in weights]
-    back = [Product(w.transpose(1, 2)) for w in weights]
-    sums = [Sum(w) for w in weights]
+    x, project = call.input, projection(call, cell)
+    project.prepare_backward(need_weight)
+    hidden = project.hidden
     dx = new(x.shape, x) if need_x else None
-    adjoint = _states(dh_last, (*h.shape[:2], 1, hidden), weights[0])
+    adjoint = _states(dh_last, (*h.shape[:2], 1, hidden), project.like)
     plan = Plan(x.shape, hidden, BACKWARD)
-    buffers = Workspace(plan.rows, weights[0])
+    buffers = Workspace(plan.rows, project.like)
     for terms, rows in plan.groups():
         carried = adjoint[terms, rows].transpose(1, 2)
         for block in reversed(plan.blocks(terms, rows)):
             xs, edits = _read(buffers, block, call, plan)
-            preacts = _project(products, xs, terms, buffers, hidden)
+            preacts = project.forward(xs, terms, buffers)
             kept = cell.blocks.gates(preacts, functools.partial(buffers, block=xs, width=hidden))
             a = own = kept[0]
             before = block.before(h, call.h0)
@@ -101,29 +98,14 @@ def recurrence_backward(
                 select(lam, edits.observed)
             gradients = cell.blocks.slopes(preacts, kept, own, before, lam)
             if need_weight:
-                for total, g in zip(sums, gradients, strict=True):
-                    total(xs, g, terms)
+                project.add_to_weight(xs, gradients, terms)
             if dx is not None:
                 part = block.cut(dx)
                 out = part if in_place(part, lam) else buffers("dx", part, x.shape[3])
-                for n, (product, g) in enumerate(zip(back, gradients, strict=True)):
-                    product(g, terms, out, add=n > 0)
+                project.input_gradient(gradients, terms, out)
                 if out is not part:
                     copy(part, out)
-    dw = torch.cat([s.total for s in sums], dim=2).to(call.weight.dtype) if need_weight else None
-    return dx, dw, adjoint.to(call.h0.dtype) if need_h0 and call.h0 is not None else None
-
-
-def _weights(call: Recurrence, cell: Cell) -> tuple[Tensor, ...]:
-    """The weight of each pre-activation, rounded to the dtype of the input and widened to that of the sums."""
-    return widen(call.weight.to(call.input.dtype)).chunk(cell.num_preacts, dim=2)
-
-
-def _project(products: list[Product], xs: Tensor, terms: slice, buffers: Workspace, hidden: int) -> list[Tensor]:
-    outs = [buffers(f"preact {n}", xs, hidden) for n in range(len(products))]
-    for product, out in zip(products, outs, strict=True):
-        product(xs, terms, out)
-    return outs
+    return dx, project.weight_gradient(), adjoint.to(call.h0.dtype) if need_h0 and call.h0 is not None else None
 
 
 def _states(start: Maybe, sizes: tuple[int, ...], like: Tensor) -> Tensor:

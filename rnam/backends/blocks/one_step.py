@@ -29,7 +29,8 @@ FEW_ROWS = 2
 def takes(call: Recurrence) -> bool:
     """Whether a call is a single step, and small."""
     terms, batch, seq, dim = call.input.shape
-    return seq == 1 and terms * batch * max(dim, call.weight.shape[2]) <= MOST
+    columns = dim if call.weight is None else call.weight.shape[2]
+    return seq == 1 and terms * batch * max(dim, columns) <= MOST
 
 
 def run(call: Recurrence, cell: Cell, gradient: bool) -> tuple[Tensor | None, Tensor]:
@@ -52,7 +53,10 @@ def _project(call: Recurrence, num_preacts: int) -> tuple[list[Tensor], Tensor |
     mask, _ = decode(call.flags)  # a reset needs nothing: h0 is 0 there already
     if mask is not None:
         rows, mask = torch.where(mask, rows, 0), mask.unsqueeze(3)
-    rows, weight = widen(rows), widen(weight if weight.dtype == input.dtype else weight.to(input.dtype))
+    rows = widen(rows)
+    if weight is None:
+        return list(rows.unsqueeze(2).clone().chunk(num_preacts, dim=3)), mask
+    weight = widen(weight if weight.dtype == input.dtype else weight.to(input.dtype))
     if input.shape[1] <= FEW_ROWS:
         return list(torch.bmm(rows, weight).unsqueeze(2).chunk(num_preacts, dim=3)), mask
     return [torch.bmm(rows, part).unsqueeze(2) for part in weight.chunk(num_preacts, dim=2)], mask
