@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeGuard
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from rnam import _checks
+from rnam._untouched import untouched_linear, watched
 from rnam.backends.calls import Embedding, Recurrence
 from rnam.backends.cells import CELLS
-from rnam.functional import recurrence, recurrence_projected
+from rnam.functional import grouped_linear, recurrence, recurrence_projected
 from rnam.linear import Linear
 
 __all__ = ["Cell", "minGRU", "minLSTM"]
@@ -77,10 +78,20 @@ class Cell(nn.Module):
         Raises:
             TypeError, ValueError: as `rnam.functional.min_gru`.
         """
-        weight = self.to_hidden_and_gate.weight
+        project, out = self.to_hidden_and_gate, self.to_out
+        weight: Tensor | None = None
+        if not watched() and untouched_linear(project, bias=False):
+            weight = project.weight
+        else:
+            if embedding is not None:
+                input, embedding = grouped_linear(input, *embedding), None
+            if mask is not None:
+                _checks.boolean("mask", mask)
+                input = torch.where(mask[..., None], input, 0)  # 0 * NaN would reach the gradient of a weight
+            input = project(input)
         call = Recurrence(input, weight, prev_hidden, None, self.cell, "linear", need_output, embedding)
-        out = self.to_out
-        if self.projects and need_output and embedding is None and _is_plain(out):
+        fused = self.projects and need_output and weight is not None and embedding is None
+        if fused and untouched_linear(out, bias=False):
             return recurrence_projected(call, out.weight, mask, reset, h0_name="prev_hidden")
         h, next_hidden = recurrence(call, mask, reset, h0_name="prev_hidden")
         return out(h), next_hidden
@@ -139,14 +150,3 @@ class minLSTM(Cell):
     """
 
     cell = "minlstm"
-
-
-def _is_plain(out: nn.Module) -> TypeGuard[Linear]:
-    """Whether `to_out` is a layer that the constructor makes, and no hook waits for its input or output."""
-    return type(out) is Linear and out.bias is None and out.activation is None and not has_hooks(out)
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether a hook waits for the call of a module."""
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(hooks)

@@ -141,9 +141,9 @@ def test_a_model_is_the_one_that_embeds_first(
         return [*out, *torch.autograd.grad(loss, parameters, materialize_grads=True)]
 
     with monkeypatch.context() as patch:
-        patch.setattr(model.emb, "forward", lambda *_: pytest.fail("the embedding was made"))
+        patch.setattr(type(model.emb), "forward", lambda *_: pytest.fail("the embedding was made"))
         kept = results()
-    monkeypatch.setattr("rnam.inputs.keeps_embedding", lambda *_: False)
+    monkeypatch.setattr("rnam.models.rnam.keeps_embedding", lambda *_: False)
     bounds.assert_same(kept, results())
 
 
@@ -160,9 +160,9 @@ def test_steps_are_those_that_embed_first(monkeypatch: pytest.MonkeyPatch) -> No
         return torch.stack(every)
 
     with monkeypatch.context() as patch:
-        patch.setattr(model.emb, "forward", lambda *_: pytest.fail("the embedding was made"))
+        patch.setattr(type(model.emb), "forward", lambda *_: pytest.fail("the embedding was made"))
         kept = contributions()
-    monkeypatch.setattr("rnam.inputs.keeps_embedding", lambda *_: False)
+    monkeypatch.setattr("rnam.models.rnam.keeps_embedding", lambda *_: False)
     bounds.assert_same(kept, contributions())
 
 

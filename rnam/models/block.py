@@ -7,20 +7,26 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from rnam._untouched import untouched, untouched_linear, watched
+from rnam.backends.calls import Embedding, FeedForward
 from rnam.functional import feed_forward, min_gru_block
-from rnam.gru import Cell, has_hooks, minGRU, minLSTM
+from rnam.gru import Cell, minGRU, minLSTM
 from rnam.linear import Linear
+from rnam.reference import NORM_EPS
 
-__all__ = ["CELLS", "Block", "CellName"]
+__all__ = ["CELLS", "Block", "CellName", "at_step"]
 
 CellName = Literal["mingru", "minlstm"]
-Parameters = tuple[Tensor, Tensor]  # weight and bias
 CELLS: dict[str, type[Cell]] = {cell.cell: cell for cell in (minGRU, minLSTM)}
 
 
 class Block(nn.Module):
-    """x + ff(x + cell(x)), ff = LayerNorm, Linear, ReLU, Linear; x (terms, batch, seq, dim), or, with the parameters of
-    an embedding, its input (terms, batch, seq, in_dim)."""
+    """y = x + ff(x + h), h the states of a cell that reads x; ff = LayerNorm, Linear, ReLU, Linear.
+
+    Shape:
+        x (terms, batch, seq, dim) -> y (terms, batch, seq, dim), and the state after the last step (terms, batch, 1,
+        dim).
+    """
 
     def __init__(
         self,
@@ -39,31 +45,80 @@ class Block(nn.Module):
             Linear(terms, dim, dim, device=device, dtype=dtype),
         )
 
-    def forward(self, x: Tensor, mask: Tensor | None, embedding: Parameters | None = None) -> Tensor:
-        return self.step(x, None, mask, embedding)[0]
-
-    def step(
-        self, x: Tensor, hidden: Tensor | None, mask: Tensor | None, embedding: Parameters | None = None
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        hidden: Tensor | None = None,
+        *,
+        last: Tensor | int | None = None,
+        embedding: Embedding | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """`forward` from a state (terms, batch, 1, dim), and the state after the last step."""
-        if self._is_plain():
+        """Run over a sequence, from a state.
+
+        Args:
+            x: (terms, batch, seq, dim).
+            mask: bool (terms, batch, seq), True = observed, or None. At a masked step x does not reach the state.
+            hidden: the state before the first step, (terms, batch, 1, dim), or None for 0.
+            last: the last observed step of each row (terms, batch, 1, 1), or -1 for the last of all, where that is all
+                that is read; y then has that one step. Only the recurrence takes all steps.
+            embedding: weight and bias of a linear layer that x (terms, batch, seq, in_dim) goes through first.
+        """
+        feed = None if watched() else self._feed_forward()
+        cell = feed is not None and untouched_cell(self.gru)
+        if cell and last is None and type(self.gru) is minGRU and feed is not None:
             weight = self.gru.to_hidden_and_gate.weight
-            return min_gru_block(x, weight, *self._parameters_after(), hidden, mask=mask, embedding=embedding)
-        h, hidden = self.gru(x, hidden, mask=mask, embedding=embedding)
-        return feed_forward(x, h, *self._parameters_after(), embedding=embedding), hidden
+            return min_gru_block(x, weight, *feed, hidden, mask=mask, embedding=embedding)
+        if last is None:
+            h, state = self.gru(x, hidden, mask=mask, embedding=embedding)
+        elif cell:
+            _, state = self.gru(x, hidden, mask=mask, need_output=False, embedding=embedding)
+            x, h = at_step(x, last), state.to(x.dtype)  # masked steps after the last one hold the state
+        else:
+            h, state = self.gru(x, hidden, mask=mask, embedding=embedding)
+            x, h = at_step(x, last), at_step(h, last)
+        if feed is not None:
+            return feed_forward(x, h, *feed, embedding=embedding), state
+        if embedding is not None:
+            raise ValueError("embedding must be None where ff is called: it reads what comes out of the embedding")
+        return x + self.ff(x + h), state
 
-    def at_the_end(self, x: Tensor, last: Tensor, mask: Tensor | None, embedding: Parameters | None = None) -> Tensor:
-        """What `forward` gives at the last observed step, where x is `last` (terms, batch, 1, dim): only the recurrence
-        takes all steps, and what follows it takes one."""
-        _, h_last = self.gru(x, mask=mask, need_output=False, embedding=embedding)
-        return feed_forward(last, h_last.to(last.dtype), *self._parameters_after(), embedding=embedding)
+    def _feed_forward(self) -> FeedForward | None:
+        """The parameters of ff, where it is as the constructor made it."""
+        ff = self.ff
+        if not untouched(ff, nn.Sequential) or list(ff._modules) != ["0", "1", "2", "3"]:
+            return None
+        norm, first, between, second = cast("list[nn.Module]", ff._modules.values())
+        if not (
+            untouched(norm, nn.LayerNorm)
+            and norm.eps == NORM_EPS
+            and len(norm.normalized_shape) == 1
+            and norm._parameters["weight"] is not None
+            and norm._parameters["bias"] is not None
+            and untouched_linear(first, bias=True, activation="relu")
+            and untouched(between, nn.Identity)
+            and untouched_linear(second, bias=True)
+        ):
+            return None
+        return FeedForward(norm.weight, norm.bias, first.weight, first.bias, second.weight, second.bias)
 
-    def _is_plain(self) -> bool:
-        """Whether one function may compute the whole block: its cell is a minGRU, and no hook waits for it."""
-        cell = self.gru
-        return type(cell) is minGRU and not has_hooks(cell)
+    def keeps_embedding(self) -> bool:
+        """Whether this block may be given an embedding in the place of its output: no module would see it."""
+        return untouched(self, Block) and untouched_cell(self.gru) and self._feed_forward() is not None
 
-    def _parameters_after(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The parameters of what follows the cell."""
-        norm, first, _, second = cast("list[Linear]", self.ff)
-        return norm.weight, norm.bias, first.weight, first.bias, second.weight, second.bias
+
+def untouched_cell(module: nn.Module) -> bool:
+    """Whether `module` is a cell as a block makes it."""
+    return (
+        (untouched(module, minGRU) or untouched(module, minLSTM))
+        and untouched_linear(module.to_hidden_and_gate, bias=False)
+        and untouched(module.to_out, nn.Identity)
+    )
+
+
+def at_step(x: Tensor, step: Tensor | int) -> Tensor:
+    """x (terms, batch, seq, dim) at one step for all, or at the step of each row, (terms, batch, 1, 1): (terms, batch,
+    1, dim)."""
+    if isinstance(step, int):
+        return x[:, :, step, None]
+    return x.gather(2, step.expand(-1, -1, 1, x.shape[-1]))

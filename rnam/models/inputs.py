@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rnam import _checks
 from rnam._arguments import autocast_enabled
-from rnam.functional import Activation, keeps_embedding
+from rnam.functional import Activation
 from rnam.linear import Linear
 
 __all__ = ["Columns", "Embedding", "check_values", "inside", "observed_terms", "step_numbers"]
@@ -138,12 +138,6 @@ class Embedding(Linear):
         super().reset_parameters()
         if self.widths:
             self._fit()
-
-    def before(self, input: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """What the next layer reads: the input and these parameters where it has use for both, else the output."""
-        if keeps_embedding(input, self.weight):
-            return input, (self.weight, self.bias)
-        return self(input), None
 
     @torch.no_grad()
     def _fit(self) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rnam import _checks
+from rnam._untouched import untouched, watched
+from rnam.backends.calls import Embedding as Embedded
+from rnam.functional import keeps_embedding
 from rnam.linear import Linear
 from rnam.models.additive import Additive, Sum, join, share, unseen
-from rnam.models.block import CELLS, Block, CellName, Parameters
+from rnam.models.block import CELLS, Block, CellName, at_step
 from rnam.models.description import Described
 from rnam.models.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
 from rnam.models.nam import FeatureNetworks
@@ -117,6 +120,7 @@ class RNAM(Described):
         super().__init__()
         self.columns = None if columns is None else Columns.of_terms("columns", columns, terms, device)
         self.terms, self.in_dim, self.timing, self.members = terms, in_dim, timing, members
+        self.hidden_dim, self.out_dim = hidden_dim, out_dim
         widths = (in_dim,) * terms if self.columns is None else self.columns.widths
         if timing:
             widths = (*widths, WIDTH)
@@ -144,6 +148,12 @@ class RNAM(Described):
         self.register_parameter("missing", None)
         if missing:
             self.missing = nn.Parameter(torch.zeros(terms, out_dim, device=device, dtype=dtype))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pickles of 0.2 lack the two sizes."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if "hidden_dim" not in state:
+            self.hidden_dim, self.out_dim = self.emb.out_dim, self.gam.bias.shape[-1]
 
     def reset_parameters(self) -> None:
         """Draw the parameters again, in the order of construction."""
@@ -201,14 +211,17 @@ class RNAM(Described):
         """
         x, observed, _ = self._read(input, mask, lengths, times)
         x, observed = share(x, self.members), None if observed is None else share(observed, self.members)
-        x, embedding = self.emb.before(x)
-        *blocks, final = cast("list[Block]", self.blocks)
-        for block in blocks:
-            x, embedding = block(x, observed, embedding), None
-        if return_sequence:
-            contributions = self._at_every_step(final(x, observed, embedding), observed)
+        x, embedding = self._embed(x)
+        last = len(self.blocks) - 1
+        for n in range(last):
+            (x, _), embedding = self._block(n, x, observed, embedding=embedding), None
+        if return_sequence or x.shape[2] == 0:
+            contributions = self._at_every_step(self._block(last, x, observed, embedding=embedding)[0], observed)
+            if not return_sequence:
+                contributions = contributions.sum(2)  # of no step at all: 0
+                contributions = contributions + self._before(contributions)
         else:
-            contributions = self._at_the_end(final, x, observed, embedding)
+            contributions = self._at_the_end(x, observed, embedding)
         contributions = join(contributions, self._from_static(static, static_mask, x.shape[1])[0], self.members)
         summed: Additive = self.gam(contributions, return_members)
         return summed
@@ -315,10 +328,10 @@ class RNAM(Described):
         seen = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if observed is None else observed.squeeze(-1)
         x, moves = share(x, self.members), None if observed is None else share(observed, self.members)
         hidden = []
-        x, embedding = self.emb.before(x)
-        for n, block in enumerate(cast("list[Block]", self.blocks)):
-            x, h = block.step(x, None if state is None else state["hidden"][n], moves, embedding)
-            embedding = None
+        x, embedding = self._embed(x)
+        for n in range(len(self.blocks)):
+            before_step = None if state is None else state["hidden"][n]
+            (x, h), embedding = self._block(n, x, moves, before_step, embedding=embedding), None
             hidden.append(h)
         contributions: Tensor = self.proj(x).squeeze(2)
         if moves is not None:
@@ -339,10 +352,12 @@ class RNAM(Described):
 
     def _state_layout(self, input: Tensor) -> Layout:
         """The entries of a state that goes with `input` (*, batch, width) of one step."""
-        (networks, _, hidden), batch, out_dim = self.emb.weight.shape, input.shape[-2], self.gam.bias.shape[-1]
-        layout = Layout(input, len(self.blocks), ("terms, batch, 1, hidden_dim", (networks, batch, 1, hidden)))
+        terms, batch, out_dim = self.terms + self.timing, input.shape[-2], self.out_dim
+        networks = self.members * terms
+        hidden = "terms, batch, 1, hidden_dim", (networks, batch, 1, self.hidden_dim)
+        layout = Layout(input, len(self.blocks), hidden)
         layout.entry("contributions", "terms, batch, out_dim", (networks, batch, out_dim))
-        layout.entry("observed", "terms, batch", (networks // self.members, batch), torch.bool)
+        layout.entry("observed", "terms, batch", (terms, batch), torch.bool)
         if self.timing:
             layout.entry("last_visit", "batch", (batch,))
             layout.entry("visited", "batch", (batch,), torch.bool)
@@ -371,7 +386,7 @@ class RNAM(Described):
 
     def _read_values(self, input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         layout = "terms, batch, seq, in_dim" if self.columns is None else "batch, seq, columns"
-        check_values("input", input, layout, self.emb.weight)
+        check_values("input", input, layout, self._parameter())
         if self.columns is not None:
             return self.columns.read("input", input, mask, layout, inside(input, lengths, *input.shape[:2]))
         if input.shape[0] != self.terms or input.shape[3] != self.in_dim:
@@ -389,17 +404,44 @@ class RNAM(Described):
         held = contributions.gather(2, last.clamp(min=0).expand_as(contributions))
         return torch.where(last >= 0, held, self._before(held))
 
-    def _at_the_end(self, final: Block, x: Tensor, observed: Tensor | None, embedding: Parameters | None) -> Tensor:
-        if x.shape[2] == 0:
-            none: Tensor = self.proj(final(x, observed, embedding)).sum(2)  # no step at all: 0
-            return none + self._before(none)
-        if observed is None:
-            last: Tensor = self.proj(final.at_the_end(x, x[:, :, -1:], None, embedding))
-            return last.squeeze(2)
-        step = step_numbers(observed).amax(-1)[..., None, None]
-        index = step.clamp(min=0).expand(-1, -1, 1, x.shape[-1])
-        last = self.proj(final.at_the_end(x, x.gather(2, index), observed, embedding))
-        return torch.where(step >= 0, last, self._before(last)).squeeze(2)
+    def _at_the_end(self, x: Tensor, observed: Tensor | None, embedding: Embedded | None) -> Tensor:
+        """The contributions at the last observed step, from what the last block reads."""
+        step = None if observed is None else step_numbers(observed).amax(-1)[..., None, None]
+        last = -1 if step is None else step.clamp(min=0)
+        n = len(self.blocks) - 1
+        if untouched(self.blocks[n], Block):
+            y, _ = self._block(n, x, observed, last=last, embedding=embedding)
+        else:  # whatever it is, it gives all steps
+            y = at_step(self._block(n, x, observed)[0], last)
+        contributions: Tensor = self.proj(y)
+        if step is not None:
+            contributions = torch.where(step >= 0, contributions, self._before(contributions))
+        return contributions.squeeze(2)
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, Embedded | None]:
+        """What the first block reads: x and the parameters of the embedding where it has use for both, else what comes
+        out of it."""
+        emb, first = self.emb, self.blocks[0]
+        plain = untouched(emb, Embedding) and emb.bias is not None and emb.activation is None
+        fused = plain and not watched() and isinstance(first, Block) and first.keeps_embedding()
+        if fused and keeps_embedding(x, emb.weight):
+            return x, (emb.weight, emb.bias)
+        return emb(x), None
+
+    def _parameter(self) -> Tensor:
+        """A parameter, whose dtype and device are those of the model."""
+        weight = getattr(self.emb, "weight", None)  # to look for the first of all takes longer
+        return weight if isinstance(weight, Tensor) else next(self.parameters())
+
+    def _block(
+        self, n: int, x: Tensor, observed: Tensor | None, hidden: Tensor | None = None, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Calls a block, which may be another module, with what it needs to know: y and the state."""
+        given = {name: value for name, value in options.items() if value is not None}
+        output = self.blocks[n](x, observed, *(() if hidden is None else (hidden,)), **given)
+        if not isinstance(output, tuple) or len(output) != 2:
+            raise TypeError(f"blocks[{n}] must give a pair (output, state), got {type(output).__name__}")
+        return output
 
     def _from_static(
         self, static: Tensor | None, mask: Tensor | None, batch: int
@@ -413,7 +455,7 @@ class RNAM(Described):
         if static is None or self.static_columns is None or self.static is None:
             return None, None
         layout = "batch, columns"
-        check_values("static", static, layout, self.emb.weight)
+        check_values("static", static, layout, self._parameter())
         if static.shape[0] != batch:
             raise ValueError(f"static must have the {batch} rows of input in ({layout}), got {tuple(static.shape)}")
         x, seen = self.static_columns.read("static", static, mask, layout)

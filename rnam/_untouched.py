@@ -1,0 +1,44 @@
+"""Whether a module is what its constructor made, so that its parameters may be read instead of calling it.
+
+A layer that is hooked, pruned, normalised, wrapped, compiled or replaced must be called: it computes more than its
+parameters say, or somebody waits for the call. Nothing is remembered from call to call, since an attribute that is
+written tells nobody.
+"""
+
+from __future__ import annotations
+
+from typing import TypeGuard, TypeVar
+
+from torch import nn
+from torch.nn.modules.module import _has_any_global_hook
+
+from rnam.linear import Linear
+
+__all__ = ["untouched", "untouched_linear", "watched"]
+
+Kind = TypeVar("Kind", bound=nn.Module)
+
+
+def untouched(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
+    """Whether `module` is exactly a `kind`, and nothing waits for its call. A parametrization changes the type."""
+    return (
+        type(module) is kind
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        and not module._backward_hooks
+        and not module._backward_pre_hooks
+        and "forward" not in module.__dict__
+        and module._compiled_call_impl is None
+    )
+
+
+def untouched_linear(module: nn.Module, bias: bool, activation: str | None = None) -> TypeGuard[Linear]:
+    """Whether `module` is a `Linear` with this activation, and with a bias or without."""
+    if not untouched(module, Linear):
+        return False
+    return module.activation == activation and (module._parameters["bias"] is not None) is bias
+
+
+def watched() -> bool:
+    """Whether a hook waits for the calls of all modules, as that of a counter of FLOPs by layer."""
+    return bool(_has_any_global_hook())  # type: ignore[no-untyped-call]
