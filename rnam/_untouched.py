@@ -21,14 +21,14 @@ Kind = TypeVar("Kind", bound=nn.Module)
 
 def untouched(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
     """Whether `module` is exactly a `kind`, and nothing waits for its call. A parametrization changes the type."""
-    return (
-        type(module) is kind
-        and not module._forward_hooks
-        and not module._forward_pre_hooks
-        and not module._backward_hooks
-        and not module._backward_pre_hooks
-        and "forward" not in module.__dict__
-        and module._compiled_call_impl is None
+    own = module.__dict__  # read here and not through the module, which takes twice the time
+    return type(module) is kind and not (
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+        or "forward" in own
+        or own.get("_compiled_call_impl")
     )
 
 
@@ -36,7 +36,8 @@ def untouched_linear(module: nn.Module, bias: bool, activation: str | None = Non
     """Whether `module` is a `Linear` with this activation, and with a bias or without."""
     if not untouched(module, Linear):
         return False
-    return module.activation == activation and (module._parameters["bias"] is not None) is bias
+    own = module.__dict__
+    return own.get("activation") == activation and (own["_parameters"]["bias"] is not None) is bias
 
 
 def watched() -> bool:

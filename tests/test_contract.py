@@ -315,6 +315,16 @@ def test_a_block_of_another_kind_says_what_it_must_give() -> None:
         model(*inputs())
 
 
+@pytest.mark.parametrize("name", ["blocks.0.ff.1", "blocks.0.gru.to_hidden_and_gate"])
+def test_a_norm_that_was_removed_leaves_the_layer_as_it_was(name: str) -> None:
+    """torch then registers the weight again, after the bias."""
+    model, x = make(), inputs()
+    expected = model(*x).prediction
+    _old_weight_norm(model.get_submodule(name))
+    torch.nn.utils.remove_weight_norm(model.get_submodule(name))
+    bounds.assert_same(model(*x).prediction, expected)
+
+
 def test_hooks_may_come_and_go() -> None:
     """Nothing is remembered from call to call."""
     model, (x, mask) = make(), inputs()

@@ -85,22 +85,24 @@ class Block(nn.Module):
 
     def _feed_forward(self) -> FeedForward | None:
         """The parameters of ff, where it is as the constructor made it."""
-        ff = self.ff
-        if not untouched(ff, nn.Sequential) or list(ff._modules) != ["0", "1", "2", "3"]:
+        ff = self._modules["ff"]
+        if ff is None or not untouched(ff, nn.Sequential) or len(ff._modules) != 4:
             return None
         norm, first, between, second = cast("list[nn.Module]", ff._modules.values())
         if not (
             untouched(norm, nn.LayerNorm)
             and norm.eps == NORM_EPS
             and len(norm.normalized_shape) == 1
-            and norm._parameters["weight"] is not None
-            and norm._parameters["bias"] is not None
             and untouched_linear(first, bias=True, activation="relu")
             and untouched(between, nn.Identity)
             and untouched_linear(second, bias=True)
         ):
             return None
-        return FeedForward(norm.weight, norm.bias, first.weight, first.bias, second.weight, second.bias)
+        layers = norm._parameters, first._parameters, second._parameters
+        parameters = [own[name] for own in layers for name in ("weight", "bias")]
+        if parameters[0] is None or parameters[1] is None:
+            return None
+        return FeedForward(*cast("list[Tensor]", parameters))
 
     def keeps_embedding(self) -> bool:
         """Whether this block may be given an embedding in the place of its output: no module would see it."""
@@ -111,8 +113,8 @@ def untouched_cell(module: nn.Module) -> bool:
     """Whether `module` is a cell as a block makes it."""
     return (
         (untouched(module, minGRU) or untouched(module, minLSTM))
-        and untouched_linear(module.to_hidden_and_gate, bias=False)
-        and untouched(module.to_out, nn.Identity)
+        and untouched_linear(cast("nn.Module", module._modules["to_hidden_and_gate"]), bias=False)
+        and untouched(cast("nn.Module", module._modules["to_out"]), nn.Identity)
     )
 
 
