@@ -1,0 +1,76 @@
+"""FSDP2 by block: each block gathers its parameters when it is called, in every mode."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+import rnam
+from tests.support import backends, bounds
+
+SEQ = 4
+
+
+@pytest.fixture(autouse=True, params=backends.EACH[:2])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    with rnam.set_backend(request.param):
+        yield request.param
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[object]:
+    """One process, which shards and gathers as many do."""
+    with tempfile.NamedTemporaryFile() as file:
+        distributed.init_process_group("gloo", init_method=f"file://{file.name}", rank=0, world_size=1)
+        yield init_device_mesh("cpu", (1,))
+        distributed.destroy_process_group()
+
+
+def make() -> rnam.RNAM:
+    torch.manual_seed(0)
+    return rnam.RNAM(3, 8, 1, 2)
+
+
+def run(model: nn.Module, x: torch.Tensor, mode: str) -> torch.Tensor:
+    if mode != "step":
+        return model(x, return_sequence=mode == "sequence").prediction
+    state, every = None, []
+    for t in range(SEQ):
+        prediction, _, state = model.step(x[:, :, t], state)
+        every.append(prediction)
+    return torch.stack(every, dim=1)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:FSDP2-wrapped module .* returned a view tensor:UserWarning"
+)  # none is changed in place
+@pytest.mark.parametrize("root", [False, True])
+@pytest.mark.parametrize("mode", ["last", "sequence", "step"])
+def test_training_by_block(mesh: object, mode: str, root: bool) -> None:
+    """Losses and parameters of three steps are those of the model that is not sharded."""
+    if mode == "step" and root:
+        pytest.skip("a root gathers its parameters when it is called, and step is a method")
+    x, models = torch.randn(3, 6, SEQ, 1), (make(), make())
+    for block in models[1].blocks:
+        fully_shard(block, mesh=mesh)
+    if root:
+        fully_shard(models[1], mesh=mesh)
+    losses = []
+    for model in models:
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = (run(model, x, mode) - 1).square().mean()
+            loss.backward()
+            optimizer.step()
+        losses.append(loss.detach())
+    bounds.assert_same(losses[1], losses[0])
+    sharded = {name: getattr(p, "full_tensor", lambda p=p: p)() for name, p in models[1].named_parameters()}
+    for name, p in models[0].named_parameters():
+        bounds.assert_same(sharded[name], p)
