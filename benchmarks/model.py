@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import rnam
-from benchmarks import compiled, oracle, published
+from benchmarks import compiled, published
 from benchmarks.provider import Bound, Provider
-from benchmarks.work import MODEL_BLOCKS, Expected, Work
+from benchmarks.work import MODEL_BLOCKS, Expected, Work, exact
+from tests.support import oracle
 
 Parameters = dict[str, Tensor]
 
@@ -49,13 +50,11 @@ def predict(p: Parameters, x: Tensor, min_gru: Callable[[Tensor, Tensor], Tensor
 
 def expected(work: Work) -> Expected:
     """The loss and every parameter's gradient in float64."""
-    model = build(work)
-    p = {name: t.detach().double().requires_grad_() for name, t in model.named_parameters()}
+    names, parameters = zip(*build(work).named_parameters(), strict=True)
     x, target = (t.double() for t in work.leaves)
-    loss = F.mse_loss(predict(p, x, oracle.MinGRU.apply), target)
-    gradients = torch.autograd.grad(loss, list(p.values()))
-    tensors = tuple(t.detach().reshape(1, -1) for t in (loss, torch.cat([g.flatten() for g in gradients])))
-    return Expected(tensors, 0, (0,), 1)
+    min_gru = lambda x, weight: oracle.min_gru(x, weight, long=True)[0]
+    loss = lambda *p: F.mse_loss(predict(dict(zip(names, p, strict=True)), x, min_gru), target)
+    return Expected(_common(exact(loss, parameters, work.incoming)), 0, (0,), 1)
 
 
 def _common(results: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:

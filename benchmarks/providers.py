@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import rnam
 from benchmarks import compiled, model, peers, published
 from benchmarks.provider import Bound, Provider, Unavailable, few_terms, leaves_of, plain
-from benchmarks.work import Work
+from benchmarks.work import Work, chain
 from rnam import functional
 
 
@@ -103,18 +103,6 @@ def _products(work: Work) -> Bound:
     x, weight = leaves_of(*work.leaves[:2])
     incoming = torch.zeros(x.shape[0], x[0, ..., 0].numel(), weight.shape[2], dtype=x.dtype, device=x.device)
     return Bound(_Products.apply, (x, weight), incoming, note="x W alone, for comparison")
-
-
-def chain(layer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """A chain of layers with relu between them."""
-
-    def call(x: Tensor, *parameters: Tensor) -> Tensor:
-        for i in range(0, len(parameters), 2):
-            x = layer(x, *parameters[i : i + 2])
-            x = torch.relu(x) if i + 2 < len(parameters) else x
-        return x
-
-    return call
 
 
 def _rnam_chain(x: Tensor, *parameters: Tensor) -> Tensor:

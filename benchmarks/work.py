@@ -12,14 +12,15 @@ Bytes are ideal: each input read once, each output written once. With n the byte
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks import oracle
 from benchmarks.shapes import Shape
+from tests.support import oracle
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -42,6 +43,9 @@ LOG_SUM, LOG_SUM_GRADIENT, LOG_SUM_MOST = 20, 10, 0.2
 
 # A Python loop over terms runs this many, in a quick run that many, and its time is extrapolated to the rest.
 MOST_TERMS, QUICK_TERMS = 64, 2
+
+# Numbers of h that an oracle is computed for: 2^23 in float64 take 64 MiB a tensor and some seconds on a core.
+ELEMENTS = 1 << 23
 
 MASKED_SHARE = 0.2
 MODEL_BLOCKS = 2
@@ -146,23 +150,58 @@ class Expected:
         return "" if len(self.chosen) == self.of else f"checked on {len(self.chosen)} of {self.of} {what}"
 
 
+def exact(function: Callable[..., Tensor], leaves: Iterable[Tensor], incoming: Tensor) -> tuple[Tensor, ...]:
+    """(output, *gradients of the leaves) in float64."""
+    doubles = [t.detach().double().requires_grad_() for t in leaves]
+    output = function(*doubles)
+    return output.detach(), *torch.autograd.grad(output, doubles, incoming.double())
+
+
 def expected(work: Work, masked: bool = False) -> Expected:
-    """The oracle for as many terms (channels of a scan) as `oracle.ELEMENTS` allows, at least one, spread evenly."""
+    """The oracle for as many terms (channels of a scan) as ELEMENTS allows, at least one, spread evenly."""
     dim = -1 if work.op.endswith("scan") else 0
     of = work.leaves[0].shape[dim]
-    count = max(1, min(of, int(oracle.ELEMENTS * of // work.shape.elements)))
+    count = max(1, min(of, int(ELEMENTS * of // work.shape.elements)))
     chosen = tuple(sorted({i * of // count for i in range(count)}))
     index = torch.tensor(chosen, device=work.device)
-    leaves = [t.index_select(dim, index) for t in work.leaves]
-    incoming = work.incoming.index_select(dim, index)
+    *leaves, incoming = (t.index_select(dim, index) for t in (*work.leaves, work.incoming))
     if work.op == "min_gru":
-        h0 = leaves[2] if work.shape.state else None
-        tensors = oracle.min_gru(leaves[0], leaves[1], incoming, h0, work.mask if masked else None)
-    elif work.op == "linear":
-        tensors = oracle.linear(leaves[0], list(zip(leaves[1::2], leaves[2::2], strict=True)), incoming)
+        assert work.mask is not None
+        tensors = _min_gru(leaves, incoming, work.mask if masked else torch.ones_like(work.mask))
     else:
-        tensors = (oracle.linear_scan if work.op == "linear_scan" else oracle.log_scan)(*leaves, incoming)
+        tensors = exact(_EXACT[work.op], leaves, incoming)
     return Expected(tensors, dim, chosen, of)
+
+
+def chain(layer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """A chain of layers (x, weight, bias) with relu between them."""
+
+    def call(x: Tensor, *parameters: Tensor) -> Tensor:
+        for i in range(0, len(parameters), 2):
+            x = layer(x, *parameters[i : i + 2])
+            x = torch.relu(x) if i + 2 < len(parameters) else x
+        return x
+
+    return call
+
+
+_EXACT: dict[str, Callable[..., Tensor]] = {
+    "linear": chain(lambda x, weight, bias: x @ weight + bias),
+    "linear_scan": oracle.long_scan,
+    "log_scan": lambda log_a, log_b: oracle.long_scan(log_a.exp(), log_b.exp()).log(),  # numbers that float64 holds
+}
+
+
+def _min_gru(leaves: list[Tensor], incoming: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    """In groups of batch rows: one term alone may have more than ELEMENTS."""
+    x, weight, *h0 = leaves
+    rows = max(1, ELEMENTS // (x.shape[0] * x.shape[2] * max(x.shape[3], weight.shape[2])))
+    groups = []
+    for own_mask, dh, own_x, *own_h0 in zip(*(t.split(rows, 1) for t in (mask, incoming, x, *h0)), strict=True):
+        call = lambda x, weight, h0=None, mask=own_mask: oracle.min_gru(x, weight, h0, mask, long=True)[0]
+        groups.append(exact(call, (own_x, weight, *own_h0), dh))
+    h, dx, dw, *dh0 = zip(*groups, strict=True)
+    return torch.cat(h, 1), torch.cat(dx, 1), torch.stack(dw).sum(0), *(torch.cat(t, 1) for t in dh0)
 
 
 def errors(got: tuple[Tensor | None, ...], want: Expected, terms: int | None = None) -> tuple[float, float]:

@@ -1,62 +1,60 @@
-"""What is right, by another program than the suite's; the bytes; and what counts as wrong."""
+"""What is right, the bytes, and what counts as wrong."""
 
 import math
 
 import pytest
 import torch
-from torch import Tensor
 
 import rnam
-from benchmarks import model, oracle, published, work
+from benchmarks import model, published, work
 from benchmarks.shapes import Shape
 from benchmarks.work import Expected, errors, tolerances
 from tests.benchmarks.support import CPU, SMALL, job
-from tests.support import inputs
-from tests.support import oracle as steps
+from tests.support import inputs, oracle
 
-# Sums of float64 over up to 3000 steps: 3000 * 2^-53 * 100
+# Sums of float64 in another order.
 CLOSE = dict(rtol=1e-10, atol=1e-12)
 
 
-def _by_autograd(function, leaves: list[Tensor], dh: Tensor) -> tuple[Tensor, ...]:
-    leaves = [t.detach().double().clone().requires_grad_() for t in leaves]
-    h = function(*leaves)
-    return h.detach(), *torch.autograd.grad(h, leaves, dh.double())
-
-
-@pytest.mark.parametrize(("length", "state", "masked"), [(7, False, False), (1, True, True), (2100, True, True)])
-def test_the_oracle_is_the_recurrence_and_its_gradient(length: int, state: bool, masked: bool) -> None:
-    """2100 steps are two segments and a rest."""
-    x, weight, h0 = inputs.layer_inputs(2, 3, length, 3, 2)
-    x = inputs.away_from_the_kink(x, weight)
-    mask = torch.rand(1, 3, length) > 0.3 if masked else None
-    dh = torch.randn(2, 3, length, 2).double()
-    leaves = [x, weight, h0.abs()] if state else [x, weight]
-    want = _by_autograd(lambda x, w, h0=None: steps.min_gru(x, w, h0, mask)[0], leaves, dh)
-    got = oracle.min_gru(x, weight, dh, leaves[2] if state else None, mask)
-    for a, b in zip(got, want, strict=True):
-        torch.testing.assert_close(a, b, **CLOSE)
-
-
-def test_the_oracle_of_the_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+# Segments of the oracle and a rest, groups of batch rows, one step from a state.
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [
+        ("min_gru", Shape("s", 2, 3, 21, 3, 2)),
+        ("min_gru", Shape("s", 2, 3, 1, 3, 2, state=True)),
+        ("linear", Shape("s", 2, 3, 4, 1, 1, widths=(1, 5, 2))),
+        ("linear_scan", Shape("s", 1, 3, 21, 5, 5)),
+        ("log_scan", Shape("s", 1, 3, 21, 5, 5)),
+    ],
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_oracle_is_the_step_loop_and_its_gradient(
+    op: str, shape: Shape, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job(op, shape)
     monkeypatch.setattr(oracle, "SEGMENT", 8)
-    a, b, dh = torch.rand(3, 21, 5).double(), 0.1 + torch.rand(3, 21, 5), torch.randn(3, 21, 5)
-    want = _by_autograd(steps.linear_scan, [a, b], dh)
-    for x, y in zip(oracle.linear_scan(a, b, dh), want, strict=True):
-        torch.testing.assert_close(x, y, **CLOSE)
-    want = _by_autograd(steps.log_scan, [a.log(), b.double().log()], dh)
-    for x, y in zip(oracle.log_scan(a.log(), b.double().log(), dh), want, strict=True):
-        torch.testing.assert_close(x, y, **CLOSE)
+    monkeypatch.setattr(work, "ELEMENTS", shape.elements)  # p of a minGRU has more: two groups
+    loops = {
+        "min_gru": lambda x, w, h0=None: oracle.min_gru(x, w, h0, made.mask if masked else None)[0],
+        "linear": lambda x, w1, b1, w2, b2: (x @ w1 + b1).relu() @ w2 + b2,
+        "linear_scan": oracle.scan,
+        "log_scan": lambda a, b: oracle.scan(a, b, log=True),
+    }
+    leaves = [t.double().requires_grad_() for t in made.leaves]
+    output = loops[op](*leaves)
+    want = output, *torch.autograd.grad(output, leaves, made.incoming.double())
+    for a, b in zip(work.expected(made, masked).tensors, want, strict=True):
+        torch.testing.assert_close(a, b, **CLOSE)
 
 
 def test_the_published_forms_are_the_same_functions() -> None:
     x, w, h0 = inputs.layer_inputs(2, 3, 30, 4, 5)
     # softplus ends at 20 in torch, which is worth 2e-9; sums of 30 logarithms add 1e-14
     close = dict(rtol=1e-8, atol=0)
-    torch.testing.assert_close(published.min_gru(x, w), steps.min_gru(x, w)[0], **close)
-    torch.testing.assert_close(published.min_gru(x, w, h0.abs()), steps.min_gru(x, w, h0.abs())[0], **close)
+    torch.testing.assert_close(published.min_gru(x, w), oracle.min_gru(x, w)[0], **close)
+    torch.testing.assert_close(published.min_gru(x, w, h0.abs()), oracle.min_gru(x, w, h0.abs())[0], **close)
     first = x[:, :, :1]
-    torch.testing.assert_close(published.step(first, w, h0), steps.min_gru(first, w, h0)[0], **close)
+    torch.testing.assert_close(published.step(first, w, h0), oracle.min_gru(first, w, h0)[0], **close)
 
 
 def test_the_expected_training_step_is_that_of_the_model() -> None:
@@ -94,13 +92,13 @@ def test_bytes_of_each_pass() -> None:
 def test_the_oracle_of_a_large_shape_takes_some_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = Shape("s", 10, 2, 6, 3, 3)
     whole = work.expected(job(shape=shape))
-    monkeypatch.setattr(oracle, "ELEMENTS", shape.elements // 3)
+    monkeypatch.setattr(work, "ELEMENTS", shape.elements // 3)
     some = work.expected(job(shape=shape))
     assert some.chosen == (0, 3, 6)
     assert some.note == "checked on 3 of 10 terms"
     for a, b in zip(some.tensors, whole.tensors, strict=True):
         torch.testing.assert_close(a, b[list(some.chosen)], **CLOSE)
-    monkeypatch.setattr(oracle, "ELEMENTS", 2 * 6 * 4)
+    monkeypatch.setattr(work, "ELEMENTS", 2 * 6 * 4)
     scan = work.expected(job("log_scan", Shape("s", 1, 2, 6, 10, 10)))
     assert (scan.chosen, scan.note) == ((0, 2, 5, 7), "checked on 4 of 10 channels")
 
