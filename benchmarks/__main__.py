@@ -22,8 +22,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import commands, providers, shapes, work
-from benchmarks.provider import PASSES
+from benchmarks.commands import session
+from benchmarks.protocol import shapes, work
+from benchmarks.protocol.provider import PASSES
+from benchmarks.providers import registry
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands_ = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in commands.NAMES:
+    for name in session.NAMES:
         sub = commands_.add_parser(name)
         _options(sub)
     publish = commands_.add_parser("publish")
@@ -40,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _options(sub: argparse.ArgumentParser) -> None:
-    known = sorted({name for op in providers.REGISTRY.values() for name in op})
+    known = sorted({name for op in registry.REGISTRY.values() for name in op})
     sub.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     sub.add_argument(
         "--shape", action="append", default=[], choices=shapes.SHAPES, metavar="NAME", help=", ".join(shapes.SHAPES)
@@ -74,8 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     top = parser()
     options = top.parse_args(arguments)
     try:
-        return commands.run(options)
-    except commands.Impossible as error:
+        return session.run(options)
+    except session.Impossible as error:
         top.error(str(error))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import rnam
-from benchmarks import published
+from benchmarks.providers import published
 from rnam import reference
 from rnam.functional import grouped_linear, linear_scan, log_scan, min_gru
 from tests.support import bounds, inputs, oracle

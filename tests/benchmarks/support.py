@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import providers, work
-from benchmarks.compare import Settings
-from benchmarks.provider import Provider, plain
-from benchmarks.results_file import Row, Run
-from benchmarks.shapes import Shape
-from benchmarks.work import Work
+from benchmarks.protocol import work
+from benchmarks.protocol.compare import Settings
+from benchmarks.protocol.provider import Provider, plain
+from benchmarks.protocol.shapes import Shape
+from benchmarks.protocol.work import Work
+from benchmarks.providers import registry
+from benchmarks.reports.run import Row, Run
 
 CPU = torch.device("cpu")
 SMALL = Shape("p12", 3, 4, 20, 4, 5)
-COMPILED = {name: "not compiled here" for op in providers.REGISTRY.values() for name, p in op.items() if p.compiled}
+COMPILED = {name: "not compiled here" for op in registry.REGISTRY.values() for name, p in op.items() if p.compiled}
 BOTH = Settings(passes=("forward", "both"), rounds=1, left_out=COMPILED)
 ABOUT = {
     "device": "CPU of a test, 1 threads",
@@ -37,7 +38,7 @@ def job(op: str = "min_gru", shape: Shape = SMALL) -> Work:
 def use(monkeypatch: pytest.MonkeyPatch, op: str, **calls: Callable[..., Any]) -> None:
     """Leaves these providers alone in the registry of an op, functions of the common layout or providers."""
     found = {n: c if isinstance(c, Provider) else Provider(n, plain(c)) for n, c in calls.items()}
-    monkeypatch.setitem(providers.REGISTRY, op, found)
+    monkeypatch.setitem(registry.REGISTRY, op, found)
 
 
 def a_run() -> Run:

@@ -6,10 +6,11 @@ import time
 
 import torch
 
-from benchmarks import measure, providers, work
-from benchmarks.provider import Bound
-from benchmarks.results_file import Row
-from benchmarks.shapes import Shape
+from benchmarks.protocol import measure, work
+from benchmarks.protocol.provider import Bound
+from benchmarks.protocol.shapes import Shape
+from benchmarks.providers import registry
+from benchmarks.reports.run import Row
 from tests.support import oracle
 
 # One number in and out: what is left is the host's work. On a GPU 50 calls of up to 20 kernels fit the launch queue of
@@ -30,7 +31,7 @@ def overhead(device: torch.device, rounds: int) -> list[Row]:
     job = work.make("min_gru", TINY, "float32", device)
     timers: dict[str, measure.Timer] = {}
     for name in HOST_PROVIDERS:
-        bound = providers.REGISTRY["min_gru"][name].bind(job)
+        bound = registry.REGISTRY["min_gru"][name].bind(job)
         timers[f"forward/{name}"] = _host_timer(bound, False)
         timers[f"with gradient/{name}"] = _host_timer(bound, True)
     samples = measure.measure(timers, max(rounds, 5), dict.fromkeys(timers, "host"))
@@ -71,7 +72,7 @@ def accuracy(device: torch.device, steps: int) -> list[Row]:
         weight = torch.eye(2 * WIDTH, device=device)[None]
         exact, _ = oracle.min_gru(p, weight, long=True)
         for name in ACCURACY:
-            call = providers.REGISTRY["min_gru"][name].bind
+            call = registry.REGISTRY["min_gru"][name].bind
             job = work.Work("min_gru", TINY, "float32", device, (p, weight), p[..., :WIDTH])
             h = call(job).forward().double()
             error = float(((h - exact).abs() / exact.abs()).max())

@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from benchmarks import compare, measure, memory, peers, providers, published, report
-from benchmarks.provider import Bound, Provider, Unavailable, few_terms, leaves_of, plain
-from benchmarks.shapes import Shape
-from benchmarks.work import MOST_TERMS
+from benchmarks.protocol import compare, measure, memory
+from benchmarks.protocol.provider import Bound, Provider, Unavailable, few_terms, leaves_of, plain
+from benchmarks.protocol.shapes import Shape
+from benchmarks.protocol.work import MOST_TERMS
+from benchmarks.providers import peers, published, registry
+from benchmarks.reports import tables
 from rnam.blocked import plan
 from tests.benchmarks.support import BOTH, CPU, SMALL, job, use
 
@@ -67,7 +69,7 @@ def test_every_provider_of_every_op_is_right_or_says_why_not() -> None:
         "model": Shape("notebook", 2, 3, 10, 4, 4),
     }.items():
         rows, details = compare.run(job(op, shape), dataclasses.replace(BOTH, timed=False))
-        assert {row.provider for row in rows} == set(providers.REGISTRY[op])
+        assert {row.provider for row in rows} == set(registry.REGISTRY[op])
         for row in rows:
             reason = details[row.key].get("reason", "")
             assert reason != "wrong" and not reason.startswith("failed"), f"{row.key}: {reason} {row.max_error}"
@@ -75,7 +77,7 @@ def test_every_provider_of_every_op_is_right_or_says_why_not() -> None:
     stepwise = job("min_gru", Shape("stream-1", 3, 2, 1, 4, 4, state=True))
     rows, details = compare.run(stepwise, dataclasses.replace(BOTH, timed=False, only=("published-step", "rnam")))
     assert [details[row.key].get("reason") for row in rows] == [None] * 4
-    assert providers.base("min_gru", state=True) == "published-step"
+    assert registry.base("min_gru", state=True) == "published-step"
 
 
 @pytest.mark.slow
@@ -83,7 +85,7 @@ def test_every_provider_of_every_op_is_right_or_says_why_not() -> None:
 @pytest.mark.parametrize("op", ["min_gru", "linear_scan", "log_scan"])
 def test_what_is_compiled_is_right(op: str) -> None:
     shape = Shape("p12", 2, 3, 9, 4, 4)
-    only = tuple(name for name in providers.REGISTRY[op] if name.endswith("compiled"))
+    only = tuple(name for name in registry.REGISTRY[op] if name.endswith("compiled"))
     settings = dataclasses.replace(BOTH, timed=False, only=only, left_out={}, next_length=True)
     rows, details = compare.run(job(op, shape), settings)
     for row in rows:
@@ -181,12 +183,12 @@ def test_samples_and_warm_up_stand_beside_each_result(monkeypatch: pytest.Monkey
     for row in rows:
         detail = details[row.key]
         assert (detail["samples"], detail["warm_up"]) == (2, measure.WARM_UP)
-        *cells, remark = report.cells(row, detail)
-        assert cells[report.HEAD.index("samples")] == "2"
+        *cells, remark = tables.cells(row, detail)
+        assert cells[tables.HEAD.index("samples")] == "2"
         assert remark.endswith("clocks 1980 MHz, 2619 MHz, 1980 MHz")
 
 
 def test_a_loop_over_a_million_steps_is_not_run() -> None:
-    long = job("min_gru", Shape("long", 1, 1, providers.MOST_GRU_STEPS + 1, 1, 1))
+    long = job("min_gru", Shape("long", 1, 1, registry.MOST_GRU_STEPS + 1, 1, 1))
     with pytest.raises(Unavailable, match="10001 steps are not run one by one, 10000 at most"):
-        providers.REGISTRY["min_gru"]["nn.GRU"].bind(long)
+        registry.REGISTRY["min_gru"]["nn.GRU"].bind(long)

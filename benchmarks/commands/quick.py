@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks import providers, shapes
-from benchmarks.provider import PASSES
-from benchmarks.shapes import Shape
+from benchmarks.protocol import shapes
+from benchmarks.protocol.provider import PASSES
+from benchmarks.protocol.shapes import Shape
+from benchmarks.providers import registry
 
 # torch.compile takes 10 to 30 s for each shape and pass, and is compared with at these alone.
 COMPILED = {("min_gru", "notebook"), ("min_gru", "p12")}
@@ -29,9 +30,9 @@ def passes(op: str, device: torch.device) -> tuple[str, ...]:
 def left_out(op: str, shape: Shape, device: torch.device, first: bool) -> dict[str, str]:
     """Providers that don't run, and why. `first` says that the type is the first of those that run: the others are for
     RNAM and its base, which is enough to see what a type costs."""
-    base = providers.base(op, shape.state)
+    base = registry.base(op, shape.state)
     found = {}
-    for name, provider in providers.REGISTRY[op].items():
+    for name, provider in registry.REGISTRY[op].items():
         if provider.compiled and not _compiles(op, shape.name, device, name, first):
             found[name] = "not compiled in a quick run"
         elif name == base or (name.startswith("rnam") and name != "rnam-reference"):

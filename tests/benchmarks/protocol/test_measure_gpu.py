@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import measure
-from benchmarks.provider import Bound, leaves_of
+from benchmarks.protocol import measure
+from benchmarks.protocol.provider import Bound, leaves_of
 
 CUDA = torch.device("cuda")
 

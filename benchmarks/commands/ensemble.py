@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 import rnam
-from benchmarks import measure
-from benchmarks.results_file import Row
+from benchmarks.protocol import measure
+from benchmarks.reports.run import Row
 
 # An examples/pbcseq of ten members; small batches are where a call's fixed cost counts, large ones where memory does.
 MEMBERS = 10

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import rnam
-from benchmarks import compiled, published
-from benchmarks.provider import Bound, Provider
-from benchmarks.work import MODEL_BLOCKS, Expected, Work, exact
+from benchmarks.protocol.provider import Bound, Provider
+from benchmarks.protocol.work import MODEL_BLOCKS, Expected, Work, exact
+from benchmarks.providers import compiled, published
 from tests.support import oracle
 
 Parameters = dict[str, Tensor]

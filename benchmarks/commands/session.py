@@ -17,9 +17,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks import compare, ensemble, extra, providers, publish, quick, report, shapes, wide, work
-from benchmarks.provider import PASSES
-from benchmarks.results_file import Mismatch, Row, Run, about, check_same, resume, write
+from benchmarks.commands import ensemble, overhead, quick, wide
+from benchmarks.protocol import compare, shapes, work
+from benchmarks.protocol.provider import PASSES
+from benchmarks.providers import registry
+from benchmarks.reports import publish, tables
+from benchmarks.reports.run import Mismatch, Row, Run, about, check_same, resume, write
 
 OPS = {"layer": ("min_gru",), "linear": ("linear",), "scan": ("linear_scan", "log_scan"), "model": ("model",)}
 NAMES = (*OPS, "ensemble", "wide", "overhead", "memory", "accuracy", "static", "tune", "all")
@@ -68,7 +71,7 @@ def run_command(options: argparse.Namespace) -> int:
 def _check_providers(options: argparse.Namespace) -> None:
     """An op without any of the providers asked for would time a copy and nothing else."""
     ops = OPS.get(options.command, ("min_gru",) if options.command == "memory" else ())
-    known = {name for op in ops for name in providers.REGISTRY[op]}
+    known = {name for op in ops for name in registry.REGISTRY[op]}
     if ops and options.provider and not known & set(options.provider):
         raise Impossible(f"{options.command} has none of --provider {', '.join(options.provider)}")
 
@@ -128,7 +131,7 @@ def _print_all(
         file.add(name, rows, details, shape | {"asked": asked})
         note = shape.get("note")
         bar.write(f"\n{name}: {shape.get('sizes', '')}{f' ({note})' if note else ''}")
-        bar.write(report.terminal(rows, details))
+        bar.write(tables.terminal(rows, details))
     return broken, []
 
 
@@ -274,9 +277,9 @@ def _units(command: str, options: argparse.Namespace, device: torch.device) -> U
         parts = {"wide/growth": wide.growth, "wide/networks": wide.networks}
         return {name: functools.partial(_wide, part, device, options) for name, part in parts.items()}
     if command == "overhead":
-        return {"overhead": lambda: (extra.overhead(device, _rounds(options)), {}, {})}
+        return {"overhead": lambda: (overhead.overhead(device, _rounds(options)), {}, {})}
     if command == "accuracy":
-        lengths = [n for n in extra.LENGTHS if not options.quick or n <= extra.QUICK_LENGTH]
+        lengths = [n for n in overhead.LENGTHS if not options.quick or n <= overhead.QUICK_LENGTH]
         return {f"accuracy/{n}": functools.partial(_accuracy, device, n) for n in lengths}
     names = quick.names(command, device) if options.quick else shapes.BY_COMMAND[command]
     names = [name for name in shapes.BY_COMMAND[command] if name in options.shape] if options.shape else names
@@ -295,7 +298,7 @@ def _wide(part: Callable[..., tuple[list[Row], dict]], device: torch.device, opt
 
 
 def _accuracy(device: torch.device, steps: int) -> Result:
-    return extra.accuracy(device, steps), {}, {}
+    return overhead.accuracy(device, steps), {}, {}
 
 
 def _work(command: str, op: str, name: str, kind: str, options: argparse.Namespace, device: torch.device) -> Result:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks import published
-from benchmarks.provider import Bound, Provider, Unavailable, leaves_of
-from benchmarks.work import Work
+from benchmarks.protocol.provider import Bound, Provider, Unavailable, leaves_of
+from benchmarks.protocol.work import Work
+from benchmarks.providers import published
 
 # A step loop is unrolled: 48 steps compile in about half a minute on two cores, and the time grows
 # faster than the steps.

@@ -1,4 +1,4 @@
-"""The commands, on tiny shapes."""
+"""The session, on tiny shapes."""
 
 import json
 from collections.abc import Callable
@@ -9,9 +9,12 @@ import torch
 
 import rnam
 from benchmarks import __main__ as cli
-from benchmarks import commands, extra, providers, published, shapes, static, tune
-from benchmarks.results_file import FIELDS, Run
-from benchmarks.shapes import Shape
+from benchmarks import static, tune
+from benchmarks.commands import overhead, session
+from benchmarks.protocol import shapes
+from benchmarks.protocol.shapes import Shape
+from benchmarks.providers import published, registry
+from benchmarks.reports.run import FIELDS, Run
 from rnam import _dispatch
 from tests.benchmarks.support import ABOUT, a_run, use
 
@@ -38,23 +41,23 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
             "memory": ("p12",),
         },
     )
-    monkeypatch.setattr(extra, "LENGTHS", (100, 300))
+    monkeypatch.setattr(overhead, "LENGTHS", (100, 300))
     names = ("rnam", "rnam-reference", "rnam-log", "published", "baddbmm", "minGRU-pytorch")
-    for op, found in list(providers.REGISTRY.items()):
-        monkeypatch.setitem(providers.REGISTRY, op, {n: p for n, p in found.items() if n in names})
+    for op, found in list(registry.REGISTRY.items()):
+        monkeypatch.setitem(registry.REGISTRY, op, {n: p for n, p in found.items() if n in names})
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, before: Callable[[str], None]) -> list[str]:
     """The ops of work as it is made, each after `before`, which may raise."""
     made: list[str] = []
-    work_make = commands.work.make
+    work_make = session.work.make
 
     def make(op, *arguments):
         made.append(op)
         before(op)
         return work_make(op, *arguments)
 
-    monkeypatch.setattr(commands.work, "make", make)
+    monkeypatch.setattr(session.work, "make", make)
     return made
 
 
@@ -203,7 +206,7 @@ def test_a_device_that_is_lost_ends_the_run(
     def lost(device):
         raise torch.AcceleratorError("an illegal memory access was encountered")
 
-    monkeypatch.setattr(commands, "_wait", lost)
+    monkeypatch.setattr(session, "_wait", lost)
     with pytest.raises(SystemExit):
         cli.main(["scan", *QUICK, "--json", str(path)])
     assert "cpu does not answer any more; with --json the next run goes on behind it" in capsys.readouterr().err
@@ -219,7 +222,7 @@ def test_all_takes_no_compiler(
     """It prints what is committed, in the interpreter's process too, and says so where triton is missing."""
     monkeypatch.setattr(_dispatch, "_INTERPRETED", True)
     monkeypatch.setattr(_dispatch, "triton_installed", lambda: installed)
-    monkeypatch.setattr(commands, "_units", lambda *_: {"unit": lambda: ([], {}, {})})
+    monkeypatch.setattr(session, "_units", lambda *_: {"unit": lambda: ([], {}, {})})
     with rnam.set_backend("torch"):
         assert cli.main(["all", *QUICK]) == 0
     assert ("static, as committed" if installed else "static: triton is not installed") in capsys.readouterr().out
@@ -238,8 +241,8 @@ def test_tune_goes_on_and_keeps_what_is_there(
         tuned.append(key.name)
         return [{"key": key.name, "config": "c", "table": True, "median_ms": 1.0}]
 
-    monkeypatch.setattr(commands, "_device", lambda name: torch.device("cuda"))
-    monkeypatch.setattr(commands, "about", lambda *_: dict(ABOUT))
+    monkeypatch.setattr(session, "_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(session, "about", lambda *_: dict(ABOUT))
     monkeypatch.setattr(tune, "tune", one)
     other = tmp_path / "run.json"
     a_run().save(other)
@@ -255,7 +258,7 @@ def test_tune_goes_on_and_keeps_what_is_there(
             cli.main(["tune", "--quick", "--json", str(path)])
         assert len(json.loads(path.read_text())["tune"]) == expected
         tuned.clear()
-    monkeypatch.setattr(commands, "about", lambda *_: ABOUT | {"commit": "other"})
+    monkeypatch.setattr(session, "about", lambda *_: ABOUT | {"commit": "other"})
     with pytest.raises(SystemExit):
         cli.main(["tune", "--quick", "--json", str(path)])
     assert "choose another file" in capsys.readouterr().err
@@ -272,10 +275,10 @@ def test_a_type_sets_all_that_reads_the_precision() -> None:
         torch.get_float32_matmul_precision(),
     )
     before = read()
-    with commands._precision("tf32"):
+    with session._precision("tf32"):
         assert read() == ("tf32", True, "tf32", "tf32", "high")
     for kind in ("float32", "bfloat16"):
-        with commands._precision(kind):
+        with session._precision(kind):
             assert read() == ("ieee", False, "ieee", "ieee", "highest")
     assert read() == before
 
@@ -286,7 +289,7 @@ def test_a_device_by_its_number_is_the_current_one(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert commands._device("cuda:1") == torch.device("cuda:1") and commands._device("cuda").type == "cuda"
+    assert session._device("cuda:1") == torch.device("cuda:1") and session._device("cuda").type == "cuda"
     assert chosen == [1, 0]
-    with pytest.raises(commands.Impossible, match="there are 2 CUDA devices, got 'cuda:2'"):
-        commands._device("cuda:2")
+    with pytest.raises(session.Impossible, match="there are 2 CUDA devices, got 'cuda:2'"):
+        session._device("cuda:2")

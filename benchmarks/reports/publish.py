@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from benchmarks import plots, report
-from benchmarks.results_file import ROOT, Run
+from benchmarks.reports import plots, tables
+from benchmarks.reports.run import ROOT, Run
 
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -40,7 +40,7 @@ def publish(source: Path, readme: Path = ROOT / "README.md", results: Path = RES
     run.save(target / "results.json")
     pictures = plots.draw(run, target)
     links = "\n".join(f"![{path.stem}]({path.name})" for path in pictures)
-    (target / "README.md").write_text(report.markdown(run) + (f"\n{links}\n" if links else ""))
+    (target / "README.md").write_text(tables.markdown(run) + (f"\n{links}\n" if links else ""))
     readme.write_text(between(text, table(results, readme.parent)))
     return [target / "results.json", target / "README.md", *pictures, readme]
 
@@ -51,7 +51,7 @@ def table(results: Path, root: Path) -> str:
     for path in sorted(results.glob("*/results.json")):
         here = path.parent.resolve().relative_to(root.resolve()).as_posix()
         block = (
-            report.summary(Run.load(path)) + f"\n\nEvery row, and who was missing or wrong: [{here}]({here}/README.md)."
+            tables.summary(Run.load(path)) + f"\n\nEvery row, and who was missing or wrong: [{here}]({here}/README.md)."
         )
         if (path.parent / "speedup.png").exists():
             block += f"\n\n![How many times faster than the published eager form, by shape]({here}/speedup.png)"

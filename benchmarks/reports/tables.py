@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.results_file import Row, Run
+from benchmarks.reports.run import Row, Run
 
 HEAD = (
     "shape",
@@ -172,7 +172,7 @@ def is_rival(row: Row) -> bool:
 
 def _base(group: dict[str, Row]) -> Row | None:
     """The row whose speed-up is 1 by definition."""
-    from benchmarks.providers import base
+    from benchmarks.providers.registry import base
 
     op = next(iter(group.values())).op
     names = (base(op, True), base(op, False)) if op == "min_gru" else (base(op, False),)

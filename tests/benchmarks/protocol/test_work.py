@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import rnam
-from benchmarks import model, published, work
-from benchmarks.shapes import Shape
-from benchmarks.work import Expected, errors, tolerances
+from benchmarks.protocol import work
+from benchmarks.protocol.shapes import Shape
+from benchmarks.protocol.work import Expected, errors, tolerances
+from benchmarks.providers import model, published
 from tests.benchmarks.support import CPU, SMALL, job
 from tests.support import inputs, oracle
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results_file import Row, Run
+from benchmarks.reports.run import Row, Run
 
 # Who is drawn, and how: the same colour in every picture.
 COLOURS = {

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.work import Work
+from benchmarks.protocol.work import Work
 
 PASSES = ("forward", "backward", "both")
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from benchmarks import compiled, measure, memory, model, providers, work
-from benchmarks.provider import Bound, Provider, Unavailable
-from benchmarks.results_file import Row, clocks
-from benchmarks.work import Work
+from benchmarks.protocol import measure, memory, work
+from benchmarks.protocol.provider import Bound, Provider, Unavailable
+from benchmarks.protocol.work import Work
+from benchmarks.providers import compiled, model, registry
+from benchmarks.reports.run import Row, clocks
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Candidate:
 def run(job: Work, settings: Settings) -> tuple[list[Row], dict[str, dict[str, Any]]]:
     """Rows, and the details under their keys, of each pass and provider, the copy of the same bytes included."""
     compiled.reset()
-    chosen = [p for p in providers.REGISTRY[job.op].values() if not settings.only or p.name in settings.only]
+    chosen = [p for p in registry.REGISTRY[job.op].values() if not settings.only or p.name in settings.only]
     wanted: dict[bool, work.Expected] = {}
     candidates = [_candidate(job, provider, settings, wanted) for provider in chosen]
     rows: list[Row] = []
@@ -182,7 +183,7 @@ def _fill(row: Row, detail: dict[str, Any], samples: measure.Samples, factor: fl
 
 def _compare(job: Work, found: list[tuple[Row, dict[str, Any]]]) -> None:
     """The speed-up over the base, by wall time and by CPU time, and the share of copy bandwidth."""
-    name = providers.base(job.op, job.shape.state)
+    name = registry.base(job.op, job.shape.state)
     base, base_detail = next(((r, d) for r, d in found if r.provider == name), (None, {}))
     copy = next((r.median_ms for r, _ in found if r.provider == "copy"), None)
     for row, detail in found:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from benchmarks import __main__ as cli
-from benchmarks import commands, quick, shapes
-from benchmarks.shapes import QUICK, SHAPES
+from benchmarks.commands import quick, session
+from benchmarks.protocol import shapes
+from benchmarks.protocol.shapes import QUICK, SHAPES
 from tests.benchmarks.support import ABOUT
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -18,7 +19,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 def units(device: torch.device) -> list[str]:
     options = argparse.Namespace(command="all", quick=True, shape=[], dtype=[], provider=[], passes=[], rounds=7)
-    return list(commands._units("all", options, device))
+    return list(session._units("all", options, device))
 
 
 def test_a_quick_run_on_a_gpu_has_every_row_of_the_plan() -> None:
@@ -50,7 +51,7 @@ def test_the_rivals_are_there_where_the_plan_names_them() -> None:
 
 def test_on_a_cpu_nothing_is_compiled_and_all_else_runs() -> None:
     for command in ("layer", "linear", "scan", "model"):
-        for op in commands.OPS[command]:
+        for op in session.OPS[command]:
             for name in shapes.QUICK["cpu"][command]:
                 left = quick.left_out(op, SHAPES[name], CPU, True)
                 assert all(other.endswith("-compiled") for other in left)
@@ -68,11 +69,11 @@ def test_on_a_gpu_it_ends_in_time(
         done.append(name)
         return [], {}, {}
 
-    monkeypatch.setattr(commands.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(commands, "_device", lambda name: CUDA)
-    monkeypatch.setattr(commands, "_wait", lambda device: None)
-    monkeypatch.setattr(commands, "about", lambda *_: dict(ABOUT))
-    monkeypatch.setattr(commands, "_units", lambda *_: {f"unit {i}": lambda i=i: unit(i) for i in range(10)})
+    monkeypatch.setattr(session.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(session, "_device", lambda name: CUDA)
+    monkeypatch.setattr(session, "_wait", lambda device: None)
+    monkeypatch.setattr(session, "about", lambda *_: dict(ABOUT))
+    monkeypatch.setattr(session, "_units", lambda *_: {f"unit {i}": lambda i=i: unit(i) for i in range(10)})
     arguments = ["layer", "--quick", "--json", str(tmp_path / "quick.json")]
     assert cli.main(arguments) == 1
     assert done == list(range(8)) and now[0] <= 480

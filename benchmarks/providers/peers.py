@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.provider import Bound, Provider, Unavailable, few_terms, leaves_of
-from benchmarks.work import Work
+from benchmarks.protocol.provider import Bound, Provider, Unavailable, few_terms, leaves_of
+from benchmarks.protocol.work import Work
 
 Results = tuple[Tensor | None, ...]
 

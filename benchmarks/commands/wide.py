@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import rnam
-from benchmarks import measure, memory
-from benchmarks.results_file import Row
+from benchmarks.protocol import measure, memory
+from benchmarks.reports.run import Row
 
 TERMS, QUICK_TERMS = (1000, 3000, 10_000), (30, 100)
 # (terms, rows) of the network: as many numbers with few and with many terms

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from benchmarks import shapes
-from benchmarks.shapes import BY_COMMAND, QUICK, SHAPES, fit
+from benchmarks.protocol import shapes
+from benchmarks.protocol.shapes import BY_COMMAND, QUICK, SHAPES, fit
 
 NAMED = {
     "notebook": (8, 128, 1024, 8),

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import plots, publish, report, results_file
-from benchmarks.results_file import FIELDS, Mismatch, Row, Run, about, resume
+from benchmarks.reports import plots, publish, tables
+from benchmarks.reports import run as run_file
+from benchmarks.reports.run import FIELDS, Mismatch, Row, Run, about, resume
 from tests.benchmarks.support import ABOUT, CPU, a_run
 
 PNG = b"\x89PNG"
@@ -66,21 +67,21 @@ def test_a_shape_is_through_for_the_providers_that_ran() -> None:
 
 def test_the_tables_show_the_wrong_and_the_missing() -> None:
     run = a_run()
-    lines = report.terminal(run.rows, run.details).splitlines()
+    lines = tables.terminal(run.rows, run.details).splitlines()
     assert "5.00x" in lines[1] and "50%" in lines[1]
     assert " wrong " in lines[4] and "5.0e-01" in lines[4]
     assert lines[5].endswith("peer is not installed")
-    text = report.markdown(run)
+    text = tables.markdown(run)
     assert text.startswith("# CPU of a test") and "commit 0123456789ab" in text and "a quick run" in text
     assert "## min_gru" in text and "| p12 | 37 x 32 x 48 x 16 | scaled down: batch 512 -> 32 |" in text
     assert "peer is not installed" in text
     table = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in table} == {len(report.HEAD) + 2, 4}
+    assert {line.count("|") for line in table} == {len(tables.HEAD) + 2, 4}
 
 
 def test_the_summary_shows_the_losses() -> None:
     """vmap is twice as fast in this run, and the summary says so."""
-    lines = report.summary(a_run()).splitlines()
+    lines = tables.summary(a_run()).splitlines()
     assert lines[4] == "| min_gru | p12 | float32 | forward | 2 | 5.0x | 0.50x | vmap | 50% | 1.00 |"
 
 
@@ -112,13 +113,13 @@ def test_publishing_without_the_comments_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_readme_has_the_comments() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[3] / "README.md").read_text()
     assert text.count(publish.BEGIN) == text.count(publish.END) == 1
 
 
 @pytest.mark.parametrize("git", ["", "of an older commit"])
 def test_a_copy_is_told_its_commit(git: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results_file, "_output", lambda *command: git)
+    monkeypatch.setattr(run_file, "_output", lambda *command: git)
     monkeypatch.delenv("RNAM_COMMIT", raising=False)
     assert about(CPU, quick=True, rounds=3)["commit"] == (f"{git} changed" if git else "unknown")
     monkeypatch.setenv("RNAM_COMMIT", "abcdef")
@@ -131,6 +132,6 @@ def test_what_broke_off_is_written_and_read(tmp_path: Path) -> None:
     run.fail("min_gru/long/float32", "RuntimeError: no room")
     again = Run.load(run.path)
     assert again.failed == {"min_gru/long/float32": "RuntimeError: no room"} and "failed" not in again.about
-    assert "- min_gru/long/float32: RuntimeError: no room" in report.markdown(again)
+    assert "- min_gru/long/float32: RuntimeError: no room" in tables.markdown(again)
     again.add("min_gru/long/float32", [], {}, {})
     assert not Run.load(run.path).failed

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.provider import Bound
+from benchmarks.protocol.provider import Bound
 
 # A sample lasts at least this long, by repeating the call: 5 ms are 50000 times the resolution of the clocks.
 SAMPLE_SECONDS = 5e-3

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch", "triton", "numpy", "rnam", "minGRU-pytorch", "mingru-scans", "accelerated-scan", "fla-core")
 SAME = ("device", "versions", "threads", "commit", "quick")
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import rnam
-from benchmarks import compiled, model, peers, published
-from benchmarks.provider import Bound, Provider, Unavailable, few_terms, leaves_of, plain
-from benchmarks.work import Work, chain
+from benchmarks.protocol.provider import Bound, Provider, Unavailable, few_terms, leaves_of, plain
+from benchmarks.protocol.work import Work, chain
+from benchmarks.providers import compiled, model, peers, published
 from rnam import functional
 
 
