@@ -1,55 +1,46 @@
-"""A training step of an ensemble in one model, against as many models one after the other."""
+"""`ensemble`: a training step of ten members in one model, against ten models one after the other."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
 import rnam
-from benchmarks.protocol import measure
-from benchmarks.reports.run import Row
+from benchmarks.commands.session import Result, Unit
+from benchmarks.protocol.measure import Timer, whole_timer
+from benchmarks.protocol.row import time_all
 
 # An examples/pbcseq of ten members; small batches are where a call's fixed cost counts, large ones where memory does.
 MEMBERS = 10
 TERMS, STEPS, WIDTH, BLOCKS = 12, 20, 16, 1
 BATCHES = (32, 256)
 QUICK_BATCHES = (32,)
+NOTE = f"{MEMBERS} members, {TERMS} terms, {STEPS} steps, width {WIDTH}; one step of AdamW"
 
 
-def ensemble(device: torch.device, rounds: int, quick: bool) -> tuple[list[Row], dict[str, dict]]:
-    """Rows, and their details; faster is that of the single models over that of `members`."""
-    rows, details = [], {}
-    for batch in QUICK_BATCHES if quick else BATCHES:
-        timers = {"rnam": _timer(device, batch, 1, MEMBERS), "single models": _timer(device, batch, MEMBERS, 1)}
-        samples = measure.measure(timers, max(rounds, 5), dict.fromkeys(timers, "calls"))
-        base = samples["single models"]
-        for name, sample in samples.items():
-            median, p20, p80 = (sample.percentile(p) for p in (50, 20, 80))
-            speedup = base.percentile(50) / median
-            row = Row("ensemble", f"batch-{batch}", "float32", "both", name, median, p20, p80, speedup=speedup)
-            rows.append(row)
-            cpu, of_base = sample.cpu_median, base.cpu_median
-            note = f"{MEMBERS} members, {TERMS} terms, {STEPS} steps, width {WIDTH}; one step of AdamW"
-            details[row.key] = {"method": sample.method, "note": note}
-            if cpu and of_base:
-                details[row.key] |= {"cpu_ms": cpu, "cpu_speedup": of_base / cpu}
-    return rows, details
+def units(options: argparse.Namespace) -> dict[str, Unit]:
+    def unit() -> Result:
+        rows = []
+        for batch in QUICK_BATCHES if options.quick else BATCHES:
+            kinds = {"rnam": (1, MEMBERS), "single models": (MEMBERS, 1)}
+            timers = {name: _timer(options.device, batch, *sizes) for name, sizes in kinds.items()}
+            rounds = max(options.rounds, 5)
+            rows += time_all("ensemble", f"batch-{batch}", "both", timers, rounds, "single models", NOTE)
+        return rows, {}
+
+    return {"ensemble": unit}
 
 
-def _timer(device: torch.device, batch: int, models: int, members: int) -> measure.Timer:
+def _timer(device: torch.device, batch: int, models: int, members: int) -> Timer:
     """Of one training step of all models, each of so many members."""
     generator = torch.Generator(device).manual_seed(0)
     x = torch.randn(TERMS, batch, STEPS, 1, generator=generator, device=device)
     target = torch.randn(batch, 1, generator=generator, device=device)
     steps = [_step(x, target, members) for _ in range(models)]
-
-    def call() -> None:
-        for step in steps:
-            step()
-
-    return measure.whole_timer(call, device)
+    return whole_timer(lambda: [step() for step in steps], device)
 
 
 def _step(x: torch.Tensor, target: torch.Tensor, members: int) -> Callable[[], None]:

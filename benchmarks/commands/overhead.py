@@ -1,81 +1,130 @@
-"""The two measurements that are no shape: the host's microseconds per call, and the error against the length."""
+"""`overhead`: the host's CPU time of one step of a layer, beside the bare torch operations that the step needs.
+
+A sample is CALLS calls in a row, after one that is not timed; the suite's own work around a call is outside of it. The
+providers take turns through many such samples, so that ratios of one round are of the same moment. Each row says how
+many times its own work it takes, and how many times as long the published step takes: the median of the rounds, the
+quartiles, and the ratio of the best samples. What the device computes is not in it, on a GPU.
+"""
 
 from __future__ import annotations
 
+import argparse
+import functools
 import time
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from benchmarks.protocol import measure, work
-from benchmarks.protocol.provider import Bound
-from benchmarks.protocol.shapes import Shape
-from benchmarks.providers import registry
-from benchmarks.reports.run import Row
-from tests.support import oracle
+import rnam
+from benchmarks.commands.session import Result, Unit
+from benchmarks.protocol import compare, work
+from benchmarks.protocol.measure import Timer, measure, wait
+from benchmarks.protocol.provider import Bound, Provider, leaves_of, plain
+from benchmarks.protocol.row import compare_with
+from benchmarks.protocol.shapes import SHAPES, Shape
+from benchmarks.providers.registry import REGISTRY
+from benchmarks.reports.run import load
 
-# One number in and out: what is left is the host's work. On a GPU 50 calls of up to 20 kernels fit the launch queue of
-# 1024, so that the host does not wait for the device.
-TINY = Shape("tiny", 1, 1, 1, 1, 1)
-HOST_CALLS = 50
-HOST_PROVIDERS = ("rnam", "rnam-reference", "published")
-
-LENGTHS = (100, 1000, 10_000, 100_000, 1_000_000)
-QUICK_LENGTH = 10_000
-GATE_MEANS = (0, 6)
-WIDTH = 8
-ACCURACY = {"rnam": "linear", "rnam-log": "log", "published": None}
+# One number in and out, where nothing is left but the host's work; and a step of a layer for one person and for 64.
+STEPS = (Shape("tiny", 1, 1, 1, 1, 1, state=True), SHAPES["stream-1"], SHAPES["stream-64"])
+# On a GPU the kernels of so many training steps fit the launch queue of 1024, so that the host does not wait for it.
+CALLS = 20
+# For each of --rounds.
+SAMPLES = 15
+OWN, PUBLISHED = "own-work", "published-step"
 
 
-def overhead(device: torch.device, rounds: int) -> list[Row]:
-    """Milliseconds of one eager call of the forward, without a gradient and with one."""
-    job = work.make("min_gru", TINY, "float32", device)
-    timers: dict[str, measure.Timer] = {}
-    for name in HOST_PROVIDERS:
-        bound = registry.REGISTRY["min_gru"][name].bind(job)
-        timers[f"forward/{name}"] = _host_timer(bound, False)
-        timers[f"with gradient/{name}"] = _host_timer(bound, True)
-    samples = measure.measure(timers, max(rounds, 5), dict.fromkeys(timers, "host"))
+def own_work(x: Tensor, weight: Tensor, h0: Tensor) -> Tensor:
+    """One step in the fewest torch operations with RNAM's rounding: 1 - z is sigmoid(-k), g(u) the larger of two."""
+    rows = x[:, :, 0]
+    u, k = (torch.bmm(rows, part) for part in weight.chunk(2, -1))
+    values = torch.maximum(u + 0.5, u.sigmoid()) * k.sigmoid()
+    return torch.addcmul(values, k.neg().sigmoid(), h0[:, :, 0])[:, :, None]
+
+
+def _module(job: work.Work) -> Bound:
+    layer = rnam.minGRU(job.shape.terms, job.shape.dim, device=job.device, dtype=job.dtype)
+    x, weight, h0 = leaves_of(*job.leaves)
+    layer.to_hidden_and_gate.weight = torch.nn.Parameter(weight.detach())
+    leaves = x, layer.to_hidden_and_gate.weight, h0
+    return Bound(lambda x, _, h0: layer(x, h0)[0], leaves, job.incoming)
+
+
+_LAYERS = REGISTRY["min_gru"]
+PROVIDERS = (
+    Provider("rnam", _module),
+    Provider("rnam-functional", _LAYERS["rnam"].bind),
+    _LAYERS["rnam-reference"],
+    Provider(OWN, plain(own_work)),
+    _LAYERS[PUBLISHED],
+)
+
+
+def units(options: argparse.Namespace) -> dict[str, Unit]:
+    return {f"overhead/{shape.name}": functools.partial(_overhead, shape, options) for shape in STEPS}
+
+
+def _overhead(shape: Shape, options: argparse.Namespace) -> Result:
+    job = work.make("min_gru", shape, "float32", options.device)
+    settings = compare.Settings(("forward", "both"), options.rounds)
+    candidates = [compare.candidate(job, p, functools.partial(work.expected, job), settings) for p in PROVIDERS]
+    before = {row.key: row.detail for row in load(options.before).rows} if options.before else {}
     rows = []
-    for key, sample in samples.items():
-        pass_, name = key.split("/")
-        base = samples[f"{pass_}/published"].percentile(50)
-        median, p20, p80 = (sample.percentile(p) for p in (50, 20, 80))
-        rows.append(Row("overhead", TINY.name, "float32", pass_, name, median, p20, p80, speedup=base / median))
-    return rows
+    for pass_ in settings.passes:
+        found = compare.rows_of(job, candidates, pass_, op="overhead")
+        bounds = {c.provider.name: c.bound for c in candidates}
+        timers = {row.provider: _timer(bounds[row.provider], pass_) for row in found if "reason" not in row.detail}
+        samples = measure(timers, SAMPLES * options.rounds, dict.fromkeys(timers, f"{CALLS} calls"))
+        for row in found:
+            if row.provider in samples:
+                row.add(samples[row.provider])
+                row.detail |= _ratios(row.provider, {name: s.cpu for name, s in samples.items()})
+                row.detail["note"] = _note(row.detail, before.get(row.key))
+        compare_with(PUBLISHED, found)
+        rows += found
+    return rows, {}
 
 
-def _host_timer(bound: Bound, gradient: bool) -> measure.Timer:
-    """Of the bare call: what the suite puts around it is outside of the loop."""
-    call, leaves = bound.call, bound.leaves
+def _timer(bound: Bound, pass_: str) -> Timer:
+    """Of the bare calls; a training step is one with its gradients."""
+    call, leaves, device = bound.call, bound.leaves, bound.incoming.device
 
-    def sample() -> tuple[float, float | None]:
-        if leaves[0].is_cuda:
-            torch.cuda.synchronize()
-        with bound.context(), torch.set_grad_enabled(gradient):
-            start = time.perf_counter()
-            for _ in range(HOST_CALLS):
-                call(*leaves)
-            return (time.perf_counter() - start) / HOST_CALLS, None
+    def both() -> None:
+        torch.autograd.grad(call(*leaves), leaves, bound.incoming)
 
-    sample()
+    once = both if pass_ == "both" else lambda: call(*leaves)
+
+    def sample() -> tuple[float, float]:
+        with bound.context(), torch.set_grad_enabled(pass_ == "both"):
+            once()
+            wait(device)
+            start, start_cpu = time.perf_counter(), time.process_time()
+            for _ in range(CALLS):
+                once()
+            cpu, wall = time.process_time() - start_cpu, time.perf_counter() - start
+        return wall / CALLS, cpu / CALLS
+
     return sample
 
 
-def accuracy(device: torch.device, steps: int) -> list[Row]:
-    """The largest relative error of an element of h in float32, for gates of mean 0 and 6 (k ~ N(mean, 1))."""
-    rows = []
-    for mean in GATE_MEANS:
-        generator = torch.Generator(device).manual_seed(0)
-        # x is (u, k) and W picks them out, so that k has the mean that is asked for
-        p = torch.randn(1, 1, steps, 2 * WIDTH, generator=generator, device=device)
-        p[..., WIDTH:] += mean
-        weight = torch.eye(2 * WIDTH, device=device)[None]
-        exact, _ = oracle.min_gru(p, weight, long=True)
-        for name in ACCURACY:
-            call = registry.REGISTRY["min_gru"][name].bind
-            job = work.Work("min_gru", TINY, "float32", device, (p, weight), p[..., :WIDTH])
-            h = call(job).forward().double()
-            error = float(((h - exact).abs() / exact.abs()).max())
-            shape = f"T={steps} k~N({mean},1)"
-            rows.append(Row("accuracy", shape, "float32", "forward", name, max_error=error))
-    return rows
+def _ratios(name: str, cpu: dict[str, list[float]]) -> dict[str, Any]:
+    """How many times its own work a provider takes, and how many times as long the published step takes."""
+    pairs = {"over_own_work": (name, OWN), "published_over_it": (PUBLISHED, name)}
+    found: dict[str, Any] = {"cpu_best_ms": min(cpu[name])}
+    for key, (over, under) in pairs.items():
+        if over != under and over in cpu and under in cpu:
+            p25, median, p75 = np.percentile([a / b for a, b in zip(cpu[over], cpu[under], strict=False)], (25, 50, 75))
+            found[key] = {"median": median, "p25": p25, "p75": p75, "best": min(cpu[over]) / min(cpu[under])}
+    return found
+
+
+def _note(detail: dict[str, Any], before: dict[str, Any] | None) -> str:
+    parts = [f"best {1e3 * detail['cpu_best_ms']:.1f} µs"]
+    for key, what in (("over_own_work", "its own work"), ("published_over_it", "published over it")):
+        if key in detail:
+            parts.append("{}: {median:.2f} ({p25:.2f} to {p75:.2f}, best {best:.2f})".format(what, **detail[key]))
+            if before:
+                parts[-1] += " before {median:.2f} (best {best:.2f})".format(**before[key])
+    return "; ".join(parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.protocol import shapes
 from benchmarks.protocol.provider import PASSES
 from benchmarks.protocol.shapes import Shape
 from benchmarks.providers import registry
@@ -16,10 +15,6 @@ COMPILER = "published-compiled"
 # torch's scans over an outer dimension walk it with one thread for each number of a step: about a microsecond a step
 # and scan on a GPU, and the form has two, its gradient six. The base alone is timed beyond so many steps.
 MOST_LOG_SUM_STEPS = 65_536
-
-
-# On a GPU nothing more is begun then: a run ends within 8 minutes, as a shape takes less than half of one.
-SECONDS = 440.0
 
 
 def passes(op: str, device: torch.device) -> tuple[str, ...]:
@@ -46,8 +41,3 @@ def left_out(op: str, shape: Shape, device: torch.device, first: bool) -> dict[s
 
 def _compiles(op: str, shape: str, device: torch.device, name: str, first: bool) -> bool:
     return device.type == "cuda" and first and name == COMPILER and (op, shape) in COMPILED
-
-
-def names(command: str, device: torch.device) -> tuple[str, ...]:
-    """The shapes of a subcommand."""
-    return shapes.QUICK[device.type][command]

@@ -1,9 +1,12 @@
-"""Models of many terms: what construction, forward and backward take as their number grows, and the published NAM
-network (64, 64, 32) against a loop over torch.nn.Sequential and against vmap.
+"""`wide`: models of many terms.
+
+What construction, forward and backward take as the terms grow in number, and the published NAM network (64, 64, 32)
+against a loop over torch.nn.Sequential and against vmap.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import functools
 from collections.abc import Callable
@@ -13,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 import rnam
-from benchmarks.protocol import measure, memory
-from benchmarks.reports.run import Row
+from benchmarks.commands.session import Result, Unit
+from benchmarks.protocol import memory
+from benchmarks.protocol.measure import whole_timer
+from benchmarks.protocol.row import time_all
 
 TERMS, QUICK_TERMS = (1000, 3000, 10_000), (30, 100)
 # (terms, rows) of the network: as many numbers with few and with many terms
@@ -24,35 +29,37 @@ HIDDEN = (64, 64, 32)
 Call = Callable[[], Any]
 
 
-def growth(device: torch.device, rounds: int, quick: bool) -> tuple[list[Row], dict[str, dict]]:
+def units(options: argparse.Namespace) -> dict[str, Unit]:
+    return {f"wide/{part.__name__}": functools.partial(part, options) for part in (growth, networks)}
+
+
+def growth(options: argparse.Namespace) -> Result:
     """NAM with hidden layers of 16 and 16 on 256 rows, RNAM of width 8 and one block on 16 series of 10 steps."""
+    device = options.device
     kinds = {
         "NAM": (lambda terms: rnam.NAM(terms, (16, 16), device=device), lambda terms: (256, terms)),
         "RNAM": (lambda terms: rnam.RNAM(terms, 8, 1, 1, device=device), lambda terms: (terms, 16, 10, 1)),
     }
-    rows, details = [], {}
+    rows = []
     for kind, (make, size) in kinds.items():
-        for terms in QUICK_TERMS if quick else TERMS:
+        for terms in QUICK_TERMS if options.quick else TERMS:
             model, x = make(terms), torch.randn(size(terms), device=device)
             calls = _passes(functools.partial(_output, model, x, 0), model)
-            calls = {"construction": functools.partial(make, terms), **calls}
-            timers = {name: measure.whole_timer(call, device) for name, call in calls.items()}
-            samples = measure.measure(timers, rounds, dict.fromkeys(timers, "calls"))
-            for name, sample in samples.items():
-                row = _row(f"{kind}-{terms}", name, "rnam", sample)
-                if name == "both":
-                    row.peak_mb = memory.peak_bytes(calls["both"], device) / 2**20
+            for pass_, call in {"construction": functools.partial(make, terms), **calls}.items():
+                timers = {"rnam": whole_timer(call, device)}
+                (row,) = time_all("wide", f"{kind}-{terms}", pass_, timers, options.rounds)
+                if pass_ == "both":
+                    row.peak_mb = memory.peak_bytes(call, device) / 2**20
+                if "cpu_ms" in row.detail:
+                    row.detail["note"] = f"{1e3 * row.detail['cpu_ms'] / terms:.1f} µs of CPU time a term"
                 rows.append(row)
-                cpu = sample.cpu_median
-                each = "" if cpu is None else f"{1e3 * cpu / terms:.1f} µs of CPU time a term"
-                details[row.key] = {"method": sample.method, "note": each} | ({} if cpu is None else {"cpu_ms": cpu})
-    return rows, details
+    return rows, {}
 
 
-def networks(device: torch.device, rounds: int, quick: bool) -> tuple[list[Row], dict[str, dict]]:
+def networks(options: argparse.Namespace) -> Result:
     """The networks of a NAM alone, with the same parameters; faster is over the loop."""
-    rows, details = [], {}
-    for terms, batch in QUICK_NETWORKS if quick else NETWORKS:
+    device, rows = options.device, []
+    for terms, batch in QUICK_NETWORKS if options.quick else NETWORKS:
         x = torch.randn(batch, terms, device=device)
         ours = rnam.NAM(terms, HIDDEN, device=device)
         each = [_sequential(ours, term) for term in range(terms)]
@@ -66,22 +73,10 @@ def networks(device: torch.device, rounds: int, quick: bool) -> tuple[list[Row],
             if not worst <= 1e-4:
                 raise RuntimeError(f"{name} differs from the loop by {worst}")
         for pass_ in ("forward", "both"):
-            timers = {name: measure.whole_timer(_passes(*form)[pass_], device) for name, form in forms.items()}
-            samples = measure.measure(timers, rounds, dict.fromkeys(timers, "calls"))
-            base = samples["loop"].percentile(50)
-            for name, sample in samples.items():
-                row = _row(f"NAM-{terms}x{batch}", pass_, name, sample)
-                row.speedup = base / row.median_ms if row.median_ms else None
-                rows.append(row)
-                details[row.key] = {"method": sample.method, "note": f"{terms} terms, {batch} rows"}
-                if sample.cpu_median is not None:
-                    details[row.key]["cpu_ms"] = sample.cpu_median
-    return rows, details
-
-
-def _row(shape: str, pass_: str, name: str, sample: measure.Samples) -> Row:
-    median, p20, p80 = (sample.percentile(p) for p in (50, 20, 80))
-    return Row("wide", shape, "float32", pass_, name, median, p20, p80)
+            timers = {name: whole_timer(_passes(*form)[pass_], device) for name, form in forms.items()}
+            note = f"{terms} terms, {batch} rows"
+            rows += time_all("wide", f"NAM-{terms}x{batch}", pass_, timers, options.rounds, "loop", note)
+    return rows, {}
 
 
 def _passes(call: Callable[[], Tensor], model: nn.Module) -> dict[str, Call]:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.protocol.provider import Bound
@@ -50,12 +51,7 @@ class Samples:
     method: str = ""
 
     def percentile(self, percent: int) -> float:
-        """By linear interpolation between the sorted samples."""
-        ordered = sorted(self.wall)
-        place = (len(ordered) - 1) * percent / 100
-        low = int(place)
-        high = min(low + 1, len(ordered) - 1)
-        return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+        return float(np.percentile(self.wall, percent))
 
     @property
     def cpu_median(self) -> float | None:
@@ -75,20 +71,19 @@ def measure(
     seconds: float = MOST_SECONDS,
     least: int = LEAST,
 ) -> dict[str, Samples]:
-    """Samples of each timer, which gives (wall, CPU or None) seconds of one call.
+    """Samples of each timer, which gives (wall, CPU or None) seconds of one call, in turns.
 
     With `failures`, a timer that fails leaves its error there and gets no samples.
     """
     found = {name: Samples(method=methods[name]) for name in timers}
     spent = dict.fromkeys(timers, 0.0)
     for _ in range(rounds):
-        for name, timer in timers.items():
-            samples = found.get(name)
-            if samples is None or (spent[name] > seconds and len(samples.wall) >= least):
+        for name, samples in list(found.items()):
+            if spent[name] > seconds and len(samples.wall) >= least:
                 continue
             start = time.perf_counter()
             try:
-                wall, cpu = timer()
+                wall, cpu = timers[name]()
             except Exception as error:
                 if failures is None:
                     raise
@@ -119,20 +114,23 @@ def each(
     return found, failures
 
 
-def calls(bound: Bound, pass_: str) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    """(what is made ready before a call, the call): the graph before a backward, nothing before the others."""
-    if pass_ == "forward":
-        return (lambda: None), (lambda _: bound.forward())
-    if pass_ == "both":
-        return (lambda: None), (lambda _: bound.both())
-    return bound.graph, bound.backward
+# What is made ready before a call, and the call, which takes it.
+Pair = tuple[Callable[[], Any], Callable[[Any], Any]]
+
+
+def calls(bound: Bound, pass_: str) -> Pair:
+    """The graph is ready before a backward, nothing before the others."""
+    if pass_ == "backward":
+        return bound.graph, bound.backward
+    call = bound.forward if pass_ == "forward" else bound.both
+    return (lambda: None), (lambda _: call())
 
 
 def timer(bounds: list[Bound], pass_: str, device: torch.device) -> tuple[Timer, str]:
     """A timer of a pass and its method; `bounds` are one provider on copies of the inputs."""
     if device.type == "cuda":
         return _gpu_timer(bounds, pass_)
-    return _cpu_timer(*calls(bounds[0], pass_)), "warm caches"
+    return _cpu_timer(calls(bounds[0], pass_)), "warm caches"
 
 
 def copy_timer(count: int, copies: int, device: torch.device) -> tuple[Timer, str]:
@@ -145,18 +143,19 @@ def copy_timer(count: int, copies: int, device: torch.device) -> tuple[Timer, st
     return timer([buffers() for _ in range(copies)], "forward", device)
 
 
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def whole_timer(call: Callable[[], Any], device: torch.device) -> Timer:
     """Of a call as it stands, the device's work included; it has been made once when this returns."""
 
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
     def sample() -> tuple[float, float | None]:
-        wait()
+        wait(device)
         start, start_cpu = time.perf_counter(), time.process_time()
         kept = call()
-        wait()
+        wait(device)
         cpu, wall = time.process_time() - start_cpu, time.perf_counter() - start
         del kept
         return wall, None if device.type == "cuda" else cpu
@@ -165,13 +164,9 @@ def whole_timer(call: Callable[[], Any], device: torch.device) -> Timer:
     return sample
 
 
-def _cpu_timer(ready: Callable[[], Any], call: Callable[[Any], Any]) -> Timer:
-    seconds = 0.0
-    for _ in range(WARM_UP):
-        start = time.perf_counter()
-        call(ready())
-        seconds = time.perf_counter() - start
-    repeats = max(1, min(10_000, round(SAMPLE_SECONDS / seconds)))
+def _cpu_timer(pair: Pair) -> Timer:
+    ready, call = pair
+    repeats = max(1, min(10_000, round(SAMPLE_SECONDS / _seconds(pair, torch.device("cpu")))))
 
     def sample() -> tuple[float, float]:
         call(ready())
@@ -188,37 +183,34 @@ def _cpu_timer(ready: Callable[[], Any], call: Callable[[Any], Any]) -> Timer:
     return sample
 
 
-Pair = tuple[Callable[[], Any], Callable[[Any], Any]]
-
-
 def _gpu_timer(bounds: list[Bound], pass_: str) -> tuple[Timer, str]:
     pairs = [calls(bound, pass_) for bound in bounds]
-    prepare: Callable[[], None] | None = None
-    replay: Callable[[], None] | None = None
-    slow = _seconds(pairs[0]) > SLOW_SECONDS
+    slow = _seconds(pairs[0], torch.device("cuda")) > SLOW_SECONDS
     if slow:
         pairs = pairs[:1]
-    caches = "cold L2" if len(pairs) > 1 else "one copy"
+
+    def ready() -> list[Any]:
+        return [ready() for ready, _ in pairs]
+
+    def call(made: list[Any]) -> None:
+        for (_, call), one in zip(pairs, made, strict=True):
+            call(one)
+
+    all_, caches = (ready, call), "cold L2" if len(pairs) > 1 else "one copy"
     if slow:
         method = f"calls, {caches}: too long for a graph"
     else:
         try:
-            prepare, replay = _captured(pairs, pass_ == "backward")
-            method = f"graph, {caches}"
+            all_, method = _captured(all_, pass_ == "backward"), f"graph, {caches}"
         except RuntimeError as error:
             method = f"calls, {caches}: no graph ({str(error).splitlines()[0]})"
 
     def sample() -> tuple[float, None]:
-        made = [] if replay else [ready() for ready, _ in pairs]
+        ready, call = all_
+        made = ready()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        if prepare:
-            prepare()
         start.record()
-        if replay:
-            replay()
-        else:
-            for (_, call), one in zip(pairs, made, strict=True):
-                call(one)
+        call(made)
         end.record()
         end.synchronize()
         return start.elapsed_time(end) / 1e3 / len(pairs), None
@@ -228,47 +220,46 @@ def _gpu_timer(bounds: list[Bound], pass_: str) -> tuple[Timer, str]:
     return sample, method
 
 
-def _seconds(pair: Pair) -> float:
+def _seconds(pair: Pair, device: torch.device) -> float:
     """Of a call with what is made ready before it, the last of WARM_UP."""
     ready, call = pair
     taken = 0.0
     for _ in range(WARM_UP):
-        torch.cuda.synchronize()
+        wait(device)
         start = time.perf_counter()
         call(ready())
-        torch.cuda.synchronize()
+        wait(device)
         taken = time.perf_counter() - start
     return taken
 
 
-def _captured(pairs: list[Pair], backward: bool) -> tuple[Callable[[], None] | None, Callable[[], None]]:
-    """Replays of what is made ready (of a backward alone) and of all calls, captured on a side stream after WARM_UP
-    calls of each, as CUDA graphs ask for.
+def _captured(pair: Pair, backward: bool) -> Pair:
+    """Replays of what is made ready (of a backward alone) and of the call, captured on a side stream after WARM_UP
+    calls, as CUDA graphs ask for.
 
     What a backward reads comes from a graph in the same pool of memory: eager tensors would be freed by the backward as
     it is captured, and replays would read what others have written there since.
     """
+    ready, call = pair
     current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
-        for ready, call in pairs:
-            for _ in range(WARM_UP):
-                call(ready())
+        for _ in range(WARM_UP):
+            call(ready())
     current.wait_stream(stream)
     torch.cuda.synchronize()
     before, graph, pool = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
-    made: list[Any] = [None] * len(pairs)
+    made = None if backward else ready()
     try:
         if backward:
             with torch.cuda.graph(before, pool=pool, stream=stream):
-                made = [ready() for ready, _ in pairs]
+                made = ready()
         with torch.cuda.graph(graph, pool=pool, stream=stream):
-            for (_, call), one in zip(pairs, made, strict=True):
-                call(one)
+            call(made)
     except RuntimeError:
         _abandon(pool, current)
         raise
-    return before.replay if backward else None, graph.replay
+    return before.replay if backward else (lambda: None), lambda _: graph.replay()
 
 
 def _abandon(pool: Any, stream: torch.cuda.Stream) -> None:

@@ -74,7 +74,6 @@ class Provider:
     masked    whether it does the work with a mask.
     log_sums  whether it sums logarithms over the whole length, as the published form, and errs as that does.
     compiled  whether its first call compiles.
-    passes    those that it has.
     """
 
     name: str
@@ -83,7 +82,6 @@ class Provider:
     masked: bool = False
     log_sums: bool = False
     compiled: bool = False
-    passes: tuple[str, ...] = PASSES
 
 
 def leaves_of(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -91,9 +89,9 @@ def leaves_of(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t.detach().requires_grad_() for t in tensors)
 
 
-def plain(call: Callable[..., Tensor]) -> Callable[[Work], Bound]:
+def plain(call: Callable[..., Tensor], **options: Any) -> Callable[[Work], Bound]:
     """A provider's `bind` for a function of the common layout."""
-    return lambda work: Bound(call, leaves_of(*work.leaves), work.incoming)
+    return lambda work: Bound(call, leaves_of(*work.leaves), work.incoming, **options)
 
 
 def few_terms(work: Work) -> tuple[int, float, str]:

@@ -77,18 +77,6 @@ def bind(function: Callable[..., Tensor], most_steps: int | None = None) -> Call
     return bind_
 
 
-def reset() -> None:
-    """Forget what was compiled: a function of many shapes would pass torch.compile's limit and run uncompiled."""
-    torch._dynamo.reset()
-
-
-def graphs() -> int:
-    """How many graphs torch.compile has made so far in this process."""
-    from torch._dynamo.utils import counters
-
-    return int(counters["stats"]["unique_graphs"])
-
-
 def _providers(published_form: Callable[..., Tensor], associative: Callable[..., Tensor]) -> list[Provider]:
     return [
         Provider("published-compiled", bind(published_form), log_sums=True, compiled=True),

@@ -5,6 +5,7 @@ The step is forward, the mean squared error, backward and Adam; its rate is 0, s
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -24,11 +25,9 @@ Parameters = dict[str, Tensor]
 
 def build(work: Work) -> rnam.RNAM:
     """The model of a shape, with the same parameters every time."""
-    state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    model = rnam.RNAM(work.shape.terms, work.shape.hidden, 1, MODEL_BLOCKS).to(work.device, work.dtype)
-    torch.random.set_rng_state(state)
-    return model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return rnam.RNAM(work.shape.terms, work.shape.hidden, 1, MODEL_BLOCKS).to(work.device, work.dtype)
 
 
 def predict(p: Parameters, x: Tensor, min_gru: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -63,44 +62,45 @@ def _common(results: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
     return loss.reshape(1, 1), torch.cat([g.flatten() for g in gradients]).reshape(1, -1)
 
 
-def _bound(work: Work, model: rnam.RNAM, loss: Callable[..., Tensor], **options: Any) -> Bound:
-    parameters = tuple(model.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=0.0, capturable=work.device.type == "cuda")
-
-    def update(gradients: tuple[Tensor, ...]) -> None:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return Bound(loss, parameters, work.incoming, _common, update=update, moving=0, **options)
-
-
-def _rnam(**options: Any) -> Callable[[Work], Bound]:
+def _provider(
+    name: str,
+    prediction: Callable[[rnam.RNAM, Tensor], Tensor],
+    *,
+    context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    compiled: bool = False,
+    log_sums: bool = False,
+) -> Provider:
     def bind(work: Work) -> Bound:
         model = build(work)
         x, target = work.leaves
-        loss = lambda *_: F.mse_loss(model(x)[0], target)
-        return _bound(work, model, loss, **options)
+        loss = lambda *_: F.mse_loss(prediction(model, x), target)
+        call = torch.compile(loss, dynamic=False) if compiled else loss
+        parameters = tuple(model.parameters())
+        optimizer = torch.optim.Adam(parameters, lr=0.0, capturable=work.device.type == "cuda")
 
-    return bind
+        def update(gradients: tuple[Tensor, ...]) -> None:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return Bound(call, parameters, work.incoming, _common, context=context, update=update, moving=0)
+
+    return Provider(name, bind, compiled=compiled, log_sums=log_sums)
 
 
-def _functional(min_gru: Callable[[Tensor, Tensor], Tensor], compile_: bool) -> Callable[[Work], Bound]:
-    def bind(work: Work) -> Bound:
-        model = build(work)
-        x, target = work.leaves
-        p = dict(model.named_parameters())
-        loss = lambda *_: F.mse_loss(predict(p, x, min_gru), target)
-        return _bound(work, model, torch.compile(loss, dynamic=False) if compile_ else loss)
+def _module(model: rnam.RNAM, x: Tensor) -> Tensor:
+    return model(x)[0]
 
-    return bind
+
+def _on(min_gru: Callable[[Tensor, Tensor], Tensor]) -> Callable[[rnam.RNAM, Tensor], Tensor]:
+    return lambda model, x: predict(dict(model.named_parameters()), x, min_gru)
 
 
 PROVIDERS = [
-    Provider("rnam", _rnam()),
-    Provider("rnam-reference", _rnam(context=functools.partial(rnam.set_backend, "reference"))),
-    Provider("published", _functional(published.min_gru, False), log_sums=True),
-    Provider("published-compiled", _functional(published.min_gru, True), log_sums=True, compiled=True),
-    Provider("associative-compiled", _functional(compiled.min_gru, True), compiled=True),
+    _provider("rnam", _module),
+    _provider("rnam-reference", _module, context=functools.partial(rnam.set_backend, "reference")),
+    _provider("published", _on(published.min_gru), log_sums=True),
+    _provider("published-compiled", _on(published.min_gru), log_sums=True, compiled=True),
+    _provider("associative-compiled", _on(compiled.min_gru), compiled=True),
 ]

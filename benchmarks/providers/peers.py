@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.protocol.provider import Bound, Provider, Unavailable, few_terms, leaves_of
 from benchmarks.protocol.work import Work
@@ -32,47 +32,16 @@ def _cuda(work: Work) -> None:
         raise Unavailable("it runs on CUDA devices")
 
 
-def _min_gru_pytorch(work: Work) -> Bound:
-    """minGRU-pytorch, one layer for each term in a Python loop, with the work's weights."""
-    layer_type = load("minGRU_pytorch.minGRU", "minGRU-pytorch").minGRU
-    if work.shape.dim != work.shape.hidden:
-        raise Unavailable("it gives the state only where it is as wide as the input")
+def _layers(work: Work, make: Callable[[], nn.Module], names: tuple[str, ...], empty: Tensor | None) -> Bound:
+    """A layer for each term, in a Python loop; the weights of these names, one below the other, are W transposed."""
     terms, factor, note = few_terms(work)
     x, weight, *h0 = (t[:terms] for t in work.leaves)
-    layers = [layer_type(work.shape.dim).to(work.device, work.dtype) for _ in range(terms)]
+    layers = [make().to(work.device, work.dtype) for _ in range(terms)]
+    weights = tuple(layer.get_parameter(name) for layer in layers for name in names)
     with torch.no_grad():
-        for layer, w in zip(layers, weight, strict=True):
-            layer.to_hidden_and_gate.weight.copy_(w.T)
+        for own, rows in zip(weights, weight.mT.flatten(0, 1).chunk(len(weights)), strict=True):
+            own.copy_(rows)
     x, *h0 = leaves_of(x, *h0)
-    weights = tuple(layer.to_hidden_and_gate.weight for layer in layers)
-
-    def call(x: Tensor, *rest: Tensor) -> Tensor:
-        states = rest[-1].unbind() if h0 else [None] * terms
-        return torch.stack([f(term, state) for f, term, state in zip(layers, x.unbind(), states, strict=True)])
-
-    def common(results: Results) -> Results:
-        h, dx, *rest = results
-        return h, dx, torch.stack([t.T for t in rest[:terms]]), *rest[terms:]
-
-    leaves = (x, *weights, *h0)
-    return Bound(call, leaves, work.incoming[:terms], common, terms=terms, factor=factor, note=note, moving=1)
-
-
-def _mingru_scans(work: Work) -> Bound:
-    """mingru-scans, the same; its default state is no 0, so one is given."""
-    layer_type = load("mingru", "mingru-scans").MinGRU
-    terms, factor, note = few_terms(work)
-    x, weight, *h0 = (t[:terms] for t in work.leaves)
-    sizes = work.shape.dim, work.shape.hidden
-    layers = [layer_type(*sizes, bias=False).to(work.device, work.dtype) for _ in range(terms)]
-    with torch.no_grad():
-        for layer, w in zip(layers, weight, strict=True):
-            hidden, gate = w.T.chunk(2)
-            layer.linear_h.weight.copy_(hidden)
-            layer.linear_z.weight.copy_(gate)
-    x, *h0 = leaves_of(x, *h0)
-    weights = tuple(w for layer in layers for w in (layer.linear_h.weight, layer.linear_z.weight))
-    empty = work.incoming.new_zeros(work.shape.batch, 1, work.shape.hidden)
 
     def call(x: Tensor, *rest: Tensor) -> Tensor:
         states = rest[-1].unbind() if h0 else [empty] * terms
@@ -80,11 +49,25 @@ def _mingru_scans(work: Work) -> Bound:
 
     def common(results: Results) -> Results:
         h, dx, *rest = results
-        pairs = zip(rest[: 2 * terms : 2], rest[1 : 2 * terms : 2], strict=True)
-        return h, dx, torch.stack([torch.cat(pair).T for pair in pairs]), *rest[2 * terms :]
+        dw = torch.cat(rest[: len(weights)]).view(weight.mT.shape).mT
+        return h, dx, dw, *rest[len(weights) :]
 
     leaves = (x, *weights, *h0)
     return Bound(call, leaves, work.incoming[:terms], common, terms=terms, factor=factor, note=note, moving=1)
+
+
+def _min_gru_pytorch(work: Work) -> Bound:
+    layer = load("minGRU_pytorch.minGRU", "minGRU-pytorch").minGRU
+    if work.shape.dim != work.shape.hidden:
+        raise Unavailable("it gives the state only where it is as wide as the input")
+    return _layers(work, lambda: layer(work.shape.dim), ("to_hidden_and_gate.weight",), None)
+
+
+def _mingru_scans(work: Work) -> Bound:
+    """Its default state is no 0, so one is given."""
+    make = lambda: load("mingru", "mingru-scans").MinGRU(work.shape.dim, work.shape.hidden, bias=False)
+    empty = work.incoming.new_zeros(work.shape.batch, 1, work.shape.hidden)
+    return _layers(work, make, ("linear_h.weight", "linear_z.weight"), empty)
 
 
 def _channels_first(module: str, package: str) -> Callable[[Work], Bound]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import rnam
+from benchmarks.protocol import compare, work
+from benchmarks.protocol.compare import Settings
 from benchmarks.protocol.provider import Bound, Provider, Unavailable, few_terms, leaves_of, plain
-from benchmarks.protocol.work import Work, chain
+from benchmarks.protocol.row import Row
+from benchmarks.protocol.work import Expected, Work, chain
 from benchmarks.providers import compiled, model, peers, published
 from rnam import functional
 
@@ -26,17 +29,20 @@ def base(op: str, state: bool) -> str:
     return "published-step" if state else "published"
 
 
-def _reference(call: Callable[..., Tensor]) -> Callable[[Work], Bound]:
-    def bind(work: Work) -> Bound:
-        context = functools.partial(rnam.set_backend, "reference")
-        return Bound(call, leaves_of(*work.leaves), work.incoming, context=context)
+def expected(job: Work, masked: bool = False) -> Expected:
+    return model.expected(job) if job.op == "model" else work.expected(job, masked)
 
-    return bind
+
+def compare_all(job: Work, settings: Settings, only: Collection[str] = ()) -> list[Row]:
+    """Rows of all providers of a piece of work, or of those with these names."""
+    chosen = [p for p in REGISTRY[job.op].values() if not only or p.name in only]
+    return compare.run(job, chosen, base(job.op, job.shape.state), functools.partial(expected, job), settings)
 
 
 def _rnam(call: Callable[..., Tensor]) -> list[Provider]:
     """As it is set ("auto", unless RNAM_BACKEND says otherwise), and the readable specification."""
-    return [Provider("rnam", plain(call)), Provider("rnam-reference", _reference(call))]
+    reference = functools.partial(rnam.set_backend, "reference")
+    return [Provider("rnam", plain(call)), Provider("rnam-reference", plain(call, context=reference))]
 
 
 def _min_gru(x: Tensor, weight: Tensor, h0: Tensor | None = None, space: str = "linear") -> Tensor:

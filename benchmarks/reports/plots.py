@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reports.run import Row, Run
+from benchmarks.protocol.row import Row
+from benchmarks.reports.run import Run
 
 # Who is drawn, and how: the same colour in every picture.
 COLOURS = {
@@ -25,121 +26,95 @@ COLOURS = {
 
 def draw(run: Run, folder: Path) -> list[Path]:
     """Writes the PNG files that the rows of a run allow, and says which."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     made = []
-    for name, picture in _PICTURES.items():
+    for name, picture in PICTURES.items():
         figure = picture(run)
         if figure is not None:
-            path = folder / f"{name}.png"
-            figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": None})
-            made.append(path)
+            made.append(folder / f"{name}.png")
+            figure.savefig(made[-1], dpi=130, bbox_inches="tight", metadata={"Software": None})
     return made
 
 
-def _axes(width: float) -> tuple[Any, Any]:
+def _axes(width: float, label: str) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, 4.2))
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
+    axes.set_ylabel(label)
     return figure, axes
 
 
-def _bars(value: Callable[[Row], float | None], label: str, one: float, *, ratios: bool = True) -> Callable[[Run], Any]:
+def _bars(run: Run, value: Callable[[Row], float | None], label: str, one: float, *, ratios: bool) -> Any:
     """Bars with a line at `one`. Ratios start there on a logarithmic axis: twice as fast and twice as slow are as long;
     else they start at 0."""
-    bottom = one if ratios else 0.0
-
-    def picture(run: Run) -> Any:
-        first = {r.op: r.dtype for r in reversed(run.rows)}  # of each kind of work its first type
-        shown = [r for r in run.rows if r.provider in COLOURS and r.pass_ in ("forward", "both")]
-        drawn = [r for r in shown if value(r) is not None and r.dtype == first[r.op]]
-        groups = list(dict.fromkeys((r.op, r.shape, r.dtype, r.pass_) for r in drawn))
-        if not groups:
-            return None
-        names = [name for name in COLOURS if any(r.provider == name for r in drawn)]
-        figure, axes = _axes(max(6.0, 0.45 * len(groups) + 2))
-        width = 0.85 / len(names)
-        for i, name in enumerate(names):
-            of = {(r.op, r.shape, r.dtype, r.pass_): value(r) for r in drawn if r.provider == name}
-            places = [g for g, group in enumerate(groups) if group in of]
-            axes.bar(
-                [g + (i - (len(names) - 1) / 2) * width for g in places],
-                [of[groups[g]] - bottom for g in places],
-                width,
-                bottom=bottom,
-                color=COLOURS[name],
-                label=name,
-            )
-        axes.axhline(one, color="black", linewidth=0.7)
-        if ratios:
-            axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        labels = [f"{op} {shape}\n{dtype} {pass_}" for op, shape, dtype, pass_ in groups]
-        axes.set_xticks(range(len(groups)), labels, rotation=60, ha="right", fontsize=7)
-        axes.set_ylabel(label)
-        axes.legend(fontsize=8, frameon=False, ncols=2)
-        return figure
-
-    return picture
-
-
-def _against_steps(
-    select: Callable[[Row], bool], steps: Callable[[Row, Run], int], value: Callable[[Row], float | None], label: str
-) -> Callable[[Run], Any]:
-    def picture(run: Run) -> Any:
-        drawn = [r for r in run.rows if r.provider in COLOURS and select(r) and value(r)]
-        if not drawn:
-            return None
-        figure, axes = _axes(6.5)
-        for op, dtype, provider in dict.fromkeys((r.op, r.dtype, r.provider) for r in drawn):
-            of = [r for r in drawn if (r.op, r.dtype, r.provider) == (op, dtype, provider)]
-            points = sorted((steps(r, run), value(r)) for r in of)
-            style = "-" if op in ("linear_scan", "accuracy") else "--"
-            text = f"{op} {provider} {dtype}"
-            axes.plot(*zip(*points, strict=True), style, marker="o", color=COLOURS[provider], label=text)
-        axes.set_xscale("log")
+    first = {row.op: row.dtype for row in reversed(run.rows)}  # of each kind of work its first type
+    places: dict[str, int] = {}
+    heights: dict[str, dict[int, float]] = {name: {} for name in COLOURS}
+    for row in run.rows:
+        height = value(row)
+        shown = row.provider in COLOURS and row.pass_ in ("forward", "both") and row.dtype == first[row.op]
+        if shown and height is not None:
+            place = places.setdefault(f"{row.op} {row.shape}\n{row.dtype} {row.pass_}", len(places))
+            heights[row.provider][place] = height
+    heights = {name: of for name, of in heights.items() if of}
+    if not heights:
+        return None
+    figure, axes = _axes(max(6.0, 0.45 * len(places) + 2), label)
+    bottom, width = one if ratios else 0.0, 0.85 / len(heights)
+    for i, (name, of) in enumerate(heights.items()):
+        centres = [place + (i - (len(heights) - 1) / 2) * width for place in of]
+        bars = [height - bottom for height in of.values()]
+        axes.bar(centres, bars, width, bottom=bottom, color=COLOURS[name], label=name)
+    axes.axhline(one, color="black", linewidth=0.7)
+    if ratios:
         axes.set_yscale("log")
-        axes.set_xlabel("steps")
-        axes.set_ylabel(label)
-        axes.legend(fontsize=8, frameon=False)
-        return figure
-
-    return picture
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xticks(range(len(places)), places, rotation=60, ha="right", fontsize=7)
+    axes.legend(fontsize=8, frameon=False, ncols=2)
+    return figure
 
 
-def _scan_steps(row: Row, run: Run) -> int:
-    """Those that were run, which may be fewer than the named shape has."""
-    return int(run.shapes[f"{row.op}/{row.shape}/{row.dtype}"]["steps"])
+def _lines(rows: list[Row], steps: Callable[[Row], int], value: Callable[[Row], float | None], label: str) -> Any:
+    lines: dict[tuple[str, str, str], list[tuple[int, float]]] = {}
+    for row in rows:
+        height = value(row)
+        if row.provider in COLOURS and height:
+            lines.setdefault((row.op, row.provider, row.dtype), []).append((steps(row), height))
+    if not lines:
+        return None
+    figure, axes = _axes(6.5, label)
+    for (op, provider, dtype), points in lines.items():
+        style = "--o" if op == "log_scan" else "-o"
+        axes.loglog(
+            *zip(*sorted(points), strict=True), style, color=COLOURS[provider], label=f"{op} {provider} {dtype}"
+        )
+    axes.set_xlabel("steps")
+    axes.legend(fontsize=8, frameon=False)
+    return figure
 
 
-def _accuracy_steps(row: Row, run: Run) -> int:
-    """The length in a shape's name as `accuracy` writes it, "T=1000 k~N(0,1)"."""
-    return int(row.shape.split()[0].removeprefix("T="))
+def _time(run: Run) -> Any:
+    rows = [row for row in run.rows if row.op.endswith("scan") and row.pass_ == "forward"]
+    # as they were run, which may be fewer than the named shape has
+    steps = lambda row: int(run.shapes[f"{row.op}/{row.shape}/{row.dtype}"]["steps"])
+    return _lines(rows, steps, lambda row: row.median_ms, "ms, forward")
 
 
-_PICTURES: dict[str, Callable[[Run], Any]] = {
-    "speedup": _bars(lambda r: r.speedup, "times the published eager form (baddbmm)", 1.0),
-    "bandwidth": _bars(
-        lambda r: None if r.copy_fraction is None else 100 * r.copy_fraction,
-        "% of copy bandwidth",
-        100.0,
-        ratios=False,
-    ),
-    "time": _against_steps(
-        lambda r: r.op.endswith("scan") and r.pass_ == "forward", _scan_steps, lambda r: r.median_ms, "ms, forward"
-    ),
-    "error": _against_steps(
-        lambda r: r.op == "accuracy" and r.shape.endswith("k~N(0,1)"),
-        _accuracy_steps,
-        lambda r: r.max_error,
-        "largest relative error of h",
-    ),
-}
+def _error(run: Run) -> Any:
+    rows = [row for row in run.rows if row.op == "accuracy" and row.shape.endswith("k~N(0,1)")]
+    steps = lambda row: int(row.shape.split()[0].removeprefix("T="))
+    return _lines(rows, steps, lambda row: row.max_error, "largest relative error of h")
 
 
-def names() -> Iterable[str]:
-    return _PICTURES
+def _bandwidth(run: Run) -> Any:
+    percent = lambda row: None if row.copy_fraction is None else 100 * row.copy_fraction
+    return _bars(run, percent, "% of copy bandwidth", 100.0, ratios=False)
+
+
+def _speedup(run: Run) -> Any:
+    return _bars(run, lambda row: row.speedup, "times the published eager form (baddbmm)", 1.0, ratios=True)
+
+
+PICTURES = {"speedup": _speedup, "bandwidth": _bandwidth, "time": _time, "error": _error}

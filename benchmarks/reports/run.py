@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
-import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from benchmarks.protocol.row import Row
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("torch", "triton", "numpy", "rnam", "minGRU-pytorch", "mingru-scans", "accelerated-scan", "fla-core")
 SAME = ("device", "versions", "threads", "commit", "quick")
 
 
-@dataclass
-class Row:
-    """One provider's result at one piece of work; None where there is none. `shape` is a name of `shapes`."""
-
-    op: str
-    shape: str
-    dtype: str
-    pass_: str
-    provider: str
-    median_ms: float | None = None
-    p20_ms: float | None = None
-    p80_ms: float | None = None
-    gbps: float | None = None
-    copy_fraction: float | None = None
-    peak_mb: float | None = None
-    max_error: float | None = None
-    speedup: float | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        return {key.rstrip("_"): value for key, value in asdict(self).items()}
-
-    @staticmethod
-    def from_json(values: dict[str, Any]) -> Row:
-        return Row(**{"pass_" if key == "pass" else key: value for key, value in values.items()})
-
-    @property
-    def key(self) -> str:
-        """Under which `Run.details` has the rest: the method, CPU time, rounds, compile time, why there is no time."""
-        return "/".join((self.op, self.shape, self.dtype, self.pass_, self.provider))
-
-
-FIELDS = tuple(Row("", "", "", "", "").as_json())
-
-
-class Mismatch(Exception):  # noqa: N818  it is the user's choice of a file
-    """A file was made elsewhere or by other code, so no run may go on in it."""
+class UsageError(Exception):
+    """What was asked for can't be done, and why."""
 
 
 @dataclass
@@ -64,7 +23,6 @@ class Run:
     about: dict[str, Any]
     path: Path | None = None
     rows: list[Row] = field(default_factory=list)
-    details: dict[str, dict[str, Any]] = field(default_factory=dict)
     shapes: dict[str, dict[str, Any]] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -73,42 +31,38 @@ class Run:
         """Whether a shape is through, with the passes and providers that are asked for now."""
         return unit in self.done and self.shapes[unit].get("asked", asked) == asked
 
-    def add(self, unit: str, rows: list[Row], details: dict[str, dict[str, Any]], shape: dict[str, Any]) -> None:
+    def add(self, unit: str, rows: list[Row], shape: dict[str, Any]) -> None:
         """What one shape gave, in the place of what it gave before; the file is written at once."""
-        keys = {row.key for row in rows}
-        gone = {row.key for row in self.rows if row.key in keys or row.key.startswith(f"{unit}/")}
-        self.rows = [row for row in self.rows if row.key not in gone] + rows
-        self.details = {key: detail for key, detail in self.details.items() if key not in gone} | details
+        new = {row.key for row in rows}
+        kept = [row for row in self.rows if row.key not in new and not row.key.startswith(f"{unit}/")]
+        self.rows = kept + rows
         self.shapes[unit] = shape
         self.done = [*(other for other in self.done if other != unit), unit]
         self.failed.pop(unit, None)
-        if self.path is not None:
-            self.save(self.path)
+        self.save(self.path)
 
     def fail(self, unit: str, reason: str) -> None:
         """That a shape broke off as a whole, and why; what it gave before stays."""
         self.failed[unit] = reason
-        if self.path is not None:
-            self.save(self.path)
+        self.save(self.path)
 
-    def save(self, path: Path) -> None:
-        """Whole or not at all: a run that is interrupted leaves the file as it was."""
-        body = {
-            **self.about,
-            "shapes": self.shapes,
-            "done": self.done,
-            "failed": self.failed,
-            "rows": [row.as_json() for row in self.rows],
-            "details": self.details,
-        }
-        write(path, body)
+    def save(self, path: Path | None) -> None:
+        if path is not None:
+            state = {"shapes": self.shapes, "done": self.done, "failed": self.failed}
+            rows = [row.as_json() for row in self.rows]
+            write(path, {**self.about, **state, "rows": rows, "details": {row.key: row.detail for row in self.rows}})
 
-    @staticmethod
-    def load(path: Path) -> Run:
-        body = json.loads(path.read_text())
-        rows = [Row.from_json(row) for row in body.pop("rows")]
+
+def load(path: Path) -> Run:
+    body = _read(path)
+    try:
+        rows = [Row(pass_=row.pop("pass"), **row) for row in body.pop("rows")]
         details, shapes, done = (body.pop(key) for key in ("details", "shapes", "done"))
-        return Run(body, path, rows, details, shapes, done, body.pop("failed", {}))
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path} has no run: {error!r}") from error
+    for row in rows:
+        row.detail = details.get(row.key, {})
+    return Run(body, path, rows, shapes, done, body.pop("failed", {}))
 
 
 def write(path: Path, body: dict[str, Any]) -> None:
@@ -123,85 +77,28 @@ def resume(path: Path | None, about: dict[str, Any]) -> Run:
     """The run in `path` if there is one, else a new one.
 
     Raises:
-        Mismatch: it was made with another device, versions, threads, commit or --quick.
+        UsageError: the file has no run, or one with another device, versions, threads, commit or --quick.
     """
     if path is None or not path.exists():
         return Run(about, path)
-    run = Run.load(path)
-    check_same(path, run.about, about)
-    return run
+    check_same(path, about)
+    return load(path)
 
 
-def check_same(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Raises Mismatch where a file was made with another device, versions, threads, commit or --quick."""
+def check_same(path: Path, here: dict[str, Any]) -> dict[str, Any]:
+    """The body of a file that was made with the same device, versions, threads, commit and --quick."""
+    body = _read(path)
     for key in SAME:
-        if there.get(key) != here[key]:
-            raise Mismatch(
-                f"{path} was made with {key} {there.get(key)!r}, and this is {here[key]!r}: choose another file"
-            )
+        if body.get(key) != here[key]:
+            raise UsageError(f"{path} was made with {key} {body.get(key)!r}, not {here[key]!r}: choose another file")
+    return body
 
 
-def about(device: torch.device, quick: bool, rounds: int) -> dict[str, Any]:
-    """The machine, the versions and how it is measured."""
-    return {
-        "device": device_name(device),
-        "versions": {"python": sys.version.split()[0], **_versions()},
-        "threads": torch.get_num_threads(),
-        "commit": _commit(),
-        "quick": quick,
-        "rounds": rounds,
-        "clocks": clocks(device),
-    }
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return (
-        f"CPU {models[0] if models else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-    )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _commit() -> str:
-    """The commit, and "changed" where a tracked file of the code differs from it.
-
-    A copy of a tree, which may have no git or that of an older commit, is told it by the environment variable
-    RNAM_COMMIT.
-    """
-    told = os.environ.get("RNAM_COMMIT")
-    if told:
-        return told
-    head = _output("git", "rev-parse", "HEAD")
-    if not head:
-        return "unknown"
-    code = ("rnam", "kernels", "benchmarks", ":!benchmarks/results")
-    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", *code)
-    return f"{head} changed" if changed else head
-
-
-def clocks(device: torch.device) -> str:
-    """Of the SM, of the memory and the most of the SM, as they are now; "" on a CPU and where nvidia-smi is missing."""
-    if device.type != "cuda":
-        return ""
-    return _output("nvidia-smi", "--query-gpu=clocks.sm,clocks.mem,clocks.max.sm", "--format=csv,noheader")
-
-
-def _output(*command: str) -> str:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return found.stdout.strip()
+        body = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} can't be read: {error}") from error
+    if not isinstance(body, dict):
+        raise UsageError(f"{path} has no run")
+    return body

@@ -11,10 +11,11 @@ import torch
 from benchmarks.protocol import work
 from benchmarks.protocol.compare import Settings
 from benchmarks.protocol.provider import Provider, plain
+from benchmarks.protocol.row import Row
 from benchmarks.protocol.shapes import Shape
 from benchmarks.protocol.work import Work
 from benchmarks.providers import registry
-from benchmarks.reports.run import Row, Run
+from benchmarks.reports.run import Run
 
 CPU = torch.device("cpu")
 SMALL = Shape("p12", 3, 4, 20, 4, 5)
@@ -54,9 +55,9 @@ def a_run() -> Run:
         Row("accuracy", "T=100 k~N(0,1)", "float32", "forward", "rnam", max_error=1e-7),
         Row("linear_scan", "scan-128", "float32", "forward", "rnam", median_ms=2.0, **values),
     ]
-    details = {rows[3].key: {"reason": "wrong"}, rows[4].key: {"reason": "peer is not installed"}}
+    rows[3].detail["reason"], rows[4].detail["reason"] = "wrong", "peer is not installed"
     layer = {"sizes": "37 x 32 x 48 x 16", "steps": 48, "note": "scaled down: batch 512 -> 32"}
-    run.add("min_gru/p12/float32", rows[:-1], details, layer)
+    run.add("min_gru/p12/float32", rows[:-1], layer)
     scan = {"sizes": "1 x 8 x 128 x 1536", "steps": 128, "note": ""}
-    run.add("linear_scan/scan-128/float32", rows[-1:], {}, scan)
+    run.add("linear_scan/scan-128/float32", rows[-1:], scan)
     return run

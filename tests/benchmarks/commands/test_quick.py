@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as cli
-from benchmarks.commands import quick, session
+from benchmarks.commands import quick, session, shaped
 from benchmarks.protocol import shapes
 from benchmarks.protocol.shapes import QUICK, SHAPES
 from tests.benchmarks.support import ABOUT
@@ -18,8 +18,8 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def units(device: torch.device) -> list[str]:
-    options = argparse.Namespace(command="all", quick=True, shape=[], dtype=[], provider=[], passes=[], rounds=7)
-    return list(session._units("all", options, device))
+    options = argparse.Namespace(quick=True, shape=[], dtype=[], provider=[], passes=[], rounds=7, device=device)
+    return [name for command in cli.UNITS.values() for name in command(options)]
 
 
 def test_a_quick_run_on_a_gpu_has_every_row_of_the_plan() -> None:
@@ -28,7 +28,7 @@ def test_a_quick_run_on_a_gpu_has_every_row_of_the_plan() -> None:
     layers = ("notebook", "mid", "p12", "electricity", "eeg-long", "eeg-wide", "long", "long-100k", "gru-13")
     assert {f"min_gru/{name}/{kind}" for name in layers for kind in types} <= set(found)
     assert {f"{op}_scan/scan-{n}/float32" for op in ("linear", "log") for n in (128, 1024, 8192, 65536)} <= set(found)
-    assert {"linear/notebook/tf32", "linear/mid/tf32", "model/notebook/tf32", "overhead"} <= set(found)
+    assert {"linear/notebook/tf32", "linear/mid/tf32", "model/notebook/tf32", "overhead/stream-1"} <= set(found)
     assert "linear_scan/scan-128/tf32" not in found  # which has no products
     assert quick.passes("min_gru", CUDA) == ("forward", "backward", "both")
     assert quick.passes("min_gru", CPU) == quick.passes("model", CUDA) == ("forward", "both")
@@ -51,7 +51,7 @@ def test_the_rivals_are_there_where_the_plan_names_them() -> None:
 
 def test_on_a_cpu_nothing_is_compiled_and_all_else_runs() -> None:
     for command in ("layer", "linear", "scan", "model"):
-        for op in session.OPS[command]:
+        for op in shaped.OPS[command]:
             for name in shapes.QUICK["cpu"][command]:
                 left = quick.left_out(op, SHAPES[name], CPU, True)
                 assert all(other.endswith("-compiled") for other in left)
@@ -67,14 +67,14 @@ def test_on_a_gpu_it_ends_in_time(
     def unit(name):
         now[0] += 60.0
         done.append(name)
-        return [], {}, {}
+        return [], {}
 
     monkeypatch.setattr(session.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(session, "_device", lambda name: CUDA)
-    monkeypatch.setattr(session, "_wait", lambda device: None)
+    monkeypatch.setattr(cli, "_device", lambda name: CUDA)
+    monkeypatch.setattr(session, "wait", lambda device: None)
     monkeypatch.setattr(session, "about", lambda *_: dict(ABOUT))
-    monkeypatch.setattr(session, "_units", lambda *_: {f"unit {i}": lambda i=i: unit(i) for i in range(10)})
-    arguments = ["layer", "--quick", "--json", str(tmp_path / "quick.json")]
+    monkeypatch.setitem(cli.UNITS, "wide", lambda options: {f"unit {i}": lambda i=i: unit(i) for i in range(10)})
+    arguments = ["wide", "--quick", "--json", str(tmp_path / "quick.json")]
     assert cli.main(arguments) == 1
     assert done == list(range(8)) and now[0] <= 480
     assert "440 s are over and unit 8, unit 9 left" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from benchmarks.protocol.provider import Bound, Provider, Unavailable, few_terms
 from benchmarks.protocol.shapes import Shape
 from benchmarks.protocol.work import MOST_TERMS
 from benchmarks.providers import peers, published, registry
+from benchmarks.providers.registry import compare_all
 from benchmarks.reports import tables
 from rnam.blocked import plan
 from tests.benchmarks.support import BOTH, CPU, SMALL, job, use
@@ -19,7 +20,7 @@ def test_a_wrong_provider_gets_its_error_and_no_time(monkeypatch: pytest.MonkeyP
     tripled = lambda x, w: 3 * (h := published.min_gru(x, w)) - 2 * h.detach()
     off = lambda x, w: published.min_gru(x, w) * 1.001
     use(monkeypatch, "min_gru", published=published.min_gru, tripled=tripled, off=off)
-    rows, details = compare.run(job(), BOTH)
+    rows = compare_all(job(), BOTH)
     timed = {(row.provider, row.pass_) for row in rows if row.median_ms is not None}
     assert timed == {("published", "forward"), ("published", "both"), ("tripled", "forward")} | {
         ("copy", pass_) for pass_ in BOTH.passes
@@ -27,14 +28,14 @@ def test_a_wrong_provider_gets_its_error_and_no_time(monkeypatch: pytest.MonkeyP
     by_name = {(row.provider, row.pass_): row for row in rows}
     wrong = by_name["off", "forward"]
     assert wrong.max_error == pytest.approx(1e-3, rel=0.1)
-    assert details[wrong.key]["reason"] == "wrong"
+    assert wrong.detail["reason"] == "wrong"
     assert wrong.speedup is None and wrong.gbps is None and wrong.peak_mb is None
     assert by_name["tripled", "both"].max_error == pytest.approx(2, rel=0.1)
 
 
 def test_the_base_is_one_and_the_copy_fraction_follows_from_the_times(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "min_gru", published=published.min_gru, other=published.min_gru)
-    rows, details = compare.run(job(), BOTH)
+    rows = compare_all(job(), BOTH)
     named = {(row.provider, row.pass_): row for row in rows}
     for pass_ in BOTH.passes:
         base, other, copy = (named[name, pass_] for name in ("published", "other", "copy"))
@@ -43,7 +44,7 @@ def test_the_base_is_one_and_the_copy_fraction_follows_from_the_times(monkeypatc
         assert other.copy_fraction == pytest.approx(copy.median_ms / other.median_ms)
         assert other.gbps == pytest.approx(job().bytes(pass_) / other.median_ms / 1e6)
         assert other.p20_ms <= other.median_ms <= other.p80_ms
-        assert details[other.key]["cpu_ms"] > 0
+        assert other.detail["cpu_ms"] > 0
 
 
 def test_missing_and_failing_providers_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,8 +53,8 @@ def test_missing_and_failing_providers_are_listed(monkeypatch: pytest.MonkeyPatc
 
     missing = Provider("missing", lambda work: peers.load("no_such_module", "no-such-package"))
     use(monkeypatch, "min_gru", missing=missing, fails=fails, narrow=lambda x, w: published.min_gru(x, w)[:, :1])
-    rows, details = compare.run(job(), BOTH)
-    reasons = {row.provider: details[row.key].get("reason") for row in rows if row.provider != "copy"}
+    rows = compare_all(job(), BOTH)
+    reasons = {row.provider: row.detail.get("reason") for row in rows if row.provider != "copy"}
     assert reasons["missing"].startswith("no-such-package is not installed, or does not import")
     assert reasons["fails"] == "failed: RuntimeError: no such luck"
     assert reasons["narrow"].startswith("failed:")
@@ -68,15 +69,15 @@ def test_every_provider_of_every_op_is_right_or_says_why_not() -> None:
         "log_scan": Shape("scan-128", 1, 2, 20, 6, 6),
         "model": Shape("notebook", 2, 3, 10, 4, 4),
     }.items():
-        rows, details = compare.run(job(op, shape), dataclasses.replace(BOTH, timed=False))
+        rows = compare_all(job(op, shape), dataclasses.replace(BOTH, timed=False))
         assert {row.provider for row in rows} == set(registry.REGISTRY[op])
         for row in rows:
-            reason = details[row.key].get("reason", "")
+            reason = row.detail.get("reason", "")
             assert reason != "wrong" and not reason.startswith("failed"), f"{row.key}: {reason} {row.max_error}"
             assert (row.peak_mb is None) == bool(reason)
     stepwise = job("min_gru", Shape("stream-1", 3, 2, 1, 4, 4, state=True))
-    rows, details = compare.run(stepwise, dataclasses.replace(BOTH, timed=False, only=("published-step", "rnam")))
-    assert [details[row.key].get("reason") for row in rows] == [None] * 4
+    rows = compare_all(stepwise, dataclasses.replace(BOTH, timed=False), ("published-step", "rnam"))
+    assert [row.detail.get("reason") for row in rows] == [None] * 4
     assert registry.base("min_gru", state=True) == "published-step"
 
 
@@ -86,11 +87,11 @@ def test_every_provider_of_every_op_is_right_or_says_why_not() -> None:
 def test_what_is_compiled_is_right(op: str) -> None:
     shape = Shape("p12", 2, 3, 9, 4, 4)
     only = tuple(name for name in registry.REGISTRY[op] if name.endswith("compiled"))
-    settings = dataclasses.replace(BOTH, timed=False, only=only, left_out={}, next_length=True)
-    rows, details = compare.run(job(op, shape), settings)
+    settings = dataclasses.replace(BOTH, timed=False, left_out={}, next_length=True)
+    rows = compare_all(job(op, shape), settings, only)
     for row in rows:
-        assert "reason" not in details[row.key], details[row.key]
-        assert details[row.key]["compile_s"] > 0 and details[row.key]["graphs"] >= 2
+        assert "reason" not in row.detail, row.detail
+        assert row.detail["compile_s"] > 0 and row.detail["graphs"] >= 2
 
 
 def test_a_loop_over_many_terms_is_extrapolated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +104,7 @@ def test_a_loop_over_many_terms_is_extrapolated(monkeypatch: pytest.MonkeyPatch)
 
     use(monkeypatch, "min_gru", published=published.min_gru, half=Provider("half", half))
     monkeypatch.setattr(measure, "timer", lambda *_: (lambda: (1e-3, 1e-3), "as told"))
-    rows, _ = compare.run(many, BOTH)
+    rows = compare_all(many, BOTH)
     times = {row.provider: row.median_ms for row in rows if row.pass_ == "forward"}
     assert times == {"published": 1.0, "half": 2.0, "copy": 1.0}
 
@@ -169,22 +170,22 @@ def test_a_provider_that_fails_while_it_is_timed_is_listed(monkeypatch: pytest.M
 
     use(monkeypatch, "min_gru", published=published.min_gru, later=fails_later)
     monkeypatch.setattr(measure, "SAMPLE_SECONDS", 0.0)  # a call a sample
-    rows, details = compare.run(job(), dataclasses.replace(BOTH, passes=("forward",), rounds=3))
+    rows = compare_all(job(), dataclasses.replace(BOTH, passes=("forward",), rounds=3))
     named = {row.provider: row for row in rows}
     assert named["later"].median_ms is None and named["published"].median_ms is not None
-    assert details[named["later"].key]["reason"] == "failed: RuntimeError: out of memory"
+    assert named["later"].detail["reason"] == "failed: RuntimeError: out of memory"
     assert len(calls) == 6  # and it is not called again
 
 
 def test_samples_and_warm_up_stand_beside_each_result(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "min_gru", published=published.min_gru)
     monkeypatch.setattr(compare, "clocks", lambda device: "1980 MHz, 2619 MHz, 1980 MHz")
-    rows, details = compare.run(job(), dataclasses.replace(BOTH, rounds=2))
+    rows = compare_all(job(), dataclasses.replace(BOTH, rounds=2))
     for row in rows:
-        detail = details[row.key]
+        detail = row.detail
         assert (detail["samples"], detail["warm_up"]) == (2, measure.WARM_UP)
-        *cells, remark = tables.cells(row, detail)
-        assert cells[tables.HEAD.index("samples")] == "2"
+        *cells, remark = tables.cells(row)
+        assert cells[list(tables.COLUMNS).index("samples")] == "2"
         assert remark.endswith("clocks 1980 MHz, 2619 MHz, 1980 MHz")
 
 
