@@ -14,14 +14,11 @@
 A result that does not match the float64 steps is reported as wrong, with its error, and gets no time.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -43,22 +40,8 @@ UNITS: dict[str, Callable[[argparse.Namespace], dict[str, Unit]]] = {
     "memory": functools.partial(shaped.units, "memory"),
 }
 QUICK_ROUNDS = 3
-
-_KNOWN = sorted({name for op in registry.REGISTRY.values() for name in op})
-_TYPES = "float32 (products in full precision), tf32, bfloat16, float16; default: float32, and on a GPU the first three"
-CHOICES: dict[str, dict[str, Any]] = {
-    "shape": {"choices": shapes.SHAPES, "metavar": "NAME", "help": ", ".join(shapes.SHAPES)},
-    "dtype": {"choices": work.DTYPES, "metavar": "TYPE", "help": _TYPES},
-    "provider": {"choices": _KNOWN, "metavar": "NAME", "help": ", ".join(_KNOWN).replace("%", "%%")},
-    "pass": {"choices": PASSES, "dest": "passes", "help": "default: all three"},
-}
-# The choices that a subcommand takes.
-TAKEN: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("layer", "linear", "scan", "model", "all"), tuple(CHOICES)),
-    "memory": ("shape", "dtype", "provider"),
-    "tune": ("shape",),
-    **dict.fromkeys(("ensemble", "wide", "overhead", "accuracy", "static"), ()),
-}
+PROVIDERS = sorted({name for op in registry.REGISTRY.values() for name in op})
+TYPES = "float32 (products in full precision), tf32, bfloat16, float16; default: float32, and on a GPU the first three"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,20 +49,24 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, taken in TAKEN.items():
+    top.set_defaults(shape=[], dtype=[], provider=[], passes=[], before=None)
+    for name in (*UNITS, "static", "tune", "all"):
         sub = commands.add_parser(name)
-        sub.set_defaults(shape=[], dtype=[], provider=[], passes=[])
-        usual = "cuda" if torch.cuda.is_available() else "cpu"
-        sub.add_argument("--device", type=_device, default=usual, help="default: %(default)s")
-        for choice in taken:
-            sub.add_argument(f"--{choice}", action="append", default=[], **CHOICES[choice])
+        sub.add_argument("--device", type=_device, default="cuda" if torch.cuda.is_available() else "cpu")
         sub.add_argument("--rounds", type=_positive, default=7, help="samples of each provider; default: %(default)s")
         sub.add_argument("--json", type=_output, help="write everything to this file, and go on where it ends")
         sub.add_argument("--quick", action="store_true", help="smaller shapes, 3 rounds, hardly a torch.compile")
-        sub.set_defaults(before=None)
+        repeated = functools.partial(sub.add_argument, action="append", default=[], metavar="NAME")
+        if name in (*shaped.OPS, "all", "tune"):
+            repeated("--shape", choices=shapes.SHAPES, help=", ".join(shapes.SHAPES))
+        if name in (*shaped.OPS, "all"):
+            repeated("--dtype", choices=work.DTYPES, help=TYPES)
+            repeated("--provider", choices=PROVIDERS, help=", ".join(PROVIDERS))
+        if name in (*shaped.OPS, "all") and name != "memory":
+            repeated("--pass", dest="passes", choices=PASSES, help=f"{', '.join(PASSES)}; default: all three")
         if name == "overhead":
-            sub.add_argument("--before", type=_input, help="an earlier run's JSON, whose ratios are printed beside")
-    commands.add_parser("publish").add_argument("json", type=_input, help="a file that --json wrote")
+            sub.add_argument("--before", type=Path, help="an earlier run's JSON, whose ratios are printed beside")
+    commands.add_parser("publish").add_argument("json", type=Path, help="a file that --json wrote")
     return top
 
 
@@ -100,12 +87,6 @@ def _output(text: str) -> Path:
     return path
 
 
-def _input(text: str) -> Path:
-    if not Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"{text} is no file")
-    return Path(text)
-
-
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
@@ -114,31 +95,31 @@ def _device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise argparse.ArgumentTypeError(f"cpu or cuda, got {name!r}")
     if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise argparse.ArgumentTypeError("there is no CUDA device")
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise argparse.ArgumentTypeError(f"there are {torch.cuda.device_count()} CUDA devices, got {name!r}")
+        there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= there:
+            raise argparse.ArgumentTypeError(f"there are {there} CUDA devices, got {name!r}")
         torch.cuda.set_device(device.index or 0)  # streams, events and graphs are those of the current device
     return device
 
 
 def run(options: argparse.Namespace) -> int:
     """Does what the options say; the exit status."""
-    if options.command == "publish":
+    command = options.command
+    if command == "publish":
         print(*publish(options.json), sep="\n")
         return 0
     if options.quick:
         options.rounds = min(options.rounds, QUICK_ROUNDS)
-    if options.command in ("static", "tune"):
-        return getattr(compiled, options.command)(options)
-    if options.command == "all":
-        found = [UNITS[name](options) for name in UNITS if name != "memory"]
-        status = session.run(functools.reduce(dict.__or__, found), options)
-        compiled.print_committed()
-        return status
-    if options.command in shaped.OPS:
+    if command in ("static", "tune"):
+        return getattr(compiled, command)(options)
+    if command in shaped.OPS:
         shaped.check(options)
-    return session.run(UNITS[options.command](options), options)
+    names = [name for name in UNITS if name != "memory"] if command == "all" else [command]
+    units = {unit: run for name in names for unit, run in UNITS[name](options).items()}
+    status = session.run(units, options)
+    if command == "all":
+        compiled.print_committed()
+    return status
 
 
 def main(arguments: list[str] | None = None) -> int:

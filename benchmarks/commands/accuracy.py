@@ -1,7 +1,5 @@
 """`accuracy`: the error of h against the length."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 

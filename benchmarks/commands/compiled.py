@@ -1,16 +1,13 @@
 """`static` and `tune`: what the kernels cost as compiled, and their launch configurations on the GPU at hand."""
 
-from __future__ import annotations
-
 import argparse
 import json
-from typing import Any
 
 from tqdm import tqdm
 
 from benchmarks.commands.shaped import precision
 from benchmarks.protocol.machine import about
-from benchmarks.reports.run import UsageError, check_same, write
+from benchmarks.reports.run import UsageError, read, write
 
 
 def static(options: argparse.Namespace) -> int:
@@ -56,10 +53,9 @@ def tune(options: argparse.Namespace) -> int:
     path, rows = options.json, []
     here = about(options.device, options.quick, tune.ROUNDS)
     if path is not None and path.exists():
-        body: dict[str, Any] = check_same(path, here)
-        if "tune" not in body:
+        rows = read(path, here).get("tune")
+        if rows is None:
             raise UsageError(f"--json: {path} is none that tune can go on in")
-        rows = body["tune"]
     done = {row["key"] for row in rows}
     keys = tune.keys(options.shape or (["notebook"] if options.quick else []))
     for key in tqdm([key for key in keys if key.name not in done], disable=None):

@@ -1,7 +1,5 @@
 """`ensemble`: a training step of ten members in one model, against ten models one after the other."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 

@@ -6,8 +6,6 @@ many times its own work it takes, and how many times as long the published step 
 quartiles, and the ratio of the best samples. What the device computes is not in it, on a GPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import time
@@ -63,14 +61,14 @@ PROVIDERS = (
 
 
 def units(options: argparse.Namespace) -> dict[str, Unit]:
-    return {f"overhead/{shape.name}": functools.partial(_overhead, shape, options) for shape in STEPS}
+    before = {row.key: row.detail for row in load(options.before).rows} if options.before else {}
+    return {f"overhead/{shape.name}": functools.partial(_overhead, shape, options, before) for shape in STEPS}
 
 
-def _overhead(shape: Shape, options: argparse.Namespace) -> Result:
+def _overhead(shape: Shape, options: argparse.Namespace, before: dict[str, dict[str, Any]]) -> Result:
     job = work.make("min_gru", shape, "float32", options.device)
     settings = compare.Settings(("forward", "both"), options.rounds)
     candidates = [compare.candidate(job, p, functools.partial(work.expected, job), settings) for p in PROVIDERS]
-    before = {row.key: row.detail for row in load(options.before).rows} if options.before else {}
     rows = []
     for pass_ in settings.passes:
         found = compare.rows_of(job, candidates, pass_, op="overhead")
@@ -81,7 +79,7 @@ def _overhead(shape: Shape, options: argparse.Namespace) -> Result:
             if row.provider in samples:
                 row.add(samples[row.provider])
                 row.detail |= _ratios(row.provider, {name: s.cpu for name, s in samples.items()})
-                row.detail["note"] = _note(row.detail, before.get(row.key))
+                row.detail["note"] = _note(row.detail, before.get(row.key, {}))
         compare_with(PUBLISHED, found)
         rows += found
     return rows, {}
@@ -120,11 +118,11 @@ def _ratios(name: str, cpu: dict[str, list[float]]) -> dict[str, Any]:
     return found
 
 
-def _note(detail: dict[str, Any], before: dict[str, Any] | None) -> str:
+def _note(detail: dict[str, Any], before: dict[str, Any]) -> str:
     parts = [f"best {1e3 * detail['cpu_best_ms']:.1f} µs"]
     for key, what in (("over_own_work", "its own work"), ("published_over_it", "published over it")):
         if key in detail:
             parts.append("{}: {median:.2f} ({p25:.2f} to {p75:.2f}, best {best:.2f})".format(what, **detail[key]))
-            if before:
+            if key in before:
                 parts[-1] += " before {median:.2f} (best {best:.2f})".format(**before[key])
     return "; ".join(parts)

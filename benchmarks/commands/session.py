@@ -1,7 +1,5 @@
 """A run of units of work: each that its file does not have yet, and its table as soon as it is there."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

@@ -1,7 +1,5 @@
 """`layer`, `linear`, `scan`, `model` and `memory`: one kind of work by its providers, on the named shapes."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import functools
@@ -11,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.commands import quick
 from benchmarks.commands.session import Result, Unit
 from benchmarks.protocol import compare, shapes, work
 from benchmarks.protocol.provider import PASSES
+from benchmarks.protocol.shapes import Shape
 from benchmarks.providers import registry
 from benchmarks.reports.run import UsageError
 
@@ -25,6 +23,14 @@ OPS = {
     "model": ("model",),
     "memory": ("min_gru",),
 }
+
+# torch.compile takes 10 to 30 s for each shape and pass, and is compared with at these alone.
+COMPILED = {("min_gru", "notebook"), ("min_gru", "p12")}
+COMPILER = "published-compiled"
+
+# torch's scans over an outer dimension walk it with one thread for each number of a step: about a microsecond a step
+# and scan on a GPU, and the form has two, its gradient six. The base alone is timed beyond so many steps.
+MOST_LOG_SUM_STEPS = 65_536
 
 
 def units(command: str, options: argparse.Namespace) -> dict[str, Unit]:
@@ -61,16 +67,13 @@ def _kinds(op: str, options: argparse.Namespace) -> list[str]:
 def _unit(command: str, op: str, name: str, kind: str, options: argparse.Namespace) -> Result:
     device, is_quick = options.device, options.quick
     most = shapes.QUICK_ELEMENTS[device.type] if is_quick else None
-    needed = shapes.TENSORS[op] * work.DTYPES[kind].itemsize
-    shape = shapes.fit(shapes.SHAPES[name], _memory(device) // (2 * needed), most)
-    usual = quick.passes(op, device) if is_quick else ("forward", "both") if op == "model" else PASSES
+    shape = shapes.fit(shapes.SHAPES[name], _memory(device) // (2 * shapes.TENSOR_BYTES * shapes.TENSORS[op]), most)
     first = kind == _kinds(op, options)[0]
     settings = compare.Settings(
-        passes=("both",) if command == "memory" else tuple(options.passes) or usual,
+        passes=("both",) if command == "memory" else tuple(options.passes) or usual_passes(op, device, is_quick),
         rounds=options.rounds,
         timed=command != "memory",
-        next_length=not is_quick,
-        left_out=quick.left_out(op, shape, device, first) if is_quick and not options.provider else {},
+        left_out=left_out(op, shape, device, first) if is_quick and not options.provider else {},
         quick=is_quick,
     )
     with precision(kind):
@@ -79,6 +82,32 @@ def _unit(command: str, op: str, name: str, kind: str, options: argparse.Namespa
     for row in rows:
         row.op = f"memory/{row.op}" if command == "memory" else row.op
     return rows, work.describe(job)
+
+
+def usual_passes(op: str, device: torch.device, quick: bool) -> tuple[str, ...]:
+    """A quick run measures the backward by itself for the layer on a GPU alone."""
+    by_itself = op == "min_gru" and device.type == "cuda" if quick else op != "model"
+    return PASSES if by_itself else ("forward", "both")
+
+
+def left_out(op: str, shape: Shape, device: torch.device, first: bool) -> dict[str, str]:
+    """Providers that a quick run leaves out, and why.
+
+    `first` says that the type is the first of those that run. The others are for RNAM and its base, which is enough to
+    see what a type costs.
+    """
+    base, found = registry.base(op, shape.state), {}
+    for name, provider in registry.REGISTRY[op].items():
+        compiles = device.type == "cuda" and first and name == COMPILER and (op, shape.name) in COMPILED
+        if provider.compiled and not compiles:
+            found[name] = "not compiled in a quick run"
+        elif name == base or (name.startswith("rnam") and name != "rnam-reference"):
+            continue
+        elif provider.log_sums and shape.steps > MOST_LOG_SUM_STEPS:
+            found[name] = f"{shape.steps} steps are not run in a quick run"
+        elif not first and device.type == "cuda":
+            found[name] = "not run in this type in a quick run"
+    return found
 
 
 @contextlib.contextmanager

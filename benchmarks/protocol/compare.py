@@ -1,7 +1,5 @@
 """One piece of work by its providers: compared with the oracle, then timed, then their memory."""
 
-from __future__ import annotations
-
 import functools
 import time
 import traceback
@@ -21,13 +19,12 @@ from benchmarks.protocol.work import Expected, Work
 
 @dataclass(frozen=True)
 class Settings:
-    """`left_out` are providers that don't run, and why; `quick` lets one sample do of what is slow; `next_length` asks
-    what a compiled provider pays for another length."""
+    """`left_out` are providers that don't run, and why. A `quick` run takes one sample of what is slow, and asks no
+    compiled provider what another length costs."""
 
     passes: tuple[str, ...]
     rounds: int
     timed: bool = True
-    next_length: bool = False
     left_out: dict[str, str] = field(default_factory=dict)
     quick: bool = False
 
@@ -146,10 +143,23 @@ def _pass(job: Work, candidates: list[Candidate], base: str, pass_: str, setting
             note = {"note": "a copy of the same bytes"}
             rows.append(Row(job.op, job.shape.name, job.kind, pass_, "copy", detail=note))
             makers["copy"] = functools.partial(measure.copy_timer, count, copies, job.device)
+        graphs, least = _graphs(), (measure.QUICK_SECONDS, measure.QUICK_LEAST) if settings.quick else ()
+        samples, failures = measure.each(makers, settings.rounds, job.device, *least)
+        now = clocks(job.device)
         factors = {c.provider.name: c.bound.factor for c in candidates if c.bound}
-        _time(rows, makers, factors, count, job.device, settings)
+        for row in rows:
+            if row.provider in failures:
+                row.detail["reason"] = failed(failures[row.provider])
+            if row.provider in samples:
+                row.add(samples[row.provider], factors.get(row.provider, 1.0))
+                row.detail |= {"warm_up": measure.WARM_UP} | ({"clocks": now} if now else {})
+                if "graphs" in row.detail:
+                    row.detail["recompilations"] = _graphs() - graphs
+                if count is not None:
+                    row.gbps = count / row.median_ms / 1e6
+                    row.copy_fraction = samples["copy"].percentile(50) / row.median_ms if "copy" in samples else None
         compare_with(base, [row for row in rows if row.provider != "copy"])
-    if settings.next_length and pass_ == "forward":
+    if pass_ == "forward" and not settings.quick:
         for row, candidate in zip(rows, candidates, strict=False):
             if candidate.provider.compiled and candidate.bound is not None:
                 row.detail |= _next_length(job, candidate.bound)
@@ -158,32 +168,6 @@ def _pass(job: Work, candidates: list[Candidate], base: str, pass_: str, setting
 
 def _timer(bound: Bound, copies: int, pass_: str, device: torch.device) -> tuple[measure.Timer, str]:
     return measure.timer(measure.rotated(bound, copies), pass_, device)
-
-
-def _time(
-    rows: list[Row],
-    makers: dict[str, measure.Maker],
-    factors: dict[str, float],
-    count: int | None,
-    device: torch.device,
-    settings: Settings,
-) -> None:
-    """Fills in the times of the rows that have a timer; `count` are the bytes of the work."""
-    graphs, least = _graphs(), (measure.QUICK_SECONDS, measure.QUICK_LEAST) if settings.quick else ()
-    samples, failures = measure.each(makers, settings.rounds, device, *least)
-    extra = {"warm_up": measure.WARM_UP} | ({"clocks": now} if (now := clocks(device)) else {})
-    for row in rows:
-        if row.provider in failures:
-            row.detail["reason"] = failed(failures[row.provider])
-        if row.provider in samples:
-            row.add(samples[row.provider], factors.get(row.provider, 1.0))
-            row.detail |= extra
-            if "graphs" in row.detail:
-                row.detail["recompilations"] = _graphs() - graphs
-            if count is not None:
-                row.gbps = count / row.median_ms / 1e6
-                if "copy" in samples:
-                    row.copy_fraction = samples["copy"].percentile(50) / row.median_ms
 
 
 def _next_length(job: Work, bound: Bound) -> dict[str, Any]:
@@ -197,7 +181,5 @@ def _next_length(job: Work, bound: Bound) -> dict[str, Any]:
     graphs, start = _graphs(), time.perf_counter()
     with torch.no_grad():
         bound.call(*leaves)
-    return {
-        "next_length_s": round(time.perf_counter() - start, 2),
-        "next_length_graphs": _graphs() - graphs,
-    }
+    taken = round(time.perf_counter() - start, 2)
+    return {"next_length_s": taken, "next_length_graphs": _graphs() - graphs}

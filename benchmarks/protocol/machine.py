@@ -1,7 +1,5 @@
 """What a run was measured on: the device, the versions, the commit."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.metadata
 import os

@@ -10,8 +10,6 @@ graph over as many copies of the inputs as exceed twice the L2 cache, so that a 
 is a replay; what can't be captured is timed call by call, and the method says so.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import statistics

@@ -7,8 +7,6 @@ peak is added to torch's, which may count too much where the two are not at once
 there before; the output and the gradients count.
 """
 
-from __future__ import annotations
-
 import tracemalloc
 from collections.abc import Callable
 from typing import Any

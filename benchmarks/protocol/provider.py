@@ -1,9 +1,7 @@
 """A provider: one way to do a piece of work, bound to its inputs when it can do it."""
 
-from __future__ import annotations
-
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +11,11 @@ from torch import Tensor
 from benchmarks.protocol.work import Work
 
 PASSES = ("forward", "backward", "both")
+Results = tuple[Tensor | None, ...]
 
 
 class Unavailable(Exception):  # noqa: N818  it is no fault
     """Why a provider does not do a piece of work."""
-
-
-def _same(results: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-    return results
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class Bound:
     call: Callable[..., Tensor]
     leaves: tuple[Tensor, ...]
     incoming: Tensor
-    common: Callable[[tuple[Tensor | None, ...]], tuple[Tensor | None, ...]] = _same
+    common: Callable[[Results], Results] = lambda results: results
     terms: int | None = None
     factor: float = 1.0
     note: str = ""
@@ -94,9 +89,29 @@ def plain(call: Callable[..., Tensor], **options: Any) -> Callable[[Work], Bound
     return lambda work: Bound(call, leaves_of(*work.leaves), work.incoming, **options)
 
 
-def few_terms(work: Work) -> tuple[int, float, str]:
-    """(terms to run, factor, note) of a loop over the terms."""
-    terms = min(work.shape.terms, work.loop_terms)
-    if terms == work.shape.terms:
-        return terms, 1.0, ""
-    return terms, work.shape.terms / terms, f"{terms} of {work.shape.terms} terms run, extrapolated"
+def prepared(
+    work: Work,
+    call: Callable[..., Tensor],
+    inputs: Callable[..., Sequence[Tensor]],
+    turn: Callable[[Tensor], Tensor] = lambda t: t,
+    back: Callable[[Tensor], Tensor] | None = None,
+) -> Bound:
+    """`call` on `inputs` of the common leaves, which are made outside of the timing; autograd turns gradients back.
+
+    `turn` brings the output's gradient into the layout of the call, and `back`, or `turn` again, its output out of it.
+    """
+    leaves = leaves_of(*work.leaves)
+    own = inputs(*leaves)
+
+    def common(results: Results) -> Results:
+        output, *gradients = results
+        return (back or turn)(output), *torch.autograd.grad(own, leaves, gradients, retain_graph=True)
+
+    return Bound(call, leaves_of(*own), turn(work.incoming), common)
+
+
+def few_terms(work: Work) -> dict[str, Any]:
+    """What a Bound says of a loop over the terms, which may run some of them alone."""
+    of, terms = work.shape.terms, min(work.shape.terms, work.loop_terms)
+    note = "" if terms == of else f"{terms} of {of} terms run, extrapolated"
+    return {"terms": terms, "factor": of / terms, "note": note}

@@ -1,7 +1,5 @@
 """One provider's result at one piece of work."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any

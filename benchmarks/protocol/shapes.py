@@ -1,7 +1,5 @@
 """The named shapes, and the rule by which one that does not fit the machine is made smaller."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from dataclasses import dataclass
@@ -41,35 +39,32 @@ class Shape:
         return " x ".join(map(str, (self.terms, self.batch, self.steps, self.widths or self.hidden)))
 
 
-def _same(name: str, terms: int, batch: int, steps: int, width: int, **options: bool) -> Shape:
-    return Shape(name, terms, batch, steps, width, width, **options)
-
-
 _ALL = (
-    _same("notebook", 8, 128, 1024, 8),
-    _same("mid", 64, 128, 48, 32),
-    _same("p12", 37, 512, 48, 16),
-    _same("mimic-cw", 17, 8, 48, 16),
-    _same("electricity", 321, 32, 168, 16),
-    _same("traffic", 862, 32, 168, 16),
-    _same("eeg-long", 64, 16, 3000, 16),
-    _same("wide", 10000, 512, 1, 16),
-    _same("stream-1", 37, 1, 1, 16, state=True),
-    _same("stream-64", 37, 64, 1, 16, state=True),
-    _same("long", 1, 1, 1_000_000, 64),
-    _same("long-100k", 1, 1, 100_000, 64),  # a tenth of it, to see whether time is linear
-    _same("big", 1, 64, 4096, 512),
-    _same("few-rows", 1, 8, 4096, 256),
-    _same("eeg-wide", 64, 16, 3000, 32),  # width 32 whose rows are pieces of time
+    Shape("notebook", 8, 128, 1024, 8, 8),
+    Shape("mid", 64, 128, 48, 32, 32),
+    Shape("p12", 37, 512, 48, 16, 16),
+    Shape("mimic-cw", 17, 8, 48, 16, 16),
+    Shape("electricity", 321, 32, 168, 16, 16),
+    Shape("traffic", 862, 32, 168, 16, 16),
+    Shape("eeg-long", 64, 16, 3000, 16, 16),
+    Shape("wide", 10000, 512, 1, 16, 16),
+    Shape("stream-1", 37, 1, 1, 16, 16, state=True),
+    Shape("stream-64", 37, 64, 1, 16, 16, state=True),
+    Shape("long", 1, 1, 1_000_000, 64, 64),
+    Shape("long-100k", 1, 1, 100_000, 64, 64),  # a tenth of it, to see whether time is linear
+    Shape("big", 1, 64, 4096, 512, 512),
+    Shape("few-rows", 1, 8, 4096, 256, 256),
+    Shape("eeg-wide", 64, 16, 3000, 32, 32),  # width 32 whose rows are pieces of time
     Shape("gru-13", 1, 64, 1000, 10, 100),
     Shape("nam-ens", 600, 1024, 1, 1, 1, widths=(1, 64, 64, 32, 1)),
-    *(_same(f"scan-{steps}", 1, 8, steps, 1536) for steps in (128, 1024, 8192, 65536)),
+    *(Shape(f"scan-{steps}", 1, 8, steps, 1536, 1536) for steps in (128, 1024, 8192, 65536)),
 )
 
 SHAPES = {shape.name: shape for shape in _ALL}
 
 _SCANS = tuple(name for name in SHAPES if name.startswith("scan-"))
 _RECURRENT = tuple(name for name in SHAPES if name not in (*_SCANS, "nam-ens"))
+_OTHERS = ("electricity", "eeg-long", "eeg-wide", "stream-64", "long", "long-100k", "gru-13")
 
 # What each subcommand times unless --shape says otherwise.
 BY_COMMAND = {
@@ -88,18 +83,7 @@ QUICK = {
         "memory": ("notebook", "p12"),
     },
     "cuda": {
-        "layer": (
-            "notebook",
-            "mid",
-            "p12",
-            "electricity",
-            "eeg-long",
-            "eeg-wide",
-            "stream-64",
-            "long",
-            "long-100k",
-            "gru-13",
-        ),
+        "layer": ("notebook", "mid", "p12", *_OTHERS),
         "linear": ("notebook", "mid", "p12", "wide", "nam-ens"),
         "scan": _SCANS,
         "model": ("notebook",),
@@ -110,6 +94,8 @@ QUICK = {
 # How many tensors of the widest size a piece of work may need at once. The published eager form keeps 18 of the size of
 # h in a training step (1013 MiB at p12, where h has 55.5); inputs, gradients and the float64 oracle of some terms come
 # on top. Its scan keeps 6, and a model of two blocks twice the layer's and those of the layers between.
+# Halves are widened in most of them, and the oracle is float64.
+TENSOR_BYTES = 4
 TENSORS = {"min_gru": 32, "linear": 16, "linear_scan": 12, "log_scan": 12, "model": 64}
 
 # Numbers in the widest tensor of a quick run: a pass of the published form over 2^19 takes about 50 ms on a CPU core. A
@@ -124,18 +110,11 @@ def fit(shape: Shape, room: int, most: int | None = None) -> Shape:
     are never changed.
     """
     limit = room if most is None else min(room, most)
+    least = {"batch": 8, "terms": 1, "steps": 1}
     small = shape
-    while small.elements > limit:
-        for name in ("batch", "terms", "steps"):
-            size = getattr(small, name)
-            if size > (8 if name == "batch" else 1):
-                small = dataclasses.replace(small, **{name: (size + 1) // 2})
-                break
-        else:
-            break
-    changed = [
-        f"{name} {getattr(shape, name)} -> {getattr(small, name)}"
-        for name in ("terms", "batch", "steps")
-        if getattr(shape, name) != getattr(small, name)
-    ]
-    return dataclasses.replace(small, note=f"scaled down: {', '.join(changed)}") if changed else shape
+    while small.elements > limit and any(getattr(small, name) > least[name] for name in least):
+        name = next(name for name in least if getattr(small, name) > least[name])
+        small = dataclasses.replace(small, **{name: (getattr(small, name) + 1) // 2})
+    sizes = [(name, getattr(shape, name), getattr(small, name)) for name in ("terms", "batch", "steps")]
+    changed = ", ".join(f"{name} {before} -> {after}" for name, before, after in sizes if before != after)
+    return dataclasses.replace(small, note=f"scaled down: {changed}") if changed else shape

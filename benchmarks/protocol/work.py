@@ -9,8 +9,7 @@ Bytes are ideal: each input read once, each output written once. With n the byte
 "both" is their sum. A model has no formula.
 """
 
-from __future__ import annotations
-
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -77,24 +76,21 @@ class Work:
         return DTYPES[self.kind]
 
     def bytes(self, pass_: str) -> int | None:
+        read, out = sum(map(nbytes, self.leaves)), nbytes(self.incoming)
         if self.op == "model":
             return None
-        forward, backward = self._bytes()
-        return {"forward": forward, "backward": backward, "both": forward + backward}[pass_]
-
-    def _bytes(self) -> tuple[int, int]:
-        read, out = sum(map(nbytes, self.leaves)), nbytes(self.incoming)
         if self.op.endswith("scan"):
-            return 3 * out, 5 * out
-        if self.op == "min_gru":
-            return read + out, 2 * read + out
-        rows = self.shape.terms * self.shape.batch * self.shape.steps
-        forward = backward = 0
-        for (dim, hidden), weight, bias in zip(self.shape.layers, self.leaves[1::2], self.leaves[2::2], strict=True):
-            x, y = rows * dim * self.dtype.itemsize, rows * hidden * self.dtype.itemsize
-            forward += x + y + nbytes(weight) + nbytes(bias)
-            backward += 2 * x + y + 2 * nbytes(weight) + nbytes(bias)
-        return forward, backward
+            forward, backward = 3 * out, 5 * out
+        elif self.op == "min_gru":
+            forward, backward = read + out, 2 * read + out
+        else:
+            forward = backward = 0
+            column = nbytes(self.leaves[0]) // self.shape.layers[0][0]
+            for weight, bias in zip(self.leaves[1::2], self.leaves[2::2], strict=True):
+                _, dim, hidden = weight.shape
+                forward += column * (dim + hidden) + nbytes(weight) + nbytes(bias)
+                backward += column * (2 * dim + hidden) + 2 * nbytes(weight) + nbytes(bias)
+        return {"forward": forward, "backward": backward, "both": forward + backward}[pass_]
 
 
 def nbytes(x: Tensor) -> int:
@@ -103,15 +99,8 @@ def nbytes(x: Tensor) -> int:
 
 def make(op: str, shape: Shape, kind: str, device: torch.device, loop_terms: int = MOST_TERMS) -> Work:
     """The inputs, the same every time."""
-    generator = torch.Generator(device).manual_seed(0)
-    dtype = DTYPES[kind]
-
-    def randn(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator, device=device)
-
-    def uniform(*size: int) -> Tensor:
-        return torch.rand(size, generator=generator, device=device)
-
+    options = {"generator": torch.Generator(device).manual_seed(0), "device": device}
+    randn, uniform = functools.partial(torch.randn, **options), functools.partial(torch.rand, **options)
     F, B, T, D, H = shape.terms, shape.batch, shape.steps, shape.dim, shape.hidden
     mask = None
     if op == "min_gru":
@@ -131,7 +120,7 @@ def make(op: str, shape: Shape, kind: str, device: torch.device, loop_terms: int
         leaves = [torch.sigmoid(randn(B, T, D)), 0.1 + uniform(B, T, D)]
         leaves = [t.log() for t in leaves] if op == "log_scan" else leaves
         incoming = randn(B, T, D)
-    tensors = [t.to(dtype) for t in (*leaves, incoming)]
+    tensors = [t.to(DTYPES[kind]) for t in (*leaves, incoming)]
     return Work(op, shape, kind, device, tuple(tensors[:-1]), tensors[-1], mask, loop_terms)
 
 
@@ -165,12 +154,14 @@ def expected(work: Work, masked: bool = False) -> Expected:
     chosen = tuple(sorted({i * of // count for i in range(count)}))
     index = torch.tensor(chosen, device=work.device)
     *leaves, incoming = (t.index_select(dim, index) for t in (*work.leaves, work.incoming))
-    if work.op == "min_gru":
-        assert work.mask is not None
-        tensors = _min_gru(leaves, incoming, work.mask if masked else torch.ones_like(work.mask))
-    else:
-        tensors = exact(_EXACT[work.op], leaves, incoming)
-    return Expected(tensors, dim, chosen, of)
+    mask = work.mask if masked else None
+    functions: dict[str, Callable[..., Tensor]] = {
+        "min_gru": lambda x, weight, h0=None: oracle.min_gru(x, weight, h0, mask, long=True)[0],
+        "linear": chain(lambda x, weight, bias: x @ weight + bias),
+        "linear_scan": oracle.long_scan,
+        "log_scan": lambda a, b: oracle.long_scan(a.exp(), b.exp()).log(),  # numbers that float64 holds
+    }
+    return Expected(exact(functions[work.op], leaves, incoming), dim, chosen, of)
 
 
 def chain(layer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -183,25 +174,6 @@ def chain(layer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Te
         return x
 
     return call
-
-
-_EXACT: dict[str, Callable[..., Tensor]] = {
-    "linear": chain(lambda x, weight, bias: x @ weight + bias),
-    "linear_scan": oracle.long_scan,
-    "log_scan": lambda log_a, log_b: oracle.long_scan(log_a.exp(), log_b.exp()).log(),  # numbers that float64 holds
-}
-
-
-def _min_gru(leaves: list[Tensor], incoming: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-    """In groups of batch rows: one term alone may have more than ELEMENTS."""
-    x, weight, *h0 = leaves
-    rows = max(1, ELEMENTS // (x.shape[0] * x.shape[2] * max(x.shape[3], weight.shape[2])))
-    groups = []
-    for own_mask, dh, own_x, *own_h0 in zip(*(t.split(rows, 1) for t in (mask, incoming, x, *h0)), strict=True):
-        call = lambda x, weight, h0=None, mask=own_mask: oracle.min_gru(x, weight, h0, mask, long=True)[0]
-        groups.append(exact(call, (own_x, weight, *own_h0), dh))
-    h, dx, dw, *dh0 = zip(*groups, strict=True)
-    return torch.cat(h, 1), torch.cat(dx, 1), torch.stack(dw).sum(0), *(torch.cat(t, 1) for t in dh0)
 
 
 def errors(got: tuple[Tensor | None, ...], want: Expected, terms: int | None = None) -> tuple[float, float]:

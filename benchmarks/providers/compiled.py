@@ -3,14 +3,13 @@
 Each (shape, type) gets a compilation of its own with fixed sizes, which is the fastest that torch.compile makes.
 """
 
-from __future__ import annotations
-
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from benchmarks.protocol.provider import Bound, Provider, Unavailable, leaves_of
+from benchmarks.protocol.provider import Bound, Provider, Unavailable, plain
 from benchmarks.protocol.work import Work
 from benchmarks.providers import published
 
@@ -19,27 +18,17 @@ from benchmarks.providers import published
 MOST_UNROLLED_STEPS = 64
 
 
-def _affine(left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return left[0] * right[0], left[1] * right[0] + right[1]
+def _associative(combine: Callable[..., tuple[Tensor, Tensor]]) -> Callable[[Tensor, Tensor], Tensor]:
+    def scan(a: Tensor, b: Tensor) -> Tensor:
+        from torch._higher_order_ops.associative_scan import associative_scan  # private, and may go
+
+        return associative_scan(combine, (a, b), dim=a.dim() - 2, combine_mode="generic")[1]
+
+    return scan
 
 
-def _log_affine(left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return left[0] + right[0], torch.logaddexp(left[1] + right[0], right[1])
-
-
-def linear_scan(a: Tensor, b: Tensor) -> Tensor:
-    return _associative(_affine, a, b)
-
-
-def log_scan(log_a: Tensor, log_b: Tensor) -> Tensor:
-    return _associative(_log_affine, log_a, log_b)
-
-
-def _associative(combine: Callable[..., tuple[Tensor, Tensor]], a: Tensor, b: Tensor) -> Tensor:
-    from torch._higher_order_ops.associative_scan import associative_scan  # private, and may go
-
-    h: Tensor = associative_scan(combine, (a, b), dim=a.dim() - 2, combine_mode="generic")[1]
-    return h
+linear_scan = _associative(lambda left, right: (left[0] * right[0], left[1] * right[0] + right[1]))
+log_scan = _associative(lambda left, right: (left[0] + right[0], torch.logaddexp(left[1] + right[0], right[1])))
 
 
 def gates(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,18 +55,18 @@ def steps(x: Tensor, weight: Tensor, h0: Tensor | None = None) -> Tensor:
     return torch.stack(states, 2)
 
 
-def bind(function: Callable[..., Tensor], most_steps: int | None = None) -> Callable[[Work], Bound]:
-    """A provider's `bind` for a compiled function of the common layout."""
+def _steps(work: Work) -> Bound:
+    if work.shape.steps > MOST_UNROLLED_STEPS:
+        raise Unavailable(f"{work.shape.steps} unrolled steps are not compiled, {MOST_UNROLLED_STEPS} at most")
+    return _bind(work, steps)
 
-    def bind_(work: Work) -> Bound:
-        if most_steps is not None and work.shape.steps > most_steps:
-            raise Unavailable(f"{work.shape.steps} unrolled steps are not compiled, {most_steps} at most")
-        return Bound(torch.compile(function, dynamic=False), leaves_of(*work.leaves), work.incoming)
 
-    return bind_
+def _bind(work: Work, function: Callable[..., Tensor]) -> Bound:
+    return plain(torch.compile(function, dynamic=False))(work)
 
 
 def _providers(published_form: Callable[..., Tensor], associative: Callable[..., Tensor]) -> list[Provider]:
+    bind = lambda function: functools.partial(_bind, function=function)
     return [
         Provider("published-compiled", bind(published_form), log_sums=True, compiled=True),
         Provider("associative-compiled", bind(associative), compiled=True),
@@ -85,10 +74,7 @@ def _providers(published_form: Callable[..., Tensor], associative: Callable[...,
 
 
 PROVIDERS = {
-    "min_gru": [
-        *_providers(published.min_gru, min_gru),
-        Provider("steps-compiled", bind(steps, MOST_UNROLLED_STEPS), compiled=True),
-    ],
+    "min_gru": [*_providers(published.min_gru, min_gru), Provider("steps-compiled", _steps, compiled=True)],
     "linear_scan": _providers(published.linear_scan, linear_scan),
     "log_scan": _providers(published.log_scan, log_scan),
 }

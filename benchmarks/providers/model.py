@@ -3,8 +3,6 @@
 The step is forward, the mean squared error, backward and Adam; its rate is 0, so that every repetition does the same.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Callable
@@ -15,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import rnam
-from benchmarks.protocol.provider import Bound, Provider
+from benchmarks.protocol.provider import Bound, Provider, Results
 from benchmarks.protocol.work import MODEL_BLOCKS, Expected, Work, exact
 from benchmarks.providers import compiled, published
 from tests.support import oracle
@@ -56,7 +54,7 @@ def expected(work: Work) -> Expected:
     return Expected(_common(exact(loss, parameters, work.incoming)), 0, (0,), 1)
 
 
-def _common(results: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+def _common(results: Results) -> Results:
     """The loss, and all gradients as one vector: one parameter's may be near 0."""
     loss, *gradients = results
     return loss.reshape(1, 1), torch.cat([g.flatten() for g in gradients]).reshape(1, -1)

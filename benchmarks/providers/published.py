@@ -5,8 +5,6 @@ is checked against: in float32 the error of their cumulative sums grows with the
 0.12 at a million).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,18 +1,16 @@
 """Who does the work: the registry, op -> name -> provider."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Collection
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import rnam
 from benchmarks.protocol import compare, work
 from benchmarks.protocol.compare import Settings
-from benchmarks.protocol.provider import Bound, Provider, Unavailable, few_terms, leaves_of, plain
+from benchmarks.protocol.provider import Bound, Provider, Unavailable, few_terms, leaves_of, plain, prepared
 from benchmarks.protocol.row import Row
 from benchmarks.protocol.work import Expected, Work, chain
 from benchmarks.providers import compiled, model, peers, published
@@ -33,10 +31,11 @@ def expected(job: Work, masked: bool = False) -> Expected:
     return model.expected(job) if job.op == "model" else work.expected(job, masked)
 
 
-def compare_all(job: Work, settings: Settings, only: Collection[str] = ()) -> list[Row]:
-    """Rows of all providers of a piece of work, or of those with these names."""
+def compare_all(job: Work, settings: Settings, only: Collection[str] = (), over: str = "") -> list[Row]:
+    """Rows of all providers of a piece of work, or of those with these names; `over` is another base."""
     chosen = [p for p in REGISTRY[job.op].values() if not only or p.name in only]
-    return compare.run(job, chosen, base(job.op, job.shape.state), functools.partial(expected, job), settings)
+    over = over or base(job.op, job.shape.state)
+    return compare.run(job, chosen, over, functools.partial(expected, job), settings)
 
 
 def _rnam(call: Callable[..., Tensor]) -> list[Provider]:
@@ -67,48 +66,11 @@ def _vmap(work: Work) -> Bound:
     return plain(torch.vmap(term))(work)
 
 
-# torch.nn.GRU launches kernels for every step, some 10 us on a GPU: a million steps take half a minute a call.
-MOST_GRU_STEPS = 10_000
-
-
-def _gru(work: Work) -> Bound:
-    """torch.nn.GRU, one for each term, in a Python loop: another cell of the same sizes, so nothing is compared."""
-    if work.shape.state:
-        raise Unavailable("not written for a state")
-    if work.shape.steps > MOST_GRU_STEPS:
-        raise Unavailable(f"{work.shape.steps} steps are not run one by one, {MOST_GRU_STEPS} at most")
-    terms, factor, note = few_terms(work)
-    shape = work.shape
-    make = lambda: nn.GRU(shape.dim, shape.hidden, batch_first=True, device=work.device, dtype=work.dtype)
-    layers = [make() for _ in range(terms)]
-    (x,) = leaves_of(work.leaves[0][:terms])
-    weights = tuple(p for layer in layers for p in layer.parameters())
-
-    def call(x: Tensor, *_: Tensor) -> Tensor:
-        return torch.stack([layer(term)[0] for layer, term in zip(layers, x.unbind(), strict=True)])
-
-    note = "; ".join(filter(None, ("another cell, not compared", note)))
-    return Bound(call, (x, *weights), work.incoming[:terms], terms=terms, factor=factor, note=note, moving=1)
-
-
-class _Products(torch.autograd.Function):
-    """x W and its adjoint, at the price of nothing but the products."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return torch.bmm(x.flatten(1, 2), weight)
-
-    @staticmethod
-    def backward(ctx, dp: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        return torch.bmm(dp, weight.mT).view_as(x), torch.bmm(x.flatten(1, 2).mT, dp)
-
-
 def _products(work: Work) -> Bound:
     x, weight = leaves_of(*work.leaves[:2])
     incoming = torch.zeros(x.shape[0], x[0, ..., 0].numel(), weight.shape[2], dtype=x.dtype, device=x.device)
-    return Bound(_Products.apply, (x, weight), incoming, note="x W alone, for comparison")
+    call = lambda x, weight: torch.bmm(x.flatten(1, 2), weight)
+    return Bound(call, (x, weight), incoming, note="x W alone, for comparison")
 
 
 def _rnam_chain(x: Tensor, *parameters: Tensor) -> Tensor:
@@ -117,23 +79,30 @@ def _rnam_chain(x: Tensor, *parameters: Tensor) -> Tensor:
     return x
 
 
+def _loop(work: Work) -> Bound:
+    """A network for each term, with parameters of its own, in a Python loop."""
+    few = few_terms(work)
+    each = zip(*(t[: few["terms"]].unbind() for t in work.leaves), strict=True)
+    leaves = leaves_of(*(t for own in each for t in own))
+    network, n = chain(lambda x, w, b: F.linear(x, w.T, b[0])), len(work.leaves)
+    call = lambda *leaves: torch.stack([network(*leaves[i : i + n]) for i in range(0, len(leaves), n)])
+    common = lambda results: (results[0], *(torch.stack(results[1 + i :: n]) for i in range(n)))
+    return Bound(call, leaves, work.incoming[: few["terms"]], common, **few)
+
+
 def _conv1d(work: Work) -> Bound:
     """One convolution of width 1 with a group for each term, on x (1, terms * dim, rows)."""
     terms = work.shape.terms
-    into = lambda t: t.transpose(1, 2).reshape(1, -1, t.shape[1]).contiguous()
-    x, parameters = into(work.leaves[0]), []
-    for weight, bias in zip(work.leaves[1::2], work.leaves[2::2], strict=True):
-        parameters += [weight.transpose(1, 2).reshape(-1, weight.shape[1], 1).contiguous(), bias.flatten()]
+    turn = lambda t: t.mT.reshape(1, -1, t.shape[1]).contiguous()
+    back = lambda t: t.view(terms, -1, t.shape[2]).mT
 
-    def common(results: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        y, dx, *rest = results
-        back = lambda t: t.view(terms, -1, t.shape[2]).transpose(1, 2)
-        weights = [dw.view(terms, -1, dw.shape[1]).transpose(1, 2) for dw in rest[::2]]
-        biases = [db.view(terms, 1, -1) for db in rest[1::2]]
-        return back(y), back(dx), *(t for pair in zip(weights, biases, strict=True) for t in pair)
+    def inputs(x: Tensor, *parameters: Tensor) -> list[Tensor]:
+        weights = [w.mT.reshape(-1, w.shape[1], 1).contiguous() for w in parameters[::2]]
+        biases = [b.flatten() for b in parameters[1::2]]
+        return [turn(x), *(t for pair in zip(weights, biases, strict=True) for t in pair)]
 
     call = chain(lambda x, weight, bias: F.conv1d(x, weight, bias, groups=terms))
-    return Bound(call, leaves_of(x, *parameters), into(work.incoming), common)
+    return prepared(work, call, inputs, turn, back)
 
 
 _LINEAR = {
@@ -152,7 +121,6 @@ _ALL: dict[str, list[Provider]] = {
         Provider("published-step", _published_step),
         *compiled.PROVIDERS["min_gru"],
         Provider("vmap", _vmap, log_sums=True),
-        Provider("nn.GRU", _gru, checked=False),
         *peers.PROVIDERS["min_gru"],
         Provider("products", _products, checked=False),
     ],
@@ -160,6 +128,7 @@ _ALL: dict[str, list[Provider]] = {
         *_rnam(_rnam_chain),
         *(Provider(name, plain(chain(layer))) for name, layer in _LINEAR.items()),
         Provider("conv1d", _conv1d),
+        Provider("loop", _loop),
     ],
     **{
         op: [

@@ -1,7 +1,5 @@
 """The pictures of a run: speed-up per shape, share of copy bandwidth, time against T, error against T."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,45 +74,40 @@ def _bars(run: Run, value: Callable[[Row], float | None], label: str, one: float
     return figure
 
 
-def _lines(rows: list[Row], steps: Callable[[Row], int], value: Callable[[Row], float | None], label: str) -> Any:
+def _lines(run: Run, is_shown: Callable[[Row], bool], steps: Callable[[Run, Row], int], value: str, label: str) -> Any:
     lines: dict[tuple[str, str, str], list[tuple[int, float]]] = {}
-    for row in rows:
-        height = value(row)
-        if row.provider in COLOURS and height:
-            lines.setdefault((row.op, row.provider, row.dtype), []).append((steps(row), height))
+    for row in run.rows:
+        if row.provider in COLOURS and is_shown(row) and getattr(row, value):
+            lines.setdefault((row.op, row.provider, row.dtype), []).append((steps(run, row), getattr(row, value)))
     if not lines:
         return None
     figure, axes = _axes(6.5, label)
     for (op, provider, dtype), points in lines.items():
-        style = "--o" if op == "log_scan" else "-o"
-        axes.loglog(
-            *zip(*sorted(points), strict=True), style, color=COLOURS[provider], label=f"{op} {provider} {dtype}"
-        )
+        style, name = "--o" if op == "log_scan" else "-o", f"{op} {provider} {dtype}"
+        axes.loglog(*zip(*sorted(points), strict=True), style, color=COLOURS[provider], label=name)
     axes.set_xlabel("steps")
     axes.legend(fontsize=8, frameon=False)
     return figure
 
 
-def _time(run: Run) -> Any:
-    rows = [row for row in run.rows if row.op.endswith("scan") and row.pass_ == "forward"]
-    # as they were run, which may be fewer than the named shape has
-    steps = lambda row: int(run.shapes[f"{row.op}/{row.shape}/{row.dtype}"]["steps"])
-    return _lines(rows, steps, lambda row: row.median_ms, "ms, forward")
+def _scan_steps(run: Run, row: Row) -> int:
+    """As they were run, which may be fewer than the named shape has."""
+    return int(run.shapes[f"{row.op}/{row.shape}/{row.dtype}"]["steps"])
 
 
-def _error(run: Run) -> Any:
-    rows = [row for row in run.rows if row.op == "accuracy" and row.shape.endswith("k~N(0,1)")]
-    steps = lambda row: int(row.shape.split()[0].removeprefix("T="))
-    return _lines(rows, steps, lambda row: row.max_error, "largest relative error of h")
+def _named_steps(run: Run, row: Row) -> int:
+    """Of `accuracy`, whose shapes are "T=1000 k~N(0,1)"."""
+    return int(row.shape.split()[0].removeprefix("T="))
 
 
-def _bandwidth(run: Run) -> Any:
-    percent = lambda row: None if row.copy_fraction is None else 100 * row.copy_fraction
-    return _bars(run, percent, "% of copy bandwidth", 100.0, ratios=False)
+_is_scan = lambda row: row.op.endswith("scan") and row.pass_ == "forward"
+_is_accuracy = lambda row: row.op == "accuracy" and row.shape.endswith("k~N(0,1)")
+_percent = lambda row: None if row.copy_fraction is None else 100 * row.copy_fraction
+_speedup = lambda row: row.speedup
 
-
-def _speedup(run: Run) -> Any:
-    return _bars(run, lambda row: row.speedup, "times the published eager form (baddbmm)", 1.0, ratios=True)
-
-
-PICTURES = {"speedup": _speedup, "bandwidth": _bandwidth, "time": _time, "error": _error}
+PICTURES: dict[str, Callable[[Run], Any]] = {
+    "speedup": lambda run: _bars(run, _speedup, "times the published eager form (baddbmm)", 1.0, ratios=True),
+    "bandwidth": lambda run: _bars(run, _percent, "% of copy bandwidth", 100.0, ratios=False),
+    "time": lambda run: _lines(run, _is_scan, _scan_steps, "median_ms", "ms, forward"),
+    "error": lambda run: _lines(run, _is_accuracy, _named_steps, "max_error", "largest relative error of h"),
+}

@@ -4,8 +4,6 @@ benchmarks/results/<device>/ gets results.json, README.md with every row, losses
 The README's table holds one block for each device that has results, between the two comments.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The JSON file of a run: what machine, the rows, and which shapes are through, so that a run can go on."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,16 +51,29 @@ class Run:
             write(path, {**self.about, **state, "rows": rows, "details": {row.key: row.detail for row in self.rows}})
 
 
-def load(path: Path) -> Run:
-    body = _read(path)
+def load(path: Path, here: dict[str, Any] | None = None) -> Run:
+    body = read(path, here)
     try:
+        details = body.pop("details")
         rows = [Row(pass_=row.pop("pass"), **row) for row in body.pop("rows")]
-        details, shapes, done = (body.pop(key) for key in ("details", "shapes", "done"))
+        shapes, done = body.pop("shapes"), body.pop("done")
     except (KeyError, TypeError) as error:
         raise UsageError(f"{path} has no run: {error!r}") from error
     for row in rows:
         row.detail = details.get(row.key, {})
     return Run(body, path, rows, shapes, done, body.pop("failed", {}))
+
+
+def read(path: Path, here: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The body of a file; with `here`, one of the same device, versions, threads, commit and --quick."""
+    try:
+        body: dict[str, Any] = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} can't be read: {error}") from error
+    for key in SAME if here is not None else ():
+        if body.get(key) != here[key]:
+            raise UsageError(f"{path} was made with {key} {body.get(key)!r}, not {here[key]!r}: choose another file")
+    return body
 
 
 def write(path: Path, body: dict[str, Any]) -> None:
@@ -74,31 +85,5 @@ def write(path: Path, body: dict[str, Any]) -> None:
 
 
 def resume(path: Path | None, about: dict[str, Any]) -> Run:
-    """The run in `path` if there is one, else a new one.
-
-    Raises:
-        UsageError: the file has no run, or one with another device, versions, threads, commit or --quick.
-    """
-    if path is None or not path.exists():
-        return Run(about, path)
-    check_same(path, about)
-    return load(path)
-
-
-def check_same(path: Path, here: dict[str, Any]) -> dict[str, Any]:
-    """The body of a file that was made with the same device, versions, threads, commit and --quick."""
-    body = _read(path)
-    for key in SAME:
-        if body.get(key) != here[key]:
-            raise UsageError(f"{path} was made with {key} {body.get(key)!r}, not {here[key]!r}: choose another file")
-    return body
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
-    if not isinstance(body, dict):
-        raise UsageError(f"{path} has no run")
-    return body
+    """The run in `path` if there is one, which was made with the same, else a new one."""
+    return load(path, about) if path is not None and path.exists() else Run(about, path)

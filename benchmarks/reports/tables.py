@@ -1,7 +1,5 @@
 """Rows as a table of the terminal and as Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

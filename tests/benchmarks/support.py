@@ -18,6 +18,7 @@ from benchmarks.providers import registry
 from benchmarks.reports.run import Run
 
 CPU = torch.device("cpu")
+QUICK = ["--device", "cpu", "--quick", "--rounds", "1"]
 SMALL = Shape("p12", 3, 4, 20, 4, 5)
 COMPILED = {name: "not compiled here" for op in registry.REGISTRY.values() for name, p in op.items() if p.compiled}
 BOTH = Settings(passes=("forward", "both"), rounds=1, left_out=COMPILED)
@@ -61,3 +62,17 @@ def a_run() -> Run:
     scan = {"sizes": "1 x 8 x 128 x 1536", "steps": 128, "note": ""}
     run.add("linear_scan/scan-128/float32", rows[-1:], scan)
     return run
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, before: Callable[[str], None]) -> list[str]:
+    """The ops of work as it is made, each after `before`, which may raise."""
+    made: list[str] = []
+    work_make = work.make
+
+    def make(op, *arguments, **options):
+        made.append(op)
+        before(op)
+        return work_make(op, *arguments, **options)
+
+    monkeypatch.setattr(work, "make", make)
+    return made

@@ -3,17 +3,13 @@
 import dataclasses
 
 import pytest
-import torch
 
-from benchmarks.protocol import compare, measure, memory
-from benchmarks.protocol.provider import Bound, Provider, Unavailable, few_terms, leaves_of, plain
-from benchmarks.protocol.shapes import Shape
-from benchmarks.protocol.work import MOST_TERMS
-from benchmarks.providers import peers, published, registry
+from benchmarks.protocol import compare, measure
+from benchmarks.protocol.provider import Provider
+from benchmarks.providers import peers, published
 from benchmarks.providers.registry import compare_all
 from benchmarks.reports import tables
-from rnam.blocked import plan
-from tests.benchmarks.support import BOTH, CPU, SMALL, job, use
+from tests.benchmarks.support import BOTH, job, use
 
 
 def test_a_wrong_provider_gets_its_error_and_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,103 +57,6 @@ def test_missing_and_failing_providers_are_listed(monkeypatch: pytest.MonkeyPatc
     assert all(row.median_ms is None for row in rows if row.provider != "copy")
 
 
-def test_every_provider_of_every_op_is_right_or_says_why_not() -> None:
-    for op, shape in {
-        "min_gru": SMALL,
-        "linear": Shape("nam-ens", 3, 7, 1, 1, 1, widths=(1, 6, 5, 1)),
-        "linear_scan": Shape("scan-128", 1, 2, 20, 6, 6),
-        "log_scan": Shape("scan-128", 1, 2, 20, 6, 6),
-        "model": Shape("notebook", 2, 3, 10, 4, 4),
-    }.items():
-        rows = compare_all(job(op, shape), dataclasses.replace(BOTH, timed=False))
-        assert {row.provider for row in rows} == set(registry.REGISTRY[op])
-        for row in rows:
-            reason = row.detail.get("reason", "")
-            assert reason != "wrong" and not reason.startswith("failed"), f"{row.key}: {reason} {row.max_error}"
-            assert (row.peak_mb is None) == bool(reason)
-    stepwise = job("min_gru", Shape("stream-1", 3, 2, 1, 4, 4, state=True))
-    rows = compare_all(stepwise, dataclasses.replace(BOTH, timed=False), ("published-step", "rnam"))
-    assert [row.detail.get("reason") for row in rows] == [None] * 4
-    assert registry.base("min_gru", state=True) == "published-step"
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("op", ["min_gru", "linear_scan", "log_scan"])
-def test_what_is_compiled_is_right(op: str) -> None:
-    shape = Shape("p12", 2, 3, 9, 4, 4)
-    only = tuple(name for name in registry.REGISTRY[op] if name.endswith("compiled"))
-    settings = dataclasses.replace(BOTH, timed=False, left_out={}, next_length=True)
-    rows = compare_all(job(op, shape), settings, only)
-    for row in rows:
-        assert "reason" not in row.detail, row.detail
-        assert row.detail["compile_s"] > 0 and row.detail["graphs"] >= 2
-
-
-def test_a_loop_over_many_terms_is_extrapolated(monkeypatch: pytest.MonkeyPatch) -> None:
-    many = job("min_gru", Shape("wide", 2 * MOST_TERMS, 2, 3, 2, 2))
-    assert few_terms(many) == (MOST_TERMS, 2.0, "64 of 128 terms run, extrapolated")
-
-    def half(work):
-        leaves = leaves_of(*(t[:MOST_TERMS] for t in work.leaves))
-        return Bound(published.min_gru, leaves, work.incoming[:MOST_TERMS], terms=MOST_TERMS, factor=2.0)
-
-    use(monkeypatch, "min_gru", published=published.min_gru, half=Provider("half", half))
-    monkeypatch.setattr(measure, "timer", lambda *_: (lambda: (1e-3, 1e-3), "as told"))
-    rows = compare_all(many, BOTH)
-    times = {row.provider: row.median_ms for row in rows if row.pass_ == "forward"}
-    assert times == {"published": 1.0, "half": 2.0, "copy": 1.0}
-
-
-def test_providers_take_turns() -> None:
-    order: list[str] = []
-    timers = {name: lambda name=name: (order.append(name), (0.001, 0.002))[1] for name in ("a", "b")}
-    found = measure.measure(timers, 3, {"a": "", "b": ""})
-    assert order == ["a", "b"] * 3
-    assert found["a"].wall == [1.0] * 3 and found["b"].cpu_median == 2.0
-
-
-def test_percentiles_are_interpolated() -> None:
-    samples = measure.Samples(wall=[4.0, 1.0, 2.0, 3.0, 5.0])
-    assert [samples.percentile(p) for p in (0, 20, 50, 80, 100)] == [1.0, 1.8, 3.0, 4.2, 5.0]
-
-
-def test_copies_of_the_inputs_are_leaves_of_their_own() -> None:
-    bound = plain(published.min_gru)(job())
-    first, second = measure.rotated(bound, 2)
-    assert first is bound
-    assert all(
-        a is not b and torch.equal(a, b) and b.requires_grad for a, b in zip(first.leaves, second.leaves, strict=True)
-    )
-    assert len(measure.rotated(dataclasses.replace(bound, moving=0), 5)) == 1
-    kept = measure.rotated(dataclasses.replace(bound, moving=1), 2)[1]
-    assert kept.leaves[0] is not bound.leaves[0] and kept.leaves[1] is bound.leaves[1]
-
-
-def test_the_peak_of_memory_is_counted() -> None:
-    """Of 4 MiB tensors: two live at once, then three, one being a temporary."""
-    x = torch.ones(1 << 20)
-    near = dict(abs=1 << 12)  # scalars
-    assert memory.peak_bytes(lambda: (x * 2) + 1, CPU) == pytest.approx(8 << 20, **near)
-
-    def three():
-        a = x * 2
-        b = a + 1
-        c = a * b
-        del a, b
-        return c
-
-    assert memory.peak_bytes(three, CPU) == pytest.approx(12 << 20, **near)
-
-
-def test_memory_from_numpy_counts() -> None:
-    """Of which the results of the backend "torch" are, from 4 MiB on, with a page more each to align them."""
-    size = torch.Size((1 << 20,))
-    pages = dict(abs=1 << 16)  # what Python itself takes, which tracemalloc counts too
-    got = memory.peak_bytes(lambda: [plan.new(size, torch.ones(1)) for _ in range(2)], CPU)
-    assert got == pytest.approx(2 * ((4 << 20) + plan.PAGE), **pages)
-
-
 def test_a_provider_that_fails_while_it_is_timed_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Right when it is compared, and out of memory, say, in a later call; the others are timed."""
     calls = []
@@ -187,9 +86,3 @@ def test_samples_and_warm_up_stand_beside_each_result(monkeypatch: pytest.Monkey
         *cells, remark = tables.cells(row)
         assert cells[list(tables.COLUMNS).index("samples")] == "2"
         assert remark.endswith("clocks 1980 MHz, 2619 MHz, 1980 MHz")
-
-
-def test_a_loop_over_a_million_steps_is_not_run() -> None:
-    long = job("min_gru", Shape("long", 1, 1, registry.MOST_GRU_STEPS + 1, 1, 1))
-    with pytest.raises(Unavailable, match="10001 steps are not run one by one, 10000 at most"):
-        registry.REGISTRY["min_gru"]["nn.GRU"].bind(long)
