@@ -38,18 +38,6 @@ class Candidate:
     errors: tuple[float, float] | None = None
     detail: dict[str, Any] = field(default_factory=dict)
 
-    def error(self, pass_: str) -> float | None:
-        if self.errors is None:
-            return None
-        return {"forward": self.errors[0], "backward": self.errors[1], "both": max(self.errors)}[pass_]
-
-    def is_right(self, job: Work, pass_: str) -> bool:
-        """A step is right when its output and its gradients are; NaN compares as wrong."""
-        if self.errors is None:
-            return True
-        state, gradient = work.tolerances(job.kind, job.shape.steps, self.provider.log_sums)
-        return self.errors[0] <= state and (pass_ == "forward" or self.errors[1] <= gradient)
-
 
 def run(
     job: Work, providers: Iterable[Provider], base: str, expected: Callable[[bool], Expected], settings: Settings
@@ -74,7 +62,9 @@ def candidate(job: Work, provider: Provider, expected: Callable[[bool], Expected
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a compiler, and of operators without a batching rule
             bound = provider.bind(job)
-            results = bound.common(_first_calls(bound, settings)) if provider.checked else ()
+            if "forward" in settings.passes and provider.checked:
+                bound.forward()  # so that nothing compiles later
+            results = bound.common(bound.both()) if provider.checked else ()
         if provider.compiled:
             detail |= {"compile_s": round(time.perf_counter() - start, 2), "graphs": _graphs() - graphs}
         if want is not None:
@@ -86,13 +76,6 @@ def candidate(job: Work, provider: Provider, expected: Callable[[bool], Expected
     except Exception as error:
         detail["reason"] = failed(error)
     return found
-
-
-def _first_calls(bound: Bound, settings: Settings) -> tuple[torch.Tensor, ...]:
-    """Of each pass that is timed, so that nothing compiles later; the results of a whole step."""
-    if "forward" in settings.passes:
-        bound.forward()
-    return bound.both()
 
 
 def _graphs() -> int:
@@ -114,11 +97,16 @@ def rows_of(job: Work, candidates: Iterable[Candidate], pass_: str, op: str = ""
     """A row of each candidate; one that is not to be timed has the reason."""
     rows = []
     for candidate in candidates:
-        row = Row(op or job.op, job.shape.name, job.kind, pass_, candidate.provider.name, detail=dict(candidate.detail))
-        row.max_error = candidate.error(pass_)
-        if not candidate.is_right(job, pass_):
-            row.detail["reason"] = "wrong"
+        name = candidate.provider.name
+        row = Row(op or job.op, job.shape.name, job.kind, pass_, name, detail=dict(candidate.detail))
         rows.append(row)
+        if candidate.errors is not None:
+            output, gradients = candidate.errors
+            row.max_error = {"forward": output, "backward": gradients, "both": max(candidate.errors)}[pass_]
+            # a step is right when its output and its gradients are; NaN compares as wrong
+            state, gradient = work.tolerances(job.kind, job.shape.steps, candidate.provider.log_sums)
+            if not (output <= state and (pass_ == "forward" or gradients <= gradient)):
+                row.detail["reason"] = "wrong"
     return rows
 
 

@@ -11,13 +11,15 @@ def _number(value: float | None, form: str, factor: float = 1.0) -> str:
     return "" if value is None else form.format(factor * value)
 
 
+_WITHOUT = {"": "", "wrong": "wrong"}  # what stands in the place of a time, by its reason
+
 # The heads of the columns and what they say of a row; numbers from LEFT on.
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "shape": lambda row: row.shape,
     "type": lambda row: row.dtype,
     "pass": lambda row: row.pass_,
     "provider": lambda row: row.provider,
-    "ms": lambda row: _number(row.median_ms, "{:.4g}") or _without(row.detail.get("reason")),
+    "ms": lambda row: _number(row.median_ms, "{:.4g}") or _WITHOUT.get(row.detail.get("reason", ""), "-"),
     "p20": lambda row: _number(row.p20_ms, "{:.4g}"),
     "p80": lambda row: _number(row.p80_ms, "{:.4g}"),
     "samples": lambda row: _number(row.detail.get("samples"), "{:.0f}"),
@@ -30,10 +32,6 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "error": lambda row: _number(row.max_error, "{:.1e}"),
 }
 LEFT = 4
-
-
-def _without(reason: str | None) -> str:
-    return "wrong" if reason == "wrong" else "-" if reason else ""
 
 
 def cells(row: Row) -> list[str]:

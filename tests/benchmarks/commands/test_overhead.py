@@ -37,7 +37,7 @@ def test_an_earlier_run_stands_beside(tmp_path: Path, capsys: pytest.CaptureFixt
     assert cli.main(["overhead", *QUICK, "--json", str(before)]) == 0
     rows = load(before).rows
     assert {row.provider for row in rows} == {provider.name for provider in overhead.PROVIDERS}
-    assert all(row.detail["cpu_best_ms"] > 0 and row.max_error < 1e-5 for row in rows)
+    assert not [row for row in rows if row.detail["cpu_best_ms"] <= 0 or row.max_error > 1e-5]
     assert "before" not in capsys.readouterr().out
     assert cli.main(["overhead", *QUICK, "--before", str(before)]) == 0
     out = capsys.readouterr().out

@@ -36,7 +36,7 @@ def test_results_come_back_in_the_common_layout(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(peers, "load", lambda *_: PACKAGE)
     rows = compare_all(job("linear_scan", Shape("scan-128", 1, 2, 20, 6, 6)), BOTH, ON_CUDA)
     assert {row.provider for row in rows if row.median_ms} == {*ON_CUDA, "copy"}
-    assert all(row.max_error < 1e-5 for row in rows if row.provider != "copy")
+    assert not [row for row in rows if row.provider != "copy" and row.max_error > 1e-5]
 
 
 def test_without_a_gpu_they_say_so() -> None:
