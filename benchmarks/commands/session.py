@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from benchmarks.protocol.compare import last_line
@@ -51,7 +50,9 @@ def run(units: dict[str, Unit], options: argparse.Namespace) -> int:
                 file.fail(name, last_line(error))
                 broken.append(name)
                 bar.write(f"\n{name} broke off:\n{traceback.format_exc()}")
-                if not _answers(device):
+                try:
+                    wait(device)
+                except RuntimeError:
                     hint = "with --json the next run goes on behind it" if file.path else "the rest was not run"
                     raise UsageError(f"{name}: {device} does not answer any more; {hint}") from error
             else:
@@ -66,11 +67,3 @@ def run(units: dict[str, Unit], options: argparse.Namespace) -> int:
         over = f"{seconds:.0f} s are over and {', '.join(left)} left"
         print(f"{over}: with --json another run goes on there", file=sys.stderr)
     return 1 if broken or left else 0
-
-
-def _answers(device: torch.device) -> bool:
-    try:
-        wait(device)
-    except RuntimeError:
-        return False
-    return True

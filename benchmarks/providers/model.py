@@ -87,13 +87,8 @@ def _provider(
     return Provider(name, bind, compiled=compiled, log_sums=log_sums)
 
 
-def _module(model: rnam.RNAM, x: Tensor) -> Tensor:
-    return model(x)[0]
-
-
-def _on(min_gru: Callable[[Tensor, Tensor], Tensor]) -> Callable[[rnam.RNAM, Tensor], Tensor]:
-    return lambda model, x: predict(dict(model.named_parameters()), x, min_gru)
-
+_module = lambda model, x: model(x)[0]
+_on = lambda min_gru: lambda model, x: predict(dict(model.named_parameters()), x, min_gru)
 
 PROVIDERS = [
     _provider("rnam", _module),
