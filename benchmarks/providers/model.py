@@ -62,7 +62,7 @@ def _common(results: Results) -> Results:
 
 def _provider(
     name: str,
-    prediction: Callable[[rnam.RNAM, Tensor], Tensor],
+    forward: Callable[[rnam.RNAM], Callable[[Tensor], Tensor]],
     *,
     context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     compiled: bool = False,
@@ -71,7 +71,8 @@ def _provider(
     def bind(work: Work) -> Bound:
         model = build(work)
         x, target = work.leaves
-        loss = lambda *_: F.mse_loss(prediction(model, x), target)
+        prediction = forward(model)
+        loss = lambda *_: F.mse_loss(prediction(x), target)
         call = torch.compile(loss, dynamic=False) if compiled else loss
         parameters = tuple(model.parameters())
         optimizer = torch.optim.Adam(parameters, lr=0.0, capturable=work.device.type == "cuda")
@@ -87,8 +88,8 @@ def _provider(
     return Provider(name, bind, compiled=compiled, log_sums=log_sums)
 
 
-_module = lambda model, x: model(x)[0]
-_on = lambda min_gru: lambda model, x: predict(dict(model.named_parameters()), x, min_gru)
+_module = lambda model: lambda x: model(x)[0]
+_on = lambda min_gru: lambda model: functools.partial(predict, dict(model.named_parameters()), min_gru=min_gru)
 
 PROVIDERS = [
     _provider("rnam", _module),
