@@ -3,7 +3,7 @@
     layer, linear, scan, model   time one kind of work on the named shapes
     ensemble                     ten members in one model, against ten models one after the other
     wide                         up to 10,000 terms; the NAM network against a loop and vmap
-    overhead                     the host's time of one call
+    overhead                     the host's CPU time of one step of a layer, beside the step's own work
     memory                       peak memory of a training step, without timing
     accuracy                     the error of h against the length
     static                       what the kernels cost as compiled; takes no GPU
@@ -14,53 +14,60 @@
 A result that does not match the float64 steps is reported as wrong, with its error, and gets no time.
 """
 
-from __future__ import annotations
-
 import argparse
+import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from benchmarks import commands, providers, shapes, work
-from benchmarks.provider import PASSES
+from benchmarks.commands import accuracy, compiled, ensemble, overhead, session, shaped, wide
+from benchmarks.commands.session import Unit
+from benchmarks.protocol import shapes, work
+from benchmarks.protocol.provider import PASSES
+from benchmarks.providers import registry
+from benchmarks.reports.publish import publish
+from benchmarks.reports.run import UsageError
+
+# The work of each subcommand that measures, in the order in which `all` does it, which leaves the memory out.
+UNITS: dict[str, Callable[[argparse.Namespace], dict[str, Unit]]] = {
+    **{name: functools.partial(shaped.units, name) for name in ("layer", "linear", "scan", "model")},
+    "ensemble": ensemble.units,
+    "wide": wide.units,
+    "overhead": overhead.units,
+    "accuracy": accuracy.units,
+    "memory": functools.partial(shaped.units, "memory"),
+}
+QUICK_ROUNDS = 3
+PROVIDERS = sorted({name for op in registry.REGISTRY.values() for name in op})
+TYPES = "float32 (products in full precision), tf32, bfloat16, float16; default: float32, and on a GPU the first three"
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands_ = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in commands.NAMES:
-        sub = commands_.add_parser(name)
-        _options(sub)
-    publish = commands_.add_parser("publish")
-    publish.add_argument("json", type=Path, help="a file that --json wrote")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    top.set_defaults(shape=[], dtype=[], provider=[], passes=[], before=None)
+    for name in (*UNITS, "static", "tune", "all"):
+        sub = commands.add_parser(name)
+        sub.add_argument("--device", type=_device, default="cuda" if torch.cuda.is_available() else "cpu")
+        sub.add_argument("--rounds", type=_positive, default=7, help="samples of each provider; default: %(default)s")
+        sub.add_argument("--json", type=_output, help="write everything to this file, and go on where it ends")
+        sub.add_argument("--quick", action="store_true", help="smaller shapes, 3 rounds, hardly a torch.compile")
+        repeated = functools.partial(sub.add_argument, action="append", default=[], metavar="NAME")
+        if name in (*shaped.OPS, "all", "tune"):
+            repeated("--shape", choices=shapes.SHAPES, help=", ".join(shapes.SHAPES))
+        if name in (*shaped.OPS, "all"):
+            repeated("--dtype", choices=work.DTYPES, help=TYPES)
+            repeated("--provider", choices=PROVIDERS, help=", ".join(PROVIDERS))
+        if name in (*shaped.OPS, "all") and name != "memory":
+            repeated("--pass", dest="passes", choices=PASSES, help=f"{', '.join(PASSES)}; default: all three")
+        if name == "overhead":
+            sub.add_argument("--before", type=Path, help="an earlier run's JSON, whose ratios are printed beside")
+    commands.add_parser("publish").add_argument("json", type=Path, help="a file that --json wrote")
     return top
-
-
-def _options(sub: argparse.ArgumentParser) -> None:
-    known = sorted({name for op in providers.REGISTRY.values() for name in op})
-    sub.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
-    sub.add_argument(
-        "--shape", action="append", default=[], choices=shapes.SHAPES, metavar="NAME", help=", ".join(shapes.SHAPES)
-    )
-    sub.add_argument("--dtype", action="append", default=[], choices=work.DTYPES, metavar="TYPE", help=_TYPES)
-    sub.add_argument(
-        "--provider",
-        action="append",
-        default=[],
-        choices=known,
-        metavar="NAME",
-        help=", ".join(known).replace("%", "%%"),
-    )
-    sub.add_argument("--pass", dest="passes", action="append", default=[], choices=PASSES, help="default: all three")
-    sub.add_argument("--rounds", type=_positive, default=7, help="samples of each provider; default: %(default)s")
-    sub.add_argument("--json", type=Path, help="write everything to this file, and go on where it ends")
-    sub.add_argument("--quick", action="store_true", help="smaller shapes, 3 rounds, hardly a torch.compile")
-
-
-_TYPES = "float32 (products in full precision), tf32, bfloat16, float16; default: float32, and on a GPU the first three"
 
 
 def _positive(text: str) -> int:
@@ -70,12 +77,57 @@ def _positive(text: str) -> int:
     return value
 
 
+def _output(text: str) -> Path:
+    """Refused before anything is measured, not after."""
+    path = Path(text)
+    if not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{path.parent} is no directory")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a directory")
+    return path
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{name!r} is no device") from error
+    if device.type not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"cpu or cuda, got {name!r}")
+    if device.type == "cuda":
+        there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= there:
+            raise argparse.ArgumentTypeError(f"there are {there} CUDA devices, got {name!r}")
+        torch.cuda.set_device(device.index or 0)  # streams, events and graphs are those of the current device
+    return device
+
+
+def run(options: argparse.Namespace) -> int:
+    """Does what the options say; the exit status."""
+    command = options.command
+    if command == "publish":
+        print(*publish(options.json), sep="\n")
+        return 0
+    if options.quick:
+        options.rounds = min(options.rounds, QUICK_ROUNDS)
+    if command in ("static", "tune"):
+        return getattr(compiled, command)(options)
+    if command in shaped.OPS:
+        shaped.check(options)
+    names = [name for name in UNITS if name != "memory"] if command == "all" else [command]
+    units = {unit: run for name in names for unit, run in UNITS[name](options).items()}
+    status = session.run(units, options)
+    if command == "all":
+        compiled.print_committed()
+    return status
+
+
 def main(arguments: list[str] | None = None) -> int:
     top = parser()
     options = top.parse_args(arguments)
     try:
-        return commands.run(options)
-    except commands.Impossible as error:
+        return run(options)
+    except UsageError as error:
         top.error(str(error))
 
 

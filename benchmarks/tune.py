@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from benchmarks import measure
 from benchmarks.kernels import DTYPES
-from benchmarks.shapes import SHAPES
-from benchmarks.work import GRADIENT
+from benchmarks.protocol import measure
+from benchmarks.protocol.shapes import SHAPES
+from benchmarks.protocol.work import GRADIENT
 from rnam.kernels import min_gru_bwd, min_gru_fwd
 from rnam.kernels.config import TABLE, LaunchConfig, is_fused, padded_state, select_config, table_config
 

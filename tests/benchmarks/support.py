@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import providers, work
-from benchmarks.compare import Settings
-from benchmarks.provider import Provider, plain
-from benchmarks.results_file import Row, Run
-from benchmarks.shapes import Shape
-from benchmarks.work import Work
+from benchmarks.protocol import work
+from benchmarks.protocol.compare import Settings
+from benchmarks.protocol.provider import Provider, plain
+from benchmarks.protocol.row import Row
+from benchmarks.protocol.shapes import Shape
+from benchmarks.protocol.work import Work
+from benchmarks.providers import registry
+from benchmarks.reports.run import Run
 
 CPU = torch.device("cpu")
+QUICK = ["--device", "cpu", "--quick", "--rounds", "1"]
 SMALL = Shape("p12", 3, 4, 20, 4, 5)
-COMPILED = {name: "not compiled here" for op in providers.REGISTRY.values() for name, p in op.items() if p.compiled}
+COMPILED = {name: "not compiled here" for op in registry.REGISTRY.values() for name, p in op.items() if p.compiled}
 BOTH = Settings(passes=("forward", "both"), rounds=1, left_out=COMPILED)
 ABOUT = {
     "device": "CPU of a test, 1 threads",
@@ -37,7 +40,7 @@ def job(op: str = "min_gru", shape: Shape = SMALL) -> Work:
 def use(monkeypatch: pytest.MonkeyPatch, op: str, **calls: Callable[..., Any]) -> None:
     """Leaves these providers alone in the registry of an op, functions of the common layout or providers."""
     found = {n: c if isinstance(c, Provider) else Provider(n, plain(c)) for n, c in calls.items()}
-    monkeypatch.setitem(providers.REGISTRY, op, found)
+    monkeypatch.setitem(registry.REGISTRY, op, found)
 
 
 def a_run() -> Run:
@@ -53,9 +56,23 @@ def a_run() -> Run:
         Row("accuracy", "T=100 k~N(0,1)", "float32", "forward", "rnam", max_error=1e-7),
         Row("linear_scan", "scan-128", "float32", "forward", "rnam", median_ms=2.0, **values),
     ]
-    details = {rows[3].key: {"reason": "wrong"}, rows[4].key: {"reason": "peer is not installed"}}
+    rows[3].detail["reason"], rows[4].detail["reason"] = "wrong", "peer is not installed"
     layer = {"sizes": "37 x 32 x 48 x 16", "steps": 48, "note": "scaled down: batch 512 -> 32"}
-    run.add("min_gru/p12/float32", rows[:-1], details, layer)
+    run.add("min_gru/p12/float32", rows[:-1], layer)
     scan = {"sizes": "1 x 8 x 128 x 1536", "steps": 128, "note": ""}
-    run.add("linear_scan/scan-128/float32", rows[-1:], {}, scan)
+    run.add("linear_scan/scan-128/float32", rows[-1:], scan)
     return run
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, before: Callable[[str], None]) -> list[str]:
+    """The ops of work as it is made, each after `before`, which may raise."""
+    made: list[str] = []
+    work_make = work.make
+
+    def make(op, *arguments, **options):
+        made.append(op)
+        before(op)
+        return work_make(op, *arguments, **options)
+
+    monkeypatch.setattr(work, "make", make)
+    return made

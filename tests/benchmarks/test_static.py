@@ -14,8 +14,8 @@ import triton
 
 from benchmarks import kernels, static, tune
 from benchmarks.kernels import Entry, entries
+from benchmarks.protocol.shapes import SHAPES
 from benchmarks.sass import Usage, wavefronts
-from benchmarks.shapes import SHAPES
 from rnam.kernels.config import TABLE, select_config, table_config
 
 COMMITTED = json.loads(static.FIGURES.read_text())

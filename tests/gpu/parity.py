@@ -8,12 +8,14 @@ from torch import Tensor
 
 import rnam
 from rnam import functional, kernels, reference
+from rnam.backends.calls import Recurrence
+from rnam.backends.cells import CELLS
 from rnam.kernels import min_gru_bwd, min_gru_fwd
 from rnam.kernels.config import table_config
 from tests.gpu.shapes import DEVICE, LayerCase, LinearCase, ScanCase
-from tests.support import min_gru_cases, scan_oracle
-from tests.support.coded_oracle import MASKED, RESET
+from tests.support import min_gru_cases, scan_bounds
 from tests.support.min_gru_cases import ABS, LAYOUTS, REL, ROUNDING, TF32, Inputs, assert_gradient, tf32_exact
+from tests.support.oracle import MASKED, RESET
 
 # tf32 keeps 10 bits behind the leading one: cut off there, a factor is wrong by up to 2^-10 of itself, a product by
 # twice that.
@@ -123,7 +125,7 @@ def layer_reference(given: Inputs, dtype: torch.dtype) -> tuple[Tensor, ...]:
             h = _in_halves(x, weight, h0, *codes)
             h_last = h[:, :, -1:]
         else:
-            h, h_last = reference.min_gru(x, weight, h0, *codes, "linear")
+            h, h_last = reference.recurrence(Recurrence(x, weight, h0, given.codes), CELLS["mingru"])
         used = [t for t in leaves if t is not None]
         gradients = torch.autograd.grad((h, h_last), used, (given.dh.to(dtype), given.dh_last.to(h_last.dtype)))
     return tuple(t.detach().double() for t in (h, h_last, *gradients))
@@ -264,9 +266,9 @@ def check_scan(case: ScanCase) -> None:
         h = getattr(functional, name)(*leaves)
         got = torch.autograd.grad(h, [t for t in leaves if t is not None], dh)
     assert h.dtype == b.dtype and h.is_contiguous()
-    scan_oracle.assert_states(h.detach(), exact, size)
+    scan_bounds.assert_states(h.detach(), exact, size)
     for what, ours, wanted, other in zip(("da", "db", "dh0"), got, want, same, strict=False):
-        scan_oracle.assert_gradient(what, ours, wanted, other)
+        scan_bounds.assert_gradient(what, ours, wanted, other)
 
 
 def check_linear(case: LinearCase) -> None:
@@ -299,13 +301,13 @@ def check_linear(case: LinearCase) -> None:
         x.double().abs(), weight.double().abs(), None if bias is None else bias.double().abs(), None
     )
     product = 2 * (case.D + 4) * ROUNDING[torch.float32] + TF32X3_PRODUCT
-    budget = STEEPEST * product * size + scan_oracle.ROUNDOFF[case.dtype] * exact[0].abs()
-    budget = budget + scan_oracle.SMALLEST[case.dtype]
+    budget = STEEPEST * product * size + scan_bounds.ROUNDOFF[case.dtype] * exact[0].abs()
+    budget = budget + scan_bounds.SMALLEST[case.dtype]
     if not kernels.linear_is_fused(case.D, case.H):
         budget = budget + 2 * (same[0].double() - exact[0]).abs()
     _assert_state("y", y, exact[0], budget)
     for name, got, want, other in zip(("dx", "dw", "db"), gradients, exact[1:], same[1:], strict=False):
-        scan_oracle.assert_gradient(name, got, want, other)
+        scan_bounds.assert_gradient(name, got, want, other)
 
 
 def _linear_in_dtype(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:

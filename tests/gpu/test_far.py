@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from rnam import functional, reference
+from rnam.backends.calls import Recurrence
+from rnam.backends.cells import CELLS
 from tests.gpu import parity, shapes
 from tests.gpu.shapes import BF16, DEVICE, FAR
 from tests.support import min_gru_cases
@@ -88,7 +90,7 @@ def compare_layer(
         dx, dw = torch.autograd.grad(h, leaves, dh)
     piece, wide = at(x.detach()).double().requires_grad_(), weight.detach().double().requires_grad_()
     with parity.plain_torch():
-        want, _ = reference.min_gru(piece, wide, None, None, None, "linear")
+        want, _ = reference.recurrence(Recurrence(piece, wide), CELLS["mingru"])
         want_dx, want_dw = torch.autograd.grad(want, (piece, wide), at(dh).double())
     excess = (at(h).double() - want).abs() - (REL + ROUNDING) * want.abs()
     assert (excess <= min_gru_cases.ABS * want.abs().amax(2, keepdim=True)).all()

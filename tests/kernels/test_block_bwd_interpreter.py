@@ -16,7 +16,7 @@ from rnam.kernels.config_block import (
 )
 from tests.support import block_cases
 from tests.support.block_cases import check_backward, exact, gradient_inputs
-from tests.support.coded_oracle import MASKED
+from tests.support.oracle import MASKED
 
 pytestmark = [
     pytest.mark.interpreter,

@@ -9,7 +9,7 @@ from rnam.kernels.config_block import TABLE, block_config, padded_width, select_
 from rnam.kernels.feed_forward import feed_forward_forward
 from rnam.kernels.min_gru_fwd import min_gru_forward
 from tests.support.block_cases import case, check, check_embedded, embedded_inputs, inputs
-from tests.support.coded_oracle import MASKED
+from tests.support.oracle import MASKED
 
 pytestmark = [
     pytest.mark.interpreter,

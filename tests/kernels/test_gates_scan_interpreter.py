@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from rnam.kernels import gates_scan, matmul
-from tests.support import coded_oracle, scan_oracle
-from tests.support.scan_oracle import assert_gradient, assert_states
+from tests.support import oracle
+from tests.support.oracle import MASKED, RESET
+from tests.support.scan_bounds import assert_gradient, assert_states
 
 pytestmark = [
     pytest.mark.interpreter,
@@ -19,7 +20,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),
 ]
 
-MASKED, RESET = coded_oracle.MASKED, coded_oracle.RESET
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65)
 WIDTHS = (66, 7, 96, 33, 1, 80, 3, 65)
@@ -31,6 +31,7 @@ CUT = 130
 # What `gates_scan_forward` takes for each kind of scan, and the parts of p.
 KINDS = {"linear": {}, "log": {"space": "log"}, "lstm": {"parts": 3}}
 PARTS = {"linear": 2, "log": 2, "lstm": 3}
+GATES = {"linear": oracle.min_gru_gates, "log": oracle.min_gru_gates, "lstm": oracle.min_lstm_gates}
 
 # (T, H, dtype, kind, h0, codes, gradients): each pair of flags with each other, each length in both spaces.
 CASES = [
@@ -72,7 +73,7 @@ def reference(p, h0, codes, dh, dh_last, dtype, kind="linear"):
     """h, h_last and the gradients (dp, dh0) by autograd through the step recurrence in dtype."""
     p = p.to(dtype).requires_grad_()
     h0 = None if h0 is None else h0.to(dtype).requires_grad_()
-    h, h_last = scan_oracle.gates_scan(p, h0, codes, PARTS[kind])
+    h, h_last = oracle.recurrence(p, GATES[kind], h0, *oracle.decode(codes))
     outputs = [(y, g.to(dtype)) for y, g in ((h, dh), (h_last, dh_last)) if g is not None]
     wanted = [x for x in (p, h0) if x is not None]
     grads = torch.autograd.grad([y for y, _ in outputs], wanted, [g for _, g in outputs], allow_unused=True)
@@ -260,7 +261,7 @@ def test_with_its_projection(dtype):
 
     def through(kind):
         xs, ws = x.to(kind).requires_grad_(), weight.to(dtype).to(kind).requires_grad_()
-        h, _ = coded_oracle.min_gru(xs, ws, None, codes)
+        h, _ = oracle.min_gru(xs, ws, None, *oracle.decode(codes), dtype=kind)
         return [y.detach() for y in (h, *torch.autograd.grad(h, (xs, ws), dh.to(kind)))]
 
     want, same = through(torch.float64), through(dtype)

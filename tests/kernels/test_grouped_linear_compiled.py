@@ -8,7 +8,7 @@ from tests.kernels.test_grouped_linear_interpreter import inputs, through
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code
-from tests.support.scan_oracle import ROUNDOFF, SMALLEST
+from tests.support.scan_bounds import ROUNDOFF, SMALLEST
 
 pytestmark = pytest.mark.compiled
 

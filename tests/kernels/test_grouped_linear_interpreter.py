@@ -5,7 +5,7 @@ import torch
 
 from rnam.kernels import grouped_linear as module
 from rnam.kernels.grouped_linear import ACTIVATIONS, grouped_linear_backward, grouped_linear_forward
-from tests.support.scan_oracle import ROUNDOFF, SMALLEST, assert_gradient
+from tests.support.scan_bounds import ROUNDOFF, SMALLEST, assert_gradient
 
 pytestmark = [
     pytest.mark.interpreter,

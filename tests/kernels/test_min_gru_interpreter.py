@@ -10,8 +10,8 @@ from rnam.kernels import min_gru_bwd, split_t
 from rnam.kernels.config import LaunchConfig
 from rnam.kernels.min_gru_bwd import min_gru_backward, min_steps, plan_parts
 from rnam.kernels.min_gru_fwd import min_gru_forward
-from tests.support.coded_oracle import MASKED, RESET, min_gru
 from tests.support.min_gru_cases import REL, SEG, SEQ, Case, assert_state, check, inputs, reference
+from tests.support.oracle import MASKED, RESET, decode, min_gru
 
 pytestmark = [
     pytest.mark.interpreter,
@@ -305,5 +305,5 @@ def test_the_oracle_is_the_gradient_of_itself():
     """Finite differences of the float64 recurrence, so that what the kernels are compared with is checked too."""
     given = inputs(Case(F=1, B=1, T=6, D=3, H=2, codes="own"))
     leaves = [x.double().requires_grad_() for x in (given.x, given.weight, given.h0)]
-    assert torch.autograd.gradcheck(lambda *a: min_gru(*a, given.codes), leaves)
+    assert torch.autograd.gradcheck(lambda *a: min_gru(*a, *decode(given.codes)), leaves)
     assert len(reference(given, torch.float64)) == 5

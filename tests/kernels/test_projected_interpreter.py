@@ -9,7 +9,7 @@ from rnam.kernels import min_gru_projected_is_fused, split_t
 from rnam.kernels.config_block import padded_width
 from rnam.kernels.config_projected import TABLE, WIDE_STEPS, projected_config, select_projected
 from rnam.kernels.projected import min_gru_projected_forward
-from tests.support.coded_oracle import MASKED
+from tests.support.oracle import MASKED
 from tests.support.projected_cases import case, check, inputs
 
 pytestmark = [

@@ -6,10 +6,11 @@ import torch
 
 from rnam.kernels import gates_scan, linear_scan, log_scan, min_lstm
 from rnam.kernels.config_scan import BACKWARD_SPILLS
-from tests.support import oracle, scan_oracle
+from tests.support import oracle
 from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code
-from tests.support.scan_oracle import adjoint, assert_gradient, assert_states, scan
+from tests.support.oracle import MASKED, scan, scan_adjoint
+from tests.support.scan_bounds import assert_gradient, assert_states
 
 pytestmark = [
     pytest.mark.compiled,
@@ -18,7 +19,6 @@ pytestmark = [
 ]
 
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
-MASKED = 1
 
 # Batch rows of the launches that are only compiled: enough that T is not cut.
 MANY = 1200
@@ -164,7 +164,7 @@ def test_scan_as_compiled(shape, dtype, log):
             grads = linear_scan.linear_scan_backward(a, ref.to(dtype), h0, dh)
     assert len(launches) == 2
     assert_states(h, ref, None if log else scan(a64.abs(), b64.abs(), h064.abs(), log))
-    want, same = adjoint(a64, b64, h064, ref, dh64, log), adjoint(a, b, h0, ref.to(dtype), dh, log)
+    want, same = scan_adjoint(a64, b64, h064, ref, dh64, log), scan_adjoint(a, b, h0, ref.to(dtype), dh, log)
     for name, got, x, y in zip(("da", "db", "dh0"), grads, want, same, strict=True):
         assert_gradient(name, got, x, y)
 
@@ -182,8 +182,9 @@ def test_cut_scan_as_compiled(log):
         )
     assert [x.constants["PHASE"] for x in launches] == ["totals", "whole", "resume"] * 2
     assert_states(h, ref, None if log else scan(*(x.double().abs() for x in (a, b, h0)), log))
-    want = adjoint(*(x.double() for x in (a, b, h0)), ref, dh.double(), log)
-    for name, got, x, y in zip(("da", "db", "dh0"), grads, want, adjoint(a, b, h0, ref.float(), dh, log), strict=True):
+    want = scan_adjoint(*(x.double() for x in (a, b, h0)), ref, dh.double(), log)
+    same = scan_adjoint(a, b, h0, ref.float(), dh, log)
+    for name, got, x, y in zip(("da", "db", "dh0"), grads, want, same, strict=True):
         assert_gradient(name, got, x, y)
 
 
@@ -214,7 +215,8 @@ def test_gates_as_compiled(dtype, H, T, kind, with_codes):
 
     def through(inside):
         leaves = p.to(inside).requires_grad_(), h0.to(inside).requires_grad_()
-        h, h_last = scan_oracle.gates_scan(*leaves, codes, parts)
+        gates = oracle.min_lstm_gates if kind == "lstm" else oracle.min_gru_gates
+        h, h_last = oracle.recurrence(leaves[0], gates, leaves[1], *oracle.decode(codes))
         grads = torch.autograd.grad((h, h_last), leaves, (dh.to(inside), dh_last.to(inside)))
         return h.detach(), h_last.detach(), grads
 
@@ -236,7 +238,7 @@ def test_min_lstm_as_compiled(dtype):
     x, dh = (torch.randn(2, 1, 19, n, generator=generator).to(dtype) for n in (4, 8))
     weight = (torch.randn(2, 4, 24, generator=generator) / 2).to(dtype)
     codes = torch.randint(0, 4, (1, 1, 19), generator=generator).to(torch.uint8)
-    mask, reset = (codes & MASKED) == 0, (codes & 2) != 0
+    mask, reset = oracle.decode(codes)
 
     def through(inside):
         leaves = x.to(inside).requires_grad_(), weight.to(inside).requires_grad_()

@@ -9,7 +9,6 @@ from rnam.kernels.block_bwd import block_backward
 from rnam.kernels.config_block import block_config
 from tests.support import feed_forward_cases, min_gru_cases
 from tests.support.bounds import PRODUCT_ERROR
-from tests.support.coded_oracle import min_gru
 from tests.support.min_gru_cases import (
     ABS,
     NEAREST_U,
@@ -21,6 +20,7 @@ from tests.support.min_gru_cases import (
     assert_gradient,
     assert_state,
 )
+from tests.support.oracle import decode, min_gru
 
 
 def case(form: str, B: int, T: int, D: int, dtype: torch.dtype = torch.float32, **options) -> Case:
@@ -57,7 +57,7 @@ def embedded_inputs(case: Case, K: int) -> tuple[Inputs, Tensor]:
 def steps(x: Tensor, weight: Tensor, params: Tensor, h0: Tensor | None, codes: Tensor | None) -> tuple[Tensor, ...]:
     """(y, h, h_last) step by step in the dtype of x; x is embedded if it is narrower than the block."""
     columns = x if 2 * x.shape[3] == weight.shape[2] else pad(x, (0, 1), value=1.0)
-    h, h_last = min_gru(columns, weight, h0, codes)
+    h, h_last = min_gru(columns, weight, h0, *decode(codes), dtype=x.dtype)
     y = feed_forward_cases.feed_forward(x.flatten(1, 2), params, h.flatten(1, 2))
     return y.view(h.shape), h, h_last
 

@@ -7,7 +7,7 @@ from rnam.kernels.config_feed_forward import parameters
 from rnam.kernels.feed_forward import feed_forward_forward
 from rnam.kernels.feed_forward_bwd import feed_forward_backward
 from tests.support.bounds import PRODUCT_ERROR
-from tests.support.scan_oracle import ROUNDOFF, SMALLEST
+from tests.support.scan_bounds import ROUNDOFF, SMALLEST
 
 EPS = 1e-5
 U = ROUNDOFF[torch.float32]

@@ -10,7 +10,7 @@ import triton
 from rnam.kernels.config import LaunchConfig
 from rnam.kernels.min_gru_bwd import min_gru_backward
 from rnam.kernels.min_gru_fwd import min_gru_forward
-from tests.support.coded_oracle import MASKED, RESET, min_gru
+from tests.support.oracle import MASKED, RESET, decode, min_gru
 
 SEG, SEQ = LaunchConfig(seq=False, ROWS=16, STEPS=4, num_warps=1), LaunchConfig(seq=True, ROWS=16, STEPS=4, num_warps=1)
 
@@ -161,7 +161,7 @@ def inputs(case: Case) -> Inputs:
 def reference(given: Inputs, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
     """(h, h_last, dx, dw, dh0) of the step recurrence in a dtype, as float64."""
     leaves = [None if x is None else x.detach().to(dtype).requires_grad_() for x in (given.x, given.weight, given.h0)]
-    h, h_last = min_gru(leaves[0], leaves[1], leaves[2], given.codes)
+    h, h_last = min_gru(leaves[0], leaves[1], leaves[2], *decode(given.codes), dtype=dtype)
     used = [x for x in leaves if x is not None]
     gradients = torch.autograd.grad((h, h_last), used, (given.dh.to(dtype), given.dh_last.to(dtype)))
     return tuple(x.detach().double() for x in (h, h_last, *gradients))

@@ -10,9 +10,9 @@ from rnam.kernels.projected import min_gru_projected_forward
 from tests.support import min_gru_cases
 from tests.support.block_cases import state_rounding
 from tests.support.bounds import PRODUCT_ERROR, unit
-from tests.support.coded_oracle import min_gru
 from tests.support.feed_forward_cases import assert_within
 from tests.support.min_gru_cases import ABS, REL, ROUNDING, Case, Inputs, assert_state, gate_floor
+from tests.support.oracle import decode, min_gru
 
 
 def case(form: str, B: int, T: int, D: int, H: int, dtype: torch.dtype = torch.float32, **options) -> Case:
@@ -32,8 +32,7 @@ def inputs(case: Case) -> tuple[Inputs, Tensor]:
 
 def exact(given: Inputs, out_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(y, h, h_last) step by step in float64."""
-    h0 = None if given.h0 is None else given.h0.double()
-    h, h_last = min_gru(given.x.double(), given.weight.double(), h0, given.codes)
+    h, h_last = min_gru(given.x, given.weight, given.h0, *decode(given.codes))
     return h @ out_weight.double()[:, None], h, h_last
 
 

@@ -1,0 +1,1 @@
+"""How a piece of work is made, compared with float64, timed and weighed."""

@@ -1,0 +1,1 @@
+"""Who does the work: RNAM, the published forms, what torch.compile makes, other packages."""
