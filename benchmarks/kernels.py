@@ -7,23 +7,24 @@ from dataclasses import dataclass
 
 import torch
 
-from rnam.kernels import (
-    block,
-    block_bwd,
-    feed_forward,
-    feed_forward_bwd,
-    gates_scan,
-    grouped_linear,
-    linear_scan,
-    min_gru_bwd,
-    min_gru_fwd,
-    projected,
-)
-from rnam.kernels.config import TABLE, is_fused, table_config
-from rnam.kernels.config_block import MAX_BACKWARD_WIDTH, block_backward_config, block_config
-from rnam.kernels.config_feed_forward import MAX_WIDTH, parameters
-from rnam.kernels.config_projected import projected_config
-from rnam.kernels.launch import Launch
+from rnam.kernels.block import backward as block_bwd
+from rnam.kernels.block import forward as block
+from rnam.kernels.block.config import MAX_BACKWARD_WIDTH, block_backward_config, block_config
+from rnam.kernels.common.launch import Launch
+from rnam.kernels.feed_forward import backward as feed_forward_bwd
+from rnam.kernels.feed_forward import forward as feed_forward
+from rnam.kernels.feed_forward.config import MAX_WIDTH, parameters
+from rnam.kernels.linear.backward import linear_backward_launch
+from rnam.kernels.linear.forward import linear_forward_launch
+from rnam.kernels.min_gru import backward as min_gru_bwd
+from rnam.kernels.min_gru import forward as min_gru_fwd
+from rnam.kernels.min_gru import projected
+from rnam.kernels.min_gru.config import TABLE, is_fused, table_config
+from rnam.kernels.min_gru.projected_config import projected_config
+from rnam.kernels.scan import backward as scan_backward
+from rnam.kernels.scan import forward as scan_forward
+from rnam.kernels.scan.gates_backward import gates_backward_launches
+from rnam.kernels.scan.gates_forward import gates_forward_launches
 
 FLOAT32, BF16 = torch.float32, torch.bfloat16
 PRECISIONS = {FLOAT32: ("tf32", "tf32x3"), BF16: ("ieee",)}
@@ -106,8 +107,8 @@ def _scan_entry(log: bool, backward: bool, width: int, dtype: torch.dtype) -> En
 
     def build() -> Launch:
         if backward:
-            return linear_scan.backward_launches(x, x if log else None, state, x, x, x, x, state, log=log)[0]
-        return linear_scan.forward_launches(x, x, state, x, log=log)[0]
+            return scan_backward.backward_launches(x, x if log else None, state, x, x, x, x, state, log=log)[0]
+        return scan_forward.forward_launches(x, x, state, x, log=log)[0]
 
     tensors = (6 if log else 5) if backward else 3
     name = f"{'log' if log else 'linear'}_scan {'backward' if backward else 'forward'} H={width} {_kind(dtype)}"
@@ -123,8 +124,8 @@ def _gates_entry(what: str, width: int, dtype: torch.dtype) -> Entry:
 
     def build() -> Launch:
         if backward:
-            return gates_scan.gates_backward_launches(p, state, h, None, h, state, dp, state)[0]
-        return gates_scan.gates_forward_launches(p, state, None, h, state, log=what == "log", parts=parts)[0]
+            return gates_backward_launches(p, state, h, None, h, state, dp, state)[0]
+        return gates_forward_launches(p, state, None, h, state, log=what == "log", parts=parts)[0]
 
     # p and h; or p, dp and dh, and h where a row starts
     ideal = parts * inner.itemsize + (parts + 1 if backward else 1) * dtype.itemsize
@@ -146,8 +147,8 @@ def _linear_entry(dim: int, hidden: int, backward: bool, dtype: torch.dtype, pre
 
     def build() -> Launch:
         if not backward:
-            return grouped_linear.linear_forward_launch(x, weight, bias, y, "relu", precision)
-        return grouped_linear.linear_backward_launch(
+            return linear_forward_launch(x, weight, bias, y, "relu", precision)
+        return linear_backward_launch(
             x, weight, bias, y, "relu", precision, need_x=True, need_weight=True, need_bias=True
         )
 

@@ -20,7 +20,7 @@ import torch
 from benchmarks.kernels import BF16, FLOAT32, Entry, entries, min_gru_name
 from benchmarks.sass import Usage, compile_launch, usage
 from benchmarks.shapes import BY_COMMAND, SHAPES
-from rnam.kernels.config import is_fused, select_config
+from rnam.kernels.min_gru.config import is_fused, select_config
 
 FIGURES = Path(__file__).parent / "results" / "static" / "figures.json"
 MUFU, WAVEFRONT, HMMA = 8, 4, 5

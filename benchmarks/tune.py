@@ -18,8 +18,10 @@ from benchmarks import measure
 from benchmarks.kernels import DTYPES
 from benchmarks.shapes import SHAPES
 from benchmarks.work import GRADIENT
-from rnam.kernels import min_gru_bwd, min_gru_fwd
-from rnam.kernels.config import TABLE, LaunchConfig, is_fused, padded_state, select_config, table_config
+from rnam.kernels.common.config import LaunchConfig, padded_state
+from rnam.kernels.min_gru import backward as min_gru_bwd
+from rnam.kernels.min_gru import forward as min_gru_fwd
+from rnam.kernels.min_gru.config import TABLE, is_fused, select_config, table_config
 
 STEPS, WARPS, STAGES = (1, 2, 4, 8), (1, 2, 4), (1, 2, 3)
 ROUNDS = 7

@@ -1,106 +1,104 @@
-"""What the forwards of a minGRU share, by itself (min_gru_fwd.py) and inside a residual block (block.py): where the
-rows of a program are, the state that enters them, and the map of a step."""
+"""The minGRU and the minLSTM of any width: one fused kernel each way where the table has one, else a matrix product and
+a scan.
 
-import triton
-import triton.language as tl
+A forward and its backward may go different ways, since the backward reads x, the weight and h alone. The projection
+p = x W = (u | k_f | k_i) of a minLSTM is float32 whatever the dtype of x: a half overflows from 65504 on, and keeps 3
+to 4 digits, while the difference of k_i and k_f alone counts where both gates vanish.
+"""
 
-from .primitives import (
-    coded_input,
-    coded_multiplier,
-    is_masked,
-    is_reset,
-    log2,
-    min_gru_gates,
-    min_gru_gates_of_halves,
-    min_gru_log_gates,
-)
-from .tiles import state_mask, state_offsets
+import torch
+
+from .common import matmul
+from .common.flags import observed
+from .linear.backward import grouped_linear_backward
+from .linear.forward import grouped_linear_forward
+from .min_gru import backward, forward
+from .min_gru.config import is_fused
+from .scan.gates_backward import gates_scan_backward
+from .scan.gates_forward import gates_scan_forward
 
 
-@triton.jit
-def place_rows(B, T, length, count, ROWS: tl.constexpr, STEPS: tl.constexpr, SEQ: tl.constexpr):
-    """(f, b, g, row_exists, state_exists, t_row, begin, end, middle) of a program.
+def min_gru_forward(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    h0: torch.Tensor | None = None,
+    codes: torch.Tensor | None = None,
+    *,
+    space: str = "linear",
+    need_h: bool = True,
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """(h, h_last), as `min_gru.forward.min_gru_forward`, for any D and H; h is None where `need_h` says so."""
+    if is_fused(weight.shape[1], weight.shape[2] // 2, x.dtype, "log" if space == "log" else "forward"):
+        return forward.min_gru_forward(x, weight, h0, codes, space=space, need_h=need_h)
+    p = matmul.project(observed(x, codes), weight)
+    return gates_scan_forward(p, h0, codes, space=space, need_h=need_h)
 
-    Term f; batch rows b, [ROWS] with SEQ and else one, and which there are; chunk g of its time, steps [begin, end);
-    the first step of each row. From `middle` on tiles have a tail.
-    """
-    TILE: tl.constexpr = STEPS if SEQ else ROWS * STEPS
-    r = tl.arange(0, ROWS)
-    pid = tl.program_id(0).to(tl.int64)
-    if SEQ:
-        groups = tl.cdiv(B, ROWS)
-        f = pid // groups
-        b = pid % groups * ROWS + r
-        g = 0
-        row_exists = b < B
-        state_exists = row_exists
-        t_row = tl.zeros((ROWS,), tl.int32)
-        begin, end = 0, T
+
+def min_gru_backward(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    h0: torch.Tensor | None,
+    h: torch.Tensor,
+    codes: torch.Tensor | None,
+    dh: torch.Tensor | None,
+    dh_last: torch.Tensor | None,
+    *,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """(dx, dW, dh0), as `min_gru.backward.min_gru_backward`, for any D and H; the projection is computed again."""
+    if is_fused(weight.shape[1], weight.shape[2] // 2, x.dtype, "backward"):
+        return backward.min_gru_backward(x, weight, h0, h, codes, dh, dh_last, needs=needs)
+    x = observed(x, codes)
+    p = matmul.project(x, weight)
+    dp, dh0 = gates_scan_backward(p, h0, h, codes, dh, dh_last, need_p=needs[0] or needs[1], need_h0=needs[2])
+    if dp is None:
+        return None, None, dh0
+    dx, dw = matmul.project_backward(dp, x, weight, need_x=needs[0], need_weight=needs[1])
+    return dx, dw, dh0
+
+
+def _project(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """p [F, B, T, 3H] in float32, from x [F, B, T, D] and weight [F, D, 3H]."""
+    rows = x.flatten(1, 2)
+    if x.dtype == torch.float32:
+        p = grouped_linear_forward(rows, weight, None, None)
     else:
-        g = (pid % count).to(tl.int32)
-        f = pid // count // B
-        b = pid // count % B
-        row_exists = r < ROWS
-        state_exists = b < B
-        t_row = r * STEPS
-        begin = g * length
-        end = tl.minimum(begin + length, T)
-    middle = begin + (end - begin) // TILE * TILE
-    if SEQ:
-        middle = tl.where(pid % groups * ROWS + ROWS <= B, middle, begin)
-    return f, b, g, row_exists, state_exists, t_row, begin, end, middle
+        p = matmul.float32_bmm(rows, weight.to(x.dtype))
+    return p.unflatten(1, x.shape[1:3])
 
 
-@triton.jit
-def first_state(
-    h0_ptr, entry_ptr, row, g, count, exists,
-    H: tl.constexpr, HAS_H0: tl.constexpr, SPLIT: tl.constexpr, SEQ: tl.constexpr, LOG: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK_H: tl.constexpr,
-):  # fmt: skip
-    """The state before the first step of a program: h0 [rows, H] or 0, with SPLIT from chunk 1 on that of entry."""
-    there = state_mask(exists, H, BLOCK_H, SEQ)
-    if HAS_H0:
-        carry = tl.load(h0_ptr + state_offsets(row, H, BLOCK_H, SEQ), mask=there, other=0.0).to(tl.float32)
-    else:
-        carry = tl.zeros((ROWS, BLOCK_H) if SEQ else (BLOCK_H,), tl.float32)
-    if SPLIT:
-        entry = state_offsets(row * count + g - 1, H, BLOCK_H, SEQ)
-        carry = tl.where(g == 0, carry, tl.load(entry_ptr + entry, mask=there & (g > 0), other=0.0))
-    if LOG:
-        carry = log2(carry)
-    return carry
+def min_lstm_forward(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    h0: torch.Tensor | None = None,
+    codes: torch.Tensor | None = None,
+    *,
+    need_h: bool = True,
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """(h, h_last), as `min_gru_forward`, with weight [F, D, 3H]: the hidden, the forget and the input third."""
+    p = _project(observed(x, codes), weight)
+    return gates_scan_forward(p, h0, codes, parts=3, out_dtype=x.dtype, need_h=need_h)
 
 
-@triton.jit
-def store_last(
-    h_last_ptr, carry, row, g, count, exists,
-    H: tl.constexpr, SEQ: tl.constexpr, LOG: tl.constexpr, BLOCK_H: tl.constexpr,
-):  # fmt: skip
-    """The state after the last step, [rows, H], from the program that has it."""
-    if LOG:
-        carry = tl.exp2(carry)
-    there = state_mask(exists, H, BLOCK_H, SEQ)
-    if not SEQ:
-        there = there & (g == count - 1)
-    tl.store(h_last_ptr + state_offsets(row, H, BLOCK_H, SEQ), carry, mask=there)
-
-
-@triton.jit
-def step_map(u, k, code, read, HAS_CODES: tl.constexpr, MASKED: tl.constexpr, LOG: tl.constexpr, HALVES: tl.constexpr):
-    """The map (a, b) of one step of all rows, h -> a h + b, edited by its codes; with MASKED the identity where it is
-    not `read`. With HALVES by the gates of one reciprocal."""
-    if LOG:
-        a, b = min_gru_log_gates(u, k)
-    elif HALVES:
-        z, v, a = min_gru_gates_of_halves(u, k)
-        b = z * v
-    else:
-        z, v, a, _ = min_gru_gates(u, k)
-        b = z * v
-    if HAS_CODES:
-        a = coded_multiplier(a, is_masked(code)[:, None], is_reset(code)[:, None], LOG)
-        b = coded_input(b, is_masked(code)[:, None], LOG)
-    elif MASKED:
-        a = coded_multiplier(a, ~read[:, None], False, LOG)
-        b = coded_input(b, ~read[:, None], LOG)
-    return a, b
+def min_lstm_backward(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    h0: torch.Tensor | None,
+    h: torch.Tensor,
+    codes: torch.Tensor | None,
+    dh: torch.Tensor | None,
+    dh_last: torch.Tensor | None,
+    *,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """(dx, dW, dh0), as `min_gru_backward`; the projection is computed again."""
+    need_x, need_weight, need_h0 = needs
+    x = observed(x, codes)
+    p = _project(x, weight)
+    needed = dict(out_dtype=x.dtype, need_p=need_x or need_weight, need_h0=need_h0)
+    dp, dh0 = gates_scan_backward(p, h0, h, codes, dh, dh_last, **needed)
+    if dp is None:
+        return None, None, dh0
+    needed = dict(need_x=need_x, need_weight=need_weight, need_bias=False)
+    dx, dw, _ = grouped_linear_backward(x.flatten(1, 2), weight, None, dp.flatten(1, 2), None, **needed)
+    return None if dx is None else dx.unflatten(1, x.shape[1:3]), dw, dh0

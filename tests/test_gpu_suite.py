@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnam.kernels.launch import Launch
+from rnam.kernels.common.launch import Launch
 from tests.gpu import __main__ as command
 from tests.gpu import joined, parity, report, sanitizer, shapes, short_run, stages, timings
 from tests.gpu.stages import Stage

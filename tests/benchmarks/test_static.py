@@ -16,7 +16,7 @@ from benchmarks import kernels, static, tune
 from benchmarks.kernels import Entry, entries
 from benchmarks.sass import Usage, wavefronts
 from benchmarks.shapes import SHAPES
-from rnam.kernels.config import TABLE, select_config, table_config
+from rnam.kernels.min_gru.config import TABLE, select_config, table_config
 
 COMMITTED = json.loads(static.FIGURES.read_text())
 FIGURES = {(row["kernel"], row["cc"]): row for row in COMMITTED["rows"]}

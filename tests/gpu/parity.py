@@ -8,8 +8,9 @@ from torch import Tensor
 
 import rnam
 from rnam import functional, kernels, reference
-from rnam.kernels import min_gru_bwd, min_gru_fwd
-from rnam.kernels.config import table_config
+from rnam.kernels.min_gru import backward as min_gru_bwd
+from rnam.kernels.min_gru import forward as min_gru_fwd
+from rnam.kernels.min_gru.config import table_config
 from tests.gpu.shapes import DEVICE, LayerCase, LinearCase, ScanCase
 from tests.support import min_gru_cases, scan_oracle
 from tests.support.coded_oracle import MASKED, RESET

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from rnam import functional
-from rnam.kernels import min_gru_bwd, min_gru_fwd
-from rnam.kernels.config import table_config
+from rnam.kernels.min_gru import backward as min_gru_bwd
+from rnam.kernels.min_gru import forward as min_gru_fwd
+from rnam.kernels.min_gru.config import table_config
 from tests.gpu import parity, shapes
 from tests.gpu.shapes import BF16, DEVICE, FLOAT32
 

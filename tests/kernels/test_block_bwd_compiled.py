@@ -4,9 +4,9 @@ read back."""
 import pytest
 import torch
 
-from rnam.kernels import block_bwd
-from rnam.kernels.config_block import block_backward_config
-from rnam.kernels.config_feed_forward import parameters
+from rnam.kernels.block import backward as block_bwd
+from rnam.kernels.block.config import block_backward_config
+from rnam.kernels.feed_forward.config import parameters
 from tests.kernels.test_block_bwd_interpreter import case
 from tests.support import block_cases
 from tests.support.block_cases import check_backward

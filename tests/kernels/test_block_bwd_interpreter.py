@@ -5,15 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from rnam.kernels import block_bwd, min_gru_bwd
-from rnam.kernels.block_bwd import block_backward
-from rnam.kernels.config_block import (
-    BACKWARD,
-    backward_is_fused,
-    block_backward_config,
-    padded_width,
-    select_block_backward,
-)
+from rnam.kernels.block import backward as block_bwd
+from rnam.kernels.block.backward import block_backward
+from rnam.kernels.block.config import BACKWARD, backward_is_fused, block_backward_config, select_block_backward
+from rnam.kernels.common.lanes import padded_width
+from rnam.kernels.min_gru import backward as min_gru_bwd
 from tests.support import block_cases
 from tests.support.block_cases import check_backward, exact, gradient_inputs
 from tests.support.coded_oracle import MASKED

@@ -4,9 +4,9 @@ back."""
 import pytest
 import torch
 
-from rnam.kernels import block
-from rnam.kernels.config_block import block_config
-from rnam.kernels.config_feed_forward import parameters
+from rnam.kernels.block import forward as block
+from rnam.kernels.block.config import block_config
+from rnam.kernels.feed_forward.config import parameters
 from tests.support.block_cases import case, check
 from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code

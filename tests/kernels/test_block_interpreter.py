@@ -3,11 +3,14 @@
 import pytest
 import torch
 
-from rnam.kernels import block, block_is_fused, split_t
-from rnam.kernels.block import block_forward
-from rnam.kernels.config_block import TABLE, block_config, padded_width, select_block
-from rnam.kernels.feed_forward import feed_forward_forward
-from rnam.kernels.min_gru_fwd import min_gru_forward
+from rnam.kernels import block_is_fused
+from rnam.kernels.block import forward as block
+from rnam.kernels.block.config import TABLE, block_config, select_block
+from rnam.kernels.block.forward import block_forward
+from rnam.kernels.common.lanes import padded_width
+from rnam.kernels.feed_forward.forward import feed_forward_forward
+from rnam.kernels.min_gru import chunks as split_t
+from rnam.kernels.min_gru.forward import min_gru_forward
 from tests.support.block_cases import case, check, check_embedded, embedded_inputs, inputs
 from tests.support.coded_oracle import MASKED
 

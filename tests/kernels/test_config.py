@@ -5,7 +5,9 @@ import itertools
 import pytest
 import torch
 
-from rnam.kernels.config import (
+from rnam.kernels.common.config import resolve_precision
+from rnam.kernels.min_gru.chunks import SATURATING_WARPS, SPLIT_BELOW, plan_chunks
+from rnam.kernels.min_gru.config import (
     BACKWARD_WIDTH,
     IEEE_WIDTH,
     MAX_WIDTH,
@@ -13,11 +15,9 @@ from rnam.kernels.config import (
     TABLE,
     fused_precision,
     is_fused,
-    resolve_precision,
     select_config,
     table_config,
 )
-from rnam.kernels.split_t import SATURATING_WARPS, SPLIT_BELOW, plan_chunks
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -7,16 +7,17 @@ because the launch says so of T, and `length` (or `span`) that only the first st
 import pytest
 import torch
 
-from rnam.kernels import (
-    feed_forward,
-    feed_forward_bwd,
-    gates_scan,
-    grouped_linear,
-    linear_scan,
-    min_gru_bwd,
-    min_gru_fwd,
-)
-from rnam.kernels.config import LaunchConfig
+from rnam.kernels.common.config import LaunchConfig
+from rnam.kernels.feed_forward import backward as feed_forward_bwd
+from rnam.kernels.feed_forward import forward as feed_forward
+from rnam.kernels.linear.backward import grouped_linear_backward, linear_backward_launch
+from rnam.kernels.linear.forward import grouped_linear_forward, linear_forward_launch
+from rnam.kernels.min_gru import backward as min_gru_bwd
+from rnam.kernels.min_gru import forward as min_gru_fwd
+from rnam.kernels.scan import backward as scan_backward
+from rnam.kernels.scan import forward as scan_forward
+from rnam.kernels.scan.gates_backward import gates_backward_launches, gates_scan_backward
+from rnam.kernels.scan.gates_forward import gates_forward_launches, gates_scan_forward
 from tests.support.far import APART, reserve, run_into, spread
 from tests.support.min_gru_cases import Case
 from tests.support.min_gru_cases import inputs as min_gru_inputs
@@ -64,8 +65,8 @@ def test_scans_read_far(log, dim):
     far = [spread(x, dim) for x in near]
 
     def run(a, b, h, dh):
-        state = linear_scan.scan_forward(a, b, None, log=log)
-        gradients = linear_scan.scan_backward(a, b, None, h, dh, log=log, needs=(True, True, False))
+        state = scan_forward.scan_forward(a, b, None, log=log)
+        gradients = scan_backward.scan_backward(a, b, None, h, dh, log=log, needs=(True, True, False))
         return state, *gradients[:2]
 
     assert_equal(run(*far), run(*near))
@@ -77,8 +78,8 @@ def test_scans_write_far(log):
     a, b, h, dh = scan_inputs(log, steps)
     outputs = [torch.empty_like(a) for _ in range(3)]
     far = [rows_far(H) for _ in range(3)]
-    (forward,) = linear_scan.forward_launches(a, b, None, outputs[0], log=log)
-    (backward,) = linear_scan.backward_launches(a, b, None, h, dh, outputs[1], outputs[2], None, log=log)
+    (forward,) = scan_forward.forward_launches(a, b, None, outputs[0], log=log)
+    (backward,) = scan_backward.backward_launches(a, b, None, h, dh, outputs[1], outputs[2], None, log=log)
     forward.run(), backward.run()
     run_into(forward, T=FAR_STEPS, h_ptr=far[0])
     run_into(backward, T=FAR_STEPS, da_ptr=far[1], db_ptr=far[2])
@@ -100,8 +101,8 @@ def test_gates_read_far(dim, parts):
     far = [spread(x, dim) for x in near]
 
     def run(p, h, codes, dh):
-        state, last = gates_scan.gates_scan_forward(p, None, codes, parts=parts)
-        return state, last, gates_scan.gates_scan_backward(p, None, h, codes, dh, None)[0]
+        state, last = gates_scan_forward(p, None, codes, parts=parts)
+        return state, last, gates_scan_backward(p, None, h, codes, dh, None)[0]
 
     assert_equal(run(*far), run(*near))
 
@@ -111,8 +112,8 @@ def test_gates_write_far(parts):
     steps = 3
     p, h, codes, dh = gates_inputs(1, 2, steps, parts)
     last, state, dp = torch.empty(2, H), torch.empty_like(h), torch.empty_like(p)
-    (forward,) = gates_scan.gates_forward_launches(p, None, codes, state, last, log=False, parts=parts)
-    (backward,) = gates_scan.gates_backward_launches(p, None, h, codes, dh, None, dp, None)
+    (forward,) = gates_forward_launches(p, None, codes, state, last, log=False, parts=parts)
+    (backward,) = gates_backward_launches(p, None, h, codes, dh, None, dp, None)
     forward.run(), backward.run()
     many = 2 * FAR_STEPS // parts  # dp is the wider one, and of the same size
     far_state, far_dp = rows_far(H, steps=many), rows_far(parts * H, steps=many)
@@ -130,8 +131,8 @@ def test_grouped_linear_reads_far(D, dim):
     x, dy, weight = normal(2, 2, D), normal(2, 2, H), normal(2, D, H)
 
     def run(x, dy):
-        y = grouped_linear.grouped_linear_forward(x, weight, None, "relu")
-        return y, *grouped_linear.grouped_linear_backward(x, weight, None, dy, "relu")[:2]
+        y = grouped_linear_forward(x, weight, None, "relu")
+        return y, *grouped_linear_backward(x, weight, None, dy, "relu")[:2]
 
     assert_equal(run(spread(x, dim), spread(dy, dim)), run(x, dy))
 
@@ -140,10 +141,8 @@ def test_grouped_linear_reads_far(D, dim):
 def test_grouped_linear_writes_far(D):
     rows, many = 3, APART // D
     x, dy, weight, y = normal(2, rows, D), normal(2, rows, H), normal(2, D, H), normal(2, rows, H)
-    forward = grouped_linear.linear_forward_launch(x, weight, None, y, None, "ieee")
-    backward = grouped_linear.linear_backward_launch(
-        x, weight, None, dy, None, "ieee", need_x=True, need_weight=True, need_bias=False
-    )
+    forward = linear_forward_launch(x, weight, None, y, None, "ieee")
+    backward = linear_backward_launch(x, weight, None, dy, None, "ieee", need_x=True, need_weight=True, need_bias=False)
     forward.run(), backward.run()
     far_y, far_dx = rows_far(H), reserve(2, many, D, dtype=BF16)
     run_into(forward, N=FAR_STEPS, span=rows, y_ptr=far_y)

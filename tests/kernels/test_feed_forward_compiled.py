@@ -4,8 +4,9 @@ back."""
 import pytest
 import torch
 
-from rnam.kernels import feed_forward, feed_forward_bwd
-from rnam.kernels.config_feed_forward import EMBEDDED_SPILLS, SPILLS, parameters
+from rnam.kernels.feed_forward import backward as feed_forward_bwd
+from rnam.kernels.feed_forward import forward as feed_forward
+from rnam.kernels.feed_forward.config import EMBEDDED_SPILLS, SPILLS, parameters
 from tests.support.compile import ARCHITECTURES, compile_launch, signature, usage
 from tests.support.execute import compiled_code
 from tests.support.feed_forward_cases import check, inputs

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from rnam.kernels import config_feed_forward, feed_forward_keeps_embedding
-from rnam.kernels.feed_forward import feed_forward_forward
-from rnam.kernels.feed_forward_bwd import feed_forward_backward
+from rnam.kernels import feed_forward_keeps_embedding
+from rnam.kernels.feed_forward import config as config_feed_forward
+from rnam.kernels.feed_forward.backward import feed_forward_backward
+from rnam.kernels.feed_forward.forward import feed_forward_forward
 from tests.support.feed_forward_cases import check, inputs
 
 pytestmark = pytest.mark.interpreter

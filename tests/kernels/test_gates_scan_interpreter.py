@@ -5,7 +5,10 @@ import itertools
 import pytest
 import torch
 
-from rnam.kernels import gates_scan, matmul
+from rnam.kernels.common.flags import observed
+from rnam.kernels.common.matmul import project, project_backward
+from rnam.kernels.scan.gates_backward import gates_scan_backward
+from rnam.kernels.scan.gates_forward import gates_forward_launches, gates_scan_forward
 from tests.support import coded_oracle, scan_oracle
 from tests.support.scan_oracle import assert_gradient, assert_states
 
@@ -82,11 +85,11 @@ def reference(p, h0, codes, dh, dh_last, dtype, kind="linear"):
 def check(p, h0, codes, dh, dh_last, kind="linear"):
     ref, ref_last, want = reference(p, h0, codes, dh, dh_last, torch.float64, kind)
     *_, same = reference(p, h0, codes, dh, dh_last, p.dtype, kind)
-    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, **KINDS[kind])
+    h, h_last = gates_scan_forward(p, h0, codes, **KINDS[kind])
     assert h.dtype == p.dtype and h_last.dtype == torch.float32 and h_last.shape == ref_last.shape
     assert_states(h, ref)
     assert_states(h_last, ref_last, ref.abs().amax(2, keepdim=True))  # of the channel's largest state
-    dp, dh0 = gates_scan.gates_scan_backward(p, h0, ref.to(p.dtype), codes, dh, dh_last)
+    dp, dh0 = gates_scan_backward(p, h0, ref.to(p.dtype), codes, dh, dh_last)
     assert_gradient("dp", dp, want[0], same[0])
     if h0 is None:
         assert dh0 is None
@@ -108,7 +111,7 @@ def test_long_sequence_is_cut(kind):
     codes[:] = 0
     codes[:, :, 40:60] = MASKED
     codes[:, :, 100] = RESET
-    launches = gates_scan.gates_forward_launches(
+    launches = gates_forward_launches(
         p, None, codes, torch.empty_like(dh), torch.empty(1, 40), log=kind == "log", parts=PARTS[kind]
     )
     assert [x.constants["PHASE"] for x in launches] == ["totals", "whole", "resume"] and launches[0].grid[0] == 4
@@ -120,10 +123,10 @@ def test_masked_rows_may_hold_anything(kind, T):
     p, h0, codes, dh, dh_last = inputs(1, 1, T, 17, torch.float32, True, "terms", kind=kind)
     clean = check(p, h0, codes, dh, dh_last, kind)
     poisoned = torch.where(((codes & MASKED) != 0)[..., None], torch.nan, p)
-    h, h_last = gates_scan.gates_scan_forward(poisoned, h0, codes, **KINDS[kind])
-    dp, dh0 = gates_scan.gates_scan_backward(poisoned, h0, clean[0], codes, dh, dh_last)
+    h, h_last = gates_scan_forward(poisoned, h0, codes, **KINDS[kind])
+    dp, dh0 = gates_scan_backward(poisoned, h0, clean[0], codes, dh, dh_last)
     assert torch.equal(h, clean[0]) and torch.equal(h_last, clean[1])
-    again = gates_scan.gates_scan_backward(p, h0, clean[0], codes, dh, dh_last)
+    again = gates_scan_backward(p, h0, clean[0], codes, dh, dh_last)
     assert torch.equal(dp, again[0]) and torch.equal(dh0, again[1])
 
 
@@ -131,7 +134,7 @@ def test_masked_rows_may_hold_anything(kind, T):
 def test_masked_steps_keep_the_state_to_the_last_bit(kind):
     p, h0, codes, _, _ = inputs(1, 1, 100, 5, torch.float32, True, "shared", kind=kind)
     codes[:] = MASKED
-    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, **KINDS[kind])
+    h, h_last = gates_scan_forward(p, h0, codes, **KINDS[kind])
     assert torch.equal(h, h0.expand_as(h)) and torch.equal(h_last, h0)
 
 
@@ -144,7 +147,7 @@ def test_reset_before_mask(kind):
     h, _, _, dh0 = check(p, h0, codes, dh, dh_last, kind)
     assert (h[:, :, 5] == 0).all() and (dh0 == 0).all()
     for i in (slice(0, 5), slice(6, 9)):  # two sequences of their own, each from 0
-        alone, _ = gates_scan.gates_scan_forward(p[:, :, i], None, None, **KINDS[kind])
+        alone, _ = gates_scan_forward(p[:, :, i], None, None, **KINDS[kind])
         assert_states(h[:, :, i], alone.double())
 
 
@@ -183,7 +186,7 @@ def test_nan_goes_forward_only(kind):
         p[0, 0, 110, [17 + 2, 34 + 2]] = -torch.inf  # 0 / 0
         p[0, 0, 30, 17 + 1] = p[0, 0, 31, 34 + 1] = -torch.inf
         bad[0, 0, 90:, 7] = bad[0, 0, 110:, 2] = True
-    h, h_last = gates_scan.gates_scan_forward(p, h0, **KINDS[kind])
+    h, h_last = gates_scan_forward(p, h0, **KINDS[kind])
     assert torch.equal(h.isnan(), bad) and torch.equal(h_last.isnan(), bad[:, :, -1:])
 
 
@@ -212,13 +215,13 @@ def test_strided_operands_and_gradients(layout, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_what_is_needed(kind):
     p, h0, codes, dh, dh_last = inputs(1, 2, 19, 5, torch.float32, True, "shared", kind=kind)
-    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, **KINDS[kind])
-    none, last = gates_scan.gates_scan_forward(p, h0, codes, need_h=False, **KINDS[kind])
+    h, h_last = gates_scan_forward(p, h0, codes, **KINDS[kind])
+    none, last = gates_scan_forward(p, h0, codes, need_h=False, **KINDS[kind])
     assert none is None and torch.equal(last, h_last)
-    dp, dh0 = gates_scan.gates_scan_backward(p, h0, h, codes, dh, dh_last)
-    only_p, none = gates_scan.gates_scan_backward(p, h0, h, codes, dh, dh_last, need_h0=False)
+    dp, dh0 = gates_scan_backward(p, h0, h, codes, dh, dh_last)
+    only_p, none = gates_scan_backward(p, h0, h, codes, dh, dh_last, need_h0=False)
     assert none is None and torch.equal(only_p, dp)
-    none, only_h0 = gates_scan.gates_scan_backward(p, h0, h, codes, dh, dh_last, need_p=False)
+    none, only_h0 = gates_scan_backward(p, h0, h, codes, dh, dh_last, need_p=False)
     assert none is None and torch.equal(only_h0, dh0)
 
 
@@ -226,14 +229,14 @@ def test_only_what_is_needed(kind):
 @pytest.mark.parametrize("kind", ["linear", "lstm"])
 def test_float32_projection_of_half_inputs(kind, H):
     p, h0, codes, dh, dh_last = inputs(1, 2, 19, H, torch.float32, True, "shared", kind=kind)
-    h, h_last = gates_scan.gates_scan_forward(p, h0, codes, out_dtype=torch.float16, **KINDS[kind])
+    h, h_last = gates_scan_forward(p, h0, codes, out_dtype=torch.float16, **KINDS[kind])
     dh = dh.half()
     ref, ref_last, want = reference(p, h0, codes, dh, dh_last, torch.float64, kind)
     assert h.dtype == torch.float16
     assert_states(h, ref)
     assert_states(h_last, ref_last, ref.abs().amax(2, keepdim=True))
-    wide, dh0 = gates_scan.gates_scan_backward(p, h0, ref.half(), codes, dh, dh_last)
-    dp, same = gates_scan.gates_scan_backward(p, h0, ref.half(), codes, dh, dh_last, out_dtype=torch.float16)
+    wide, dh0 = gates_scan_backward(p, h0, ref.half(), codes, dh, dh_last)
+    dp, same = gates_scan_backward(p, h0, ref.half(), codes, dh, dh_last, out_dtype=torch.float16)
     assert torch.equal(dp, wide.half()) and torch.equal(same, dh0)
     for name, got, exact in zip(("dp", "dh0"), (dp, dh0.half()), want, strict=True):
         assert_gradient(name, got, exact, exact)
@@ -242,9 +245,9 @@ def test_float32_projection_of_half_inputs(kind, H):
 @pytest.mark.parametrize(("F", "B", "T"), [(1, 2, 0), (1, 0, 3)])
 def test_empty(F, B, T):
     p, h0 = torch.randn(F, B, T, 6), torch.randn(F, B, 1, 3)
-    h, h_last = gates_scan.gates_scan_forward(p, h0)
+    h, h_last = gates_scan_forward(p, h0)
     assert h.shape == (F, B, T, 3) and torch.equal(h_last, h0) and h_last is not h0
-    dp, dh0 = gates_scan.gates_scan_backward(p, h0, h, None, h, torch.ones_like(h0))
+    dp, dh0 = gates_scan_backward(p, h0, h, None, h, torch.ones_like(h0))
     assert dp.shape == p.shape and torch.equal(dh0, torch.ones_like(h0))
 
 
@@ -265,14 +268,14 @@ def test_with_its_projection(dtype):
 
     want, same = through(torch.float64), through(dtype)
     dirty = torch.where(((codes & MASKED) != 0)[..., None], torch.nan, x)
-    seen = matmul.observed(dirty, codes)
-    p = matmul.project(seen, weight)
-    h, _ = gates_scan.gates_scan_forward(p, None, codes)
-    dp, _ = gates_scan.gates_scan_backward(p, None, h, codes, dh, None)
-    dx, dw = matmul.project_backward(dp, seen, weight)
+    seen = observed(dirty, codes)
+    p = project(seen, weight)
+    h, _ = gates_scan_forward(p, None, codes)
+    dp, _ = gates_scan_backward(p, None, h, codes, dh, None)
+    dx, dw = project_backward(dp, seen, weight)
     assert dw.dtype == torch.float32 and dx.dtype == dtype
     for name, got, y, z in zip(("h", "dx", "dw"), (h, dx, dw), want, same, strict=True):
         assert_gradient(name, got, y, z)
     assert (dx[((codes & MASKED) != 0).expand(F, B, T)] == 0).all()
-    none, only = matmul.project_backward(dp, seen, weight, need_x=False)
+    none, only = project_backward(dp, seen, weight, need_x=False)
     assert none is None and torch.equal(only, dw)

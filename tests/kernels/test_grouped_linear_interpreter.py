@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from rnam.kernels import grouped_linear as module
-from rnam.kernels.grouped_linear import ACTIVATIONS, grouped_linear_backward, grouped_linear_forward
+from rnam.kernels.linear.backward import grouped_linear_backward
+from rnam.kernels.linear.config import ACTIVATIONS, select_linear, uses_kernel
+from rnam.kernels.linear.forward import grouped_linear_forward
 from tests.support.scan_oracle import ROUNDOFF, SMALLEST, assert_gradient
 
 pytestmark = [
@@ -70,7 +71,7 @@ def check(x, weight, bias, dy, activation):
     size = layer(x.double().abs(), weight.double().abs(), None if bias is None else bias.double().abs(), None)
     steps = x.shape[2] + 4
     budget = 1.13 * steps * ROUNDOFF[torch.float32] * size + ROUNDOFF[x.dtype] * want[0].abs() + SMALLEST[x.dtype]
-    if not module.uses_kernel(x.shape[2], weight.shape[2]):
+    if not uses_kernel(x.shape[2], weight.shape[2]):
         budget += (
             2 * (same[0].double() - want[0]).abs()
         )  # PyTorch's own rounding, between product and activation as well
@@ -91,7 +92,7 @@ def test_parity(D, H, N, dtype, activation, with_bias):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_several_programs_per_layer(D, activation):
     x, weight, bias, dy = inputs(2, 301, D, 3, torch.float32)  # 240 rows per program in the backward
-    assert module.select_linear(2, 301, D, 3, 4, backward=True).span < 301
+    assert select_linear(2, 301, D, 3, 4, backward=True).span < 301
     check(x, weight, bias, dy, activation)
 
 
@@ -169,6 +170,6 @@ def test_repeatable():
 @pytest.mark.parametrize(("D", "H"), [(1, 32), (2, 128), (8, 8), (32, 32)])
 def test_partials_stay_under_a_twentieth_of_x(D, H, itemsize):
     F, N = 8, 200_000
-    config = module.select_linear(F, N, D, H, itemsize, backward=True)
+    config = select_linear(F, N, D, H, itemsize, backward=True)
     partials = F * -(-N // config.span) * D * H * 4
     assert partials <= F * N * D * itemsize / 20

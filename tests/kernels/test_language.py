@@ -9,7 +9,7 @@ import triton
 
 import rnam.kernels
 
-MODULES = [f"rnam.kernels.{module.name}" for module in pkgutil.iter_modules(rnam.kernels.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(rnam.kernels.__path__, "rnam.kernels.") if not module.ispkg]
 
 
 def device_functions(tree: ast.Module) -> list[ast.FunctionDef]:

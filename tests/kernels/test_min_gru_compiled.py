@@ -6,11 +6,12 @@ import re
 import pytest
 import torch
 
-from rnam.kernels import min_gru_bwd, split_t
-from rnam.kernels.config import IEEE_WIDTH, SPILLS, is_fused, table_config
-from rnam.kernels.launch import Launch
-from rnam.kernels.min_gru_bwd import min_gru_backward
-from rnam.kernels.min_gru_fwd import min_gru_forward
+from rnam.kernels.common.launch import Launch
+from rnam.kernels.min_gru import backward as min_gru_bwd
+from rnam.kernels.min_gru import chunks as split_t
+from rnam.kernels.min_gru.backward import min_gru_backward
+from rnam.kernels.min_gru.config import IEEE_WIDTH, SPILLS, is_fused, table_config
+from rnam.kernels.min_gru.forward import min_gru_forward
 from tests.support.compile import ARCHITECTURES, compile_launch, signature, usage
 from tests.support.execute import compiled_code
 from tests.support.min_gru_cases import Case, check, inputs

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from rnam import kernels
-from rnam.kernels import min_gru_bwd, split_t
-from rnam.kernels.config import LaunchConfig
-from rnam.kernels.min_gru_bwd import min_gru_backward, min_steps, plan_parts
-from rnam.kernels.min_gru_fwd import min_gru_forward
+from rnam.kernels.common.config import LaunchConfig
+from rnam.kernels.min_gru import backward as min_gru_bwd
+from rnam.kernels.min_gru import chunks as split_t
+from rnam.kernels.min_gru.backward import min_gru_backward, min_steps, plan_parts
+from rnam.kernels.min_gru.forward import min_gru_forward
 from tests.support.coded_oracle import MASKED, RESET, min_gru
 from tests.support.min_gru_cases import REL, SEG, SEQ, Case, assert_state, check, inputs, reference
 

@@ -4,8 +4,8 @@ architectures read back."""
 import pytest
 import torch
 
-from rnam.kernels import projected
-from rnam.kernels.config_projected import projected_config
+from rnam.kernels.min_gru import projected
+from rnam.kernels.min_gru.projected_config import projected_config
 from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code
 from tests.support.projected_cases import case, check

@@ -5,10 +5,11 @@ import itertools
 import pytest
 import torch
 
-from rnam.kernels import min_gru_projected_is_fused, split_t
-from rnam.kernels.config_block import padded_width
-from rnam.kernels.config_projected import TABLE, WIDE_STEPS, projected_config, select_projected
-from rnam.kernels.projected import min_gru_projected_forward
+from rnam.kernels import min_gru_projected_is_fused
+from rnam.kernels.common.lanes import padded_width
+from rnam.kernels.min_gru import chunks as split_t
+from rnam.kernels.min_gru.projected import min_gru_projected_forward
+from rnam.kernels.min_gru.projected_config import TABLE, WIDE_STEPS, projected_config, select_projected
 from tests.support.coded_oracle import MASKED
 from tests.support.projected_cases import case, check, inputs
 

@@ -4,8 +4,14 @@ CPU."""
 import pytest
 import torch
 
-from rnam.kernels import gates_scan, linear_scan, log_scan, min_lstm
-from rnam.kernels.config_scan import BACKWARD_SPILLS
+from rnam.kernels.recurrence import min_lstm_backward, min_lstm_forward
+from rnam.kernels.scan import backward as scan_backward
+from rnam.kernels.scan import forward as scan_forward
+from rnam.kernels.scan.backward import linear_scan_backward, log_scan_backward
+from rnam.kernels.scan.config import BACKWARD_SPILLS
+from rnam.kernels.scan.forward import linear_scan_forward, log_scan_forward
+from rnam.kernels.scan.gates_backward import gates_backward_launches, gates_scan_backward
+from rnam.kernels.scan.gates_forward import gates_forward_launches, gates_scan_forward
 from tests.support import oracle, scan_oracle
 from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code
@@ -28,8 +34,8 @@ def scan_launches(dtype, H, log, backward, N=MANY, T=40):
     x = torch.empty(N, T, H, dtype=dtype)
     h0 = torch.empty(N, H)
     if backward:
-        return linear_scan.backward_launches(x, x if log else None, h0, x, x, x, x, h0, log=log)
-    return linear_scan.forward_launches(x, x, h0, x, log=log)
+        return scan_backward.backward_launches(x, x if log else None, h0, x, x, x, x, h0, log=log)
+    return scan_forward.forward_launches(x, x, h0, x, log=log)
 
 
 def lstm_launches(dtype, H, backward, codes, B=MANY, T=40):
@@ -38,16 +44,16 @@ def lstm_launches(dtype, H, backward, codes, B=MANY, T=40):
     h, state = torch.empty(1, B, T, H, dtype=dtype), torch.empty(B, H)
     code = torch.empty(1, B, T, dtype=torch.uint8) if codes else None
     if backward:
-        return gates_scan.gates_backward_launches(p, state, h, code, h, state, dp, state)
-    return gates_scan.gates_forward_launches(p, state, code, h, state, log=False, parts=3)
+        return gates_backward_launches(p, state, h, code, h, state, dp, state)
+    return gates_forward_launches(p, state, code, h, state, log=False, parts=3)
 
 
 def gates_launches(dtype, H, log, backward, codes, B=MANY, T=40):
     p, h = torch.empty(1, B, T, 2 * H, dtype=dtype), torch.empty(1, B, T, H, dtype=dtype)
     state, code = torch.empty(B, H), torch.empty(1, B, T, dtype=torch.uint8) if codes else None
     if backward:
-        return gates_scan.gates_backward_launches(p, state, h, code, h, state, p, state)
-    return gates_scan.gates_forward_launches(p, state, code, h, state, log=log)
+        return gates_backward_launches(p, state, h, code, h, state, p, state)
+    return gates_forward_launches(p, state, code, h, state, log=log)
 
 
 VARIANTS = {
@@ -157,11 +163,11 @@ def test_scan_as_compiled(shape, dtype, log):
     ref = scan(a64, b64, h064, log)
     with compiled_code() as launches:
         if log:
-            h = log_scan.log_scan_forward(a, b, h0)
-            grads = log_scan.log_scan_backward(a, b, ref.to(dtype), h0, dh)
+            h = log_scan_forward(a, b, h0)
+            grads = log_scan_backward(a, b, ref.to(dtype), h0, dh)
         else:
-            h = linear_scan.linear_scan_forward(a, b, h0)
-            grads = linear_scan.linear_scan_backward(a, ref.to(dtype), h0, dh)
+            h = linear_scan_forward(a, b, h0)
+            grads = linear_scan_backward(a, ref.to(dtype), h0, dh)
     assert len(launches) == 2
     assert_states(h, ref, None if log else scan(a64.abs(), b64.abs(), h064.abs(), log))
     want, same = adjoint(a64, b64, h064, ref, dh64, log), adjoint(a, b, h0, ref.to(dtype), dh, log)
@@ -174,12 +180,8 @@ def test_cut_scan_as_compiled(log):
     a, b, h0, dh = inputs((130, 17), FLOAT32, log)
     ref = scan(*(x.double() for x in (a, b, h0)), log)
     with compiled_code() as launches:
-        h = (log_scan.log_scan_forward if log else linear_scan.linear_scan_forward)(a, b, h0)
-        grads = (
-            log_scan.log_scan_backward(a, b, ref.float(), h0, dh)
-            if log
-            else linear_scan.linear_scan_backward(a, ref.float(), h0, dh)
-        )
+        h = (log_scan_forward if log else linear_scan_forward)(a, b, h0)
+        grads = log_scan_backward(a, b, ref.float(), h0, dh) if log else linear_scan_backward(a, ref.float(), h0, dh)
     assert [x.constants["PHASE"] for x in launches] == ["totals", "whole", "resume"] * 2
     assert_states(h, ref, None if log else scan(*(x.double().abs() for x in (a, b, h0)), log))
     want = adjoint(*(x.double() for x in (a, b, h0)), ref, dh.double(), log)
@@ -221,8 +223,8 @@ def test_gates_as_compiled(dtype, H, T, kind, with_codes):
     ref, ref_last, want = through(torch.float64)
     seen = p if codes is None else torch.where(((codes & MASKED) != 0)[..., None], torch.nan, p)
     with compiled_code():
-        h, h_last = gates_scan.gates_scan_forward(seen, h0, codes, **options)
-        grads = gates_scan.gates_scan_backward(seen, h0, ref.to(dtype), codes, dh, dh_last, out_dtype=dtype)
+        h, h_last = gates_scan_forward(seen, h0, codes, **options)
+        grads = gates_scan_backward(seen, h0, ref.to(dtype), codes, dh, dh_last, out_dtype=dtype)
     assert_states(h, ref)
     assert_states(h_last, ref_last, ref.abs().amax(2, keepdim=True))
     for name, got, x, y in zip(("dp", "dh0"), grads, want, through(dtype)[2], strict=True):
@@ -245,8 +247,8 @@ def test_min_lstm_as_compiled(dtype):
 
     seen = torch.where(mask[..., None], x, torch.nan)
     with compiled_code() as launches:
-        h, _ = min_lstm.min_lstm_forward(seen, weight, None, codes)
-        dx, dw, _ = min_lstm.min_lstm_backward(seen, weight, None, h, codes, dh, None)
+        h, _ = min_lstm_forward(seen, weight, None, codes)
+        dx, dw, _ = min_lstm_backward(seen, weight, None, h, codes, dh, None)
     assert [launch.kernel.__name__ for launch in launches if "gates" in launch.kernel.__name__] == [
         "_gates_scan_fwd_kernel",
         "_gates_scan_bwd_kernel",
@@ -260,8 +262,8 @@ def test_nan_goes_forward_only_as_compiled():
     a[40, 5] = torch.nan
     p = torch.cat([b, a], -1)[None, None]
     with compiled_code():
-        h, log_h = linear_scan.linear_scan_forward(a, b, h0), log_scan.log_scan_forward(a.abs().log(), b, h0)
-        gated = [gates_scan.gates_scan_forward(p, None, space=space)[0][0, 0] for space in ("linear", "log")]
+        h, log_h = linear_scan_forward(a, b, h0), log_scan_forward(a.abs().log(), b, h0)
+        gated = [gates_scan_forward(p, None, space=space)[0][0, 0] for space in ("linear", "log")]
     bad = torch.zeros_like(h, dtype=torch.bool)
     bad[40:, 5] = True
     for x in (h, log_h, *gated):

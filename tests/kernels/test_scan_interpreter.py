@@ -5,7 +5,12 @@ import itertools
 import pytest
 import torch
 
-from rnam.kernels import config_scan, linear_scan, log_scan
+from rnam.kernels.common.operands import as_states
+from rnam.kernels.scan import backward as scan_backward
+from rnam.kernels.scan import config as config_scan
+from rnam.kernels.scan import forward as scan_forward
+from rnam.kernels.scan.backward import linear_scan_backward, log_scan_backward
+from rnam.kernels.scan.forward import linear_scan_forward, log_scan_forward
 from tests.support.scan_oracle import adjoint, assert_gradient, assert_states, scan
 
 pytestmark = [
@@ -45,13 +50,13 @@ def inputs(leading, T, H, dtype, with_h0, log, seed=0):
 
 
 def forward(a, b, h0, log):
-    return (log_scan.log_scan_forward if log else linear_scan.linear_scan_forward)(a, b, h0)
+    return (log_scan_forward if log else linear_scan_forward)(a, b, h0)
 
 
 def backward(a, b, h0, h, dh, log, **needs):
     if log:
-        return log_scan.log_scan_backward(a, b, h, h0, dh, **needs)
-    return linear_scan.linear_scan_backward(a, h, h0, dh, **needs)
+        return log_scan_backward(a, b, h, h0, dh, **needs)
+    return linear_scan_backward(a, h, h0, dh, **needs)
 
 
 def double(*tensors):
@@ -94,7 +99,7 @@ def test_formulas_are_the_gradient():
 @pytest.mark.parametrize(("T", "H", "log"), [(5000, 1, False), (2100, 1, True), (300, 40, False), (CUT, 40, True)])
 def test_long_sequence_is_cut(T, H, log):
     a, b, h0, dh = inputs((1,), T, H, torch.float32, True, log)
-    launches = linear_scan.forward_launches(a, b, linear_scan.as_states(h0), torch.empty_like(b), log=log)
+    launches = scan_forward.forward_launches(a, b, as_states(h0), torch.empty_like(b), log=log)
     assert [x.constants["PHASE"] for x in launches] == ["totals", "whole", "resume"] and launches[0].grid[0] > 1
     check(a, b, h0, dh, log)
 
@@ -170,9 +175,9 @@ def test_minus_infinity_is_legal(T, where):
 
 def test_everything_empty():
     empty = torch.full((2, 20, 3), -INF)
-    h = log_scan.log_scan_forward(empty, empty, empty[:, :1])
+    h = log_scan_forward(empty, empty, empty[:, :1])
     assert (h == -INF).all()
-    for g in log_scan.log_scan_backward(empty, empty, h, empty[:, :1], torch.ones_like(h)):
+    for g in log_scan_backward(empty, empty, h, empty[:, :1], torch.ones_like(h)):
         assert (g == 0).all()
 
 
@@ -246,9 +251,9 @@ def test_segments_cover_the_sequence():
 def test_nothing_is_compiled_per_length():
     def constants(N, T):
         a = torch.empty(N, T, 24)
-        forwards = linear_scan.forward_launches(a, a, None, a, log=False)
+        forwards = scan_forward.forward_launches(a, a, None, a, log=False)
         return [
-            x.constants for x in forwards + linear_scan.backward_launches(a, None, None, a, a, a, a, None, log=False)
+            x.constants for x in forwards + scan_backward.backward_launches(a, None, None, a, a, a, a, None, log=False)
         ]
 
     assert constants(700, 3) == constants(700, 64) == constants(801, 65)

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from rnam.kernels.block import block_forward
-from rnam.kernels.block_bwd import block_backward
-from rnam.kernels.config_block import block_config
+from rnam.kernels.block.backward import block_backward
+from rnam.kernels.block.config import block_config
+from rnam.kernels.block.forward import block_forward
 from tests.support import feed_forward_cases, min_gru_cases
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.coded_oracle import min_gru

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from rnam.kernels.config_feed_forward import parameters
-from rnam.kernels.feed_forward import feed_forward_forward
-from rnam.kernels.feed_forward_bwd import feed_forward_backward
+from rnam.kernels.feed_forward.backward import feed_forward_backward
+from rnam.kernels.feed_forward.config import parameters
+from rnam.kernels.feed_forward.forward import feed_forward_forward
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.scan_oracle import ROUNDOFF, SMALLEST
 

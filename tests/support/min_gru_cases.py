@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 import triton
 
-from rnam.kernels.config import LaunchConfig
-from rnam.kernels.min_gru_bwd import min_gru_backward
-from rnam.kernels.min_gru_fwd import min_gru_forward
+from rnam.kernels.common.config import LaunchConfig
+from rnam.kernels.min_gru.backward import min_gru_backward
+from rnam.kernels.min_gru.forward import min_gru_forward
 from tests.support.coded_oracle import MASKED, RESET, min_gru
 
 SEG, SEQ = LaunchConfig(seq=False, ROWS=16, STEPS=4, num_warps=1), LaunchConfig(seq=True, ROWS=16, STEPS=4, num_warps=1)

@@ -4,9 +4,9 @@ alike."""
 import torch
 from torch import Tensor
 
-from rnam.kernels.config import resolve_precision
-from rnam.kernels.config_projected import projected_config
-from rnam.kernels.projected import min_gru_projected_forward
+from rnam.kernels.common.config import resolve_precision
+from rnam.kernels.min_gru.projected import min_gru_projected_forward
+from rnam.kernels.min_gru.projected_config import projected_config
 from tests.support import min_gru_cases
 from tests.support.block_cases import state_rounding
 from tests.support.bounds import PRODUCT_ERROR, unit

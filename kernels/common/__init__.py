@@ -1,0 +1,1 @@
+"""What the kernels of all folders share; it imports nothing of them."""
