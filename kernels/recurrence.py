@@ -1,104 +1,89 @@
-"""The minGRU and the minLSTM of any width: one fused kernel each way where the table has one, else a matrix product and
-a scan.
+"""The recurrence of any cell and width: one fused kernel each way where the cell and the table have one, else a matrix
+product and a scan.
 
-A forward and its backward may go different ways, since the backward reads x, the weight and h alone. The projection
-p = x W = (u | k_f | k_i) of a minLSTM is float32 whatever the dtype of x: a half overflows from 65504 on, and keeps 3
-to 4 digits, while the difference of k_i and k_f alone counts where both gates vanish.
+A forward and its backward may go different ways, since the backward reads x, the weight and h alone.
 """
 
 import torch
 
 from .common import matmul
+from .common.call import Gradients, Needs, Recurrence
+from .common.config import LaunchConfig
 from .common.flags import observed
+from .common.gates import Gates
 from .linear.backward import grouped_linear_backward
 from .linear.forward import grouped_linear_forward
-from .min_gru import backward, forward
+from .min_gru.backward import min_gru_backward
 from .min_gru.config import is_fused
+from .min_gru.forward import min_gru_forward
 from .scan.gates_backward import gates_scan_backward
 from .scan.gates_forward import gates_scan_forward
 
 
-def min_gru_forward(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    h0: torch.Tensor | None = None,
-    codes: torch.Tensor | None = None,
-    *,
-    space: str = "linear",
-    need_h: bool = True,
+def recurrence_forward(
+    call: Recurrence, gates: Gates, *, precision: str | None = None, config: LaunchConfig | None = None
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """(h, h_last), as `min_gru.forward.min_gru_forward`, for any D and H; h is None where `need_h` says so."""
-    if is_fused(weight.shape[1], weight.shape[2] // 2, x.dtype, "log" if space == "log" else "forward"):
-        return forward.min_gru_forward(x, weight, h0, codes, space=space, need_h=need_h)
-    p = matmul.project(observed(x, codes), weight)
-    return gates_scan_forward(p, h0, codes, space=space, need_h=need_h)
+    """(h, h_last) of F independent layers of a cell.
+
+    gates      the cell, a row of the table in common/gates.py.
+    precision  of float32 products, as `resolve_precision` in common/config.py takes it; cuBLAS has its own setting.
+    config     of the fused kernel, instead of the one that its table gives.
+    h          [F, B, T, H] in the dtype of x, or None without need_h; h_last [F, B, 1, H] float32, the state before it
+               is rounded.
+    """
+    if _takes_kernel(call, gates, "log" if call.space == "log" else "forward", precision, config):
+        return min_gru_forward(call, precision=precision, config=config)
+    x = observed(call.input, call.flags)
+    return gates_scan_forward(_project(x, call.weight, gates, precision), call, gates)
 
 
-def min_gru_backward(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    h0: torch.Tensor | None,
-    h: torch.Tensor,
-    codes: torch.Tensor | None,
-    dh: torch.Tensor | None,
-    dh_last: torch.Tensor | None,
-    *,
-    needs: tuple[bool, bool, bool] = (True, True, True),
-) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """(dx, dW, dh0), as `min_gru.backward.min_gru_backward`, for any D and H; the projection is computed again."""
-    if is_fused(weight.shape[1], weight.shape[2] // 2, x.dtype, "backward"):
-        return backward.min_gru_backward(x, weight, h0, h, codes, dh, dh_last, needs=needs)
-    x = observed(x, codes)
-    p = matmul.project(x, weight)
-    dp, dh0 = gates_scan_backward(p, h0, h, codes, dh, dh_last, need_p=needs[0] or needs[1], need_h0=needs[2])
-    if dp is None:
-        return None, None, dh0
-    dx, dw = matmul.project_backward(dp, x, weight, need_x=needs[0], need_weight=needs[1])
-    return dx, dw, dh0
+def recurrence_backward(
+    call: Recurrence, gates: Gates, h: torch.Tensor, dh: torch.Tensor | None, dh_last: torch.Tensor | None,
+    *, needs: Needs = (True, True, True), precision: str | None = None, config: LaunchConfig | None = None,
+) -> Gradients:  # fmt: skip
+    """(dx, dW, dh0) from the call of `recurrence_forward`, its h, and the gradients of h and h_last; either may be
+    None.
 
-
-def _project(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """p [F, B, T, 3H] in float32, from x [F, B, T, D] and weight [F, D, 3H]."""
-    rows = x.flatten(1, 2)
-    if x.dtype == torch.float32:
-        p = grouped_linear_forward(rows, weight, None, None)
-    else:
-        p = matmul.float32_bmm(rows, weight.to(x.dtype))
-    return p.unflatten(1, x.shape[1:3])
-
-
-def min_lstm_forward(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    h0: torch.Tensor | None = None,
-    codes: torch.Tensor | None = None,
-    *,
-    need_h: bool = True,
-) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """(h, h_last), as `min_gru_forward`, with weight [F, D, 3H]: the hidden, the forget and the input third."""
-    p = _project(observed(x, codes), weight)
-    return gates_scan_forward(p, h0, codes, parts=3, out_dtype=x.dtype, need_h=need_h)
-
-
-def min_lstm_backward(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    h0: torch.Tensor | None,
-    h: torch.Tensor,
-    codes: torch.Tensor | None,
-    dh: torch.Tensor | None,
-    dh_last: torch.Tensor | None,
-    *,
-    needs: tuple[bool, bool, bool] = (True, True, True),
-) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """(dx, dW, dh0), as `min_gru_backward`; the projection is computed again."""
+    They have the dtypes of x, the weight and h0. A gradient that `needs` leaves out is not computed and is None, as is
+    dh0 without h0. The projection is computed again.
+    """
+    if _takes_kernel(call, gates, "backward", precision, config):
+        return min_gru_backward(call, h, dh, dh_last, needs=needs, precision=precision, config=config)
     need_x, need_weight, need_h0 = needs
-    x = observed(x, codes)
-    p = _project(x, weight)
-    needed = dict(out_dtype=x.dtype, need_p=need_x or need_weight, need_h0=need_h0)
-    dp, dh0 = gates_scan_backward(p, h0, h, codes, dh, dh_last, **needed)
+    x, weight = observed(call.input, call.flags), call.weight
+    preacts = _project(x, weight, gates, precision)
+    need_preacts = need_x or need_weight
+    dp, dh0 = gates_scan_backward(
+        preacts, call, gates, h, dh, dh_last, need_preacts=need_preacts, need_h0=need_h0
+    )  # fmt: skip
     if dp is None:
         return None, None, dh0
-    needed = dict(need_x=need_x, need_weight=need_weight, need_bias=False)
-    dx, dw, _ = grouped_linear_backward(x.flatten(1, 2), weight, None, dp.flatten(1, 2), None, **needed)
-    return None if dx is None else dx.unflatten(1, x.shape[1:3]), dw, dh0
+    rows, dp, needed = x.flatten(1, 2), dp.flatten(1, 2), (need_x, need_weight, False)
+    if gates.fused:
+        dx, dweight, _ = matmul.linear_backward(rows, weight, None, None, dp, needs=needed)
+    else:
+        dx, dweight, _ = grouped_linear_backward(rows, weight, None, None, dp, needs=needed, precision=precision)
+    return None if dx is None else torch.unflatten(dx, 1, x.shape[1:3]), dweight, dh0
+
+
+def _takes_kernel(
+    call: Recurrence, gates: Gates, pass_: str, precision: str | None, config: LaunchConfig | None
+) -> bool:
+    """True if the fused kernel computes a pass of this call: "forward", "log" or "backward"."""
+    if not gates.fused:
+        return False
+    D, H = call.weight.shape[1], call.weight.shape[2] // gates.num_preacts
+    return config is not None or is_fused(D, H, call.input.dtype, pass_, precision)
+
+
+def _project(x: torch.Tensor, weight: torch.Tensor, gates: Gates, precision: str | None) -> torch.Tensor:
+    """The pre-activations x W [F, B, T, n H] of x [F, B, T, D], in x's dtype, or in float32 where the cell wants them
+    so. A cell that has a fused kernel comes here with widths at which cuBLAS is the faster one."""
+    rows = x.flatten(1, 2)
+    if gates.fused:
+        preacts = matmul.affine(rows, weight, None)
+    elif gates.float32_preacts and x.dtype != torch.float32:
+        preacts = matmul.float32_bmm(rows, weight.to(x.dtype))
+    else:
+        preacts = grouped_linear_forward(rows, weight, precision=precision)
+    return torch.unflatten(preacts, 1, x.shape[1:3])

@@ -7,7 +7,7 @@ Triton and the kernels are imported at the first launch, so that `import rnam` n
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,17 @@ from rnam.blocked.plan import MASKED, RESET  # as the kernels read them too
 _Maybe = Tensor | None
 _Needs = tuple[bool, bool, bool]
 _Gradients = tuple[_Maybe, _Maybe, _Maybe]
+
+
+class _Call(NamedTuple):
+    """A recurrence call as the kernels' launchers read it."""
+
+    input: Tensor
+    weight: Tensor
+    h0: _Maybe
+    flags: _Maybe
+    space: str = "linear"
+    need_h: bool = True
 
 
 def kernels() -> Any:
@@ -52,6 +63,10 @@ def min_gru(launchers: Callable[[], Any], need_h: bool) -> Callable[..., tuple[T
 
     def launch(x: Tensor, weight: Tensor, h0: _Maybe, codes: _Maybe, space: str) -> tuple[Tensor, ...]:
         module = launchers()
+        if module is not blocked:
+            call = _Call(x, weight, h0, codes, "log" if space == "log" else "linear", need_h)
+            h, h_last = module.recurrence_forward(call, module.MIN_LSTM if space == "lstm" else module.MIN_GRU)
+            return (h, h_last) if need_h else (h_last,)
         function = module.min_lstm_forward if space == "lstm" else module.min_gru_forward
         options = {"space": space} if space == "log" else {}
         h, h_last = function(x, weight, h0, codes, need_h=need_h, **options)
@@ -75,6 +90,10 @@ def min_gru_backward(launchers: Callable[[], Any]) -> Callable[..., _Gradients]:
         assert h is not None
         grads: _Gradients
         module = launchers()
+        if module is not blocked:
+            gates = module.MIN_LSTM if space == "lstm" else module.MIN_GRU
+            grads = module.recurrence_backward(_Call(x, weight, h0, codes), gates, h, dh, dh_last, needs=needs)
+            return grads
         launch = module.min_lstm_backward if space == "lstm" else module.min_gru_backward
         grads = launch(x, weight, h0, h, codes, dh, dh_last, needs=needs)
         return grads
@@ -125,7 +144,8 @@ def parts_of_projected(packed: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def projected(x: Tensor, packed: Tensor, h0: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
-    y, h_last = kernels().min_gru_projected_forward(x, *parts_of_projected(packed, x.shape[3]), h0, codes)
+    weight, out_weight = parts_of_projected(packed, x.shape[3])
+    y, h_last = kernels().projected_forward(_Call(x, weight, h0, codes), out_weight)
     return y, h_last
 
 
@@ -145,8 +165,8 @@ def projected_backward(
     h, _ = min_gru(kernels, need_h=True)(x, weight, h0, codes, "linear")
     dh, dout = None, torch.zeros_like(out_weight)
     if dy is not None:
-        rows = h.flatten(1, 2), out_weight, None, dy.flatten(1, 2)
-        dh, dout, _ = kernels().grouped_linear_backward(*rows, need_weight=needs[1])
+        rows = h.flatten(1, 2), out_weight, None, None, dy.flatten(1, 2)
+        dh, dout, _ = kernels().grouped_linear_backward(*rows, needs=(True, needs[1], False))
         dh = dh.view(h.shape)
     dx, dweight, dh0 = min_gru_backward(kernels)(x, weight, h0, h, codes, dh, dh_last, "linear", needs)
     of_packed = None if dweight is None else torch.cat([dweight.flatten(1), dout.flatten(1)], dim=1)
@@ -214,6 +234,9 @@ def linear_backward(launchers: Callable[[], Any]) -> Callable[..., _Gradients]:
         assert dy is not None
         need_x, need_weight, need_bias = needs
         grads: _Gradients
+        if launchers() is not blocked:
+            grads = kernels().grouped_linear_backward(x, weight, bias, _activation(option), dy, needs=needs)
+            return grads
         grads = launchers().grouped_linear_backward(
             x, weight, bias, dy, _activation(option), need_x=need_x, need_weight=need_weight, need_bias=need_bias
         )
@@ -277,8 +300,8 @@ def parts_of_block(x: Tensor, packed: Tensor) -> tuple[Tensor, Tensor]:
 
 def block(x: Tensor, packed: Tensor, h0: _Maybe, codes: _Maybe, option: str) -> tuple[Tensor, ...]:
     """The states are the third output with the option "h"; else it is empty."""
-    parts = parts_of_block(x, packed)
-    y, h, h_last = kernels().block_forward(x, *parts, h0, codes, need_h=option == "h")
+    weight, params = parts_of_block(x, packed)
+    y, h, h_last = kernels().block_forward(_Call(x, weight, h0, codes, need_h=option == "h"), params)
     return y, h_last, x.new_empty(0) if h is None else h
 
 
@@ -295,9 +318,10 @@ def block_backward(
 ) -> _Gradients:
     """Where h was not kept it is computed again."""
     weight, params = parts_of_block(x, packed)
+    call = _Call(x, weight, h0, codes)
     if option != "h":
-        _, h, _ = kernels().block_forward(x, weight, params, h0, codes, need_h=True)
-    dx, dpacked, dh0 = kernels().block_backward(x, weight, params, h0, h, codes, dy, dh_last, needs=needs)
+        _, h, _ = kernels().block_forward(call, params)
+    dx, dpacked, dh0 = kernels().block_backward(call, params, h, dy, dh_last, needs=needs)
     return dx, None if dpacked is None else dpacked.view(packed.shape), dh0
 
 

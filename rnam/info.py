@@ -77,7 +77,7 @@ def _kernel(function: str, dim: int, hidden: int, dtype: torch.dtype) -> str:
         one = kernels.block_backward_is_fused(dim, dtype)
         return "one kernel forward, one back, or two where time is cut" if one else "one kernel forward, two back"
     if function == "min_gru_projected":
-        one = kernels.min_gru_projected_is_fused(dim, hidden)
+        one = kernels.projected_is_fused(dim, hidden)
         return f"one kernel where no gradient is recorded; else {_LAYERS}" if one else _LAYERS
     return "one kernel each way, in three launches where there are few channels and many steps"
 

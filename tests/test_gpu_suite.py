@@ -216,7 +216,7 @@ def test_the_short_run_launches_every_kernel(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Launch, "run", run)
     short_run.main([])
-    written = "".join(path.read_text() for path in (ROOT / "kernels").glob("*.py"))
+    written = "".join(path.read_text() for path in (ROOT / "kernels").rglob("*.py"))
     assert launched == set(re.findall(r"def (_\w+_kernel)\(", written))
 
 

@@ -10,16 +10,14 @@ from ..feed_forward.config import MAX_WIDTH
 # kernels take 254 and 193, and 1 wide is 461 and 472. At 3 it is 166 and 169, where the two take 222 and 160.
 MIN_WIDTH = 3
 
-
 MAX_BACKWARD_WIDTH = 16
 
-
-# (seq, padded width, precision of products, "half" for those of halves) -> steps, of one warp.
+# (batch_rows, padded width, precision of products, "half" for half precision) -> steps, of one warp.
 #
 # Behind each entry its static cost in sm_90 code without h, with one stage of loads and one chain of rows (the groups
 # of `chain_rows` add 1 to 6 cycles): bound in cycles per element and registers, then what the neighbours cost; none
-# spills where rows are whole 16-byte pieces. The budget of x and y is 79 in float32 and 40 in halves. Two kernels move
-# 5 tensors: 198 and 99.
+# spills where rows are whole 16-byte pieces. The budget of x and y is 79 in float32 and 40 in half precision. Two
+# kernels move 5 tensors: 198 and 99.
 TABLE: dict[tuple[bool, int, str], int] = {
     (False, 8, "tf32"): 2,  # 60; 4 steps 51, 136 registers, 1 step 92
     (False, 8, "tf32x3"): 4,  # 76, 141; 2 steps 85
@@ -41,36 +39,35 @@ TABLE: dict[tuple[bool, int, str], int] = {
     (True, 32, "half"): 2,  # 33, 206; 1 step 34, 146 registers
 }
 
-
 # Tiles of which loads are in flight, at width 8. On an H200 the forward of 8 x 128 x 1024 x 8 takes 62 us with three
 # and 72 with one in tf32, 42 and 47 in bfloat16, the backward 114 and 130, 84 and 94 (with a partial gradient for each
-# batch row); tf32x3 was not run. The forward at width 16 was measured in bfloat16 at 37 x 512 x 48 alone: SEQ 76 and
-# 79, SEG 111 and 99. Its backward spills more with two or three.
+# batch row); tf32x3 was not run. The forward at width 16 was measured in bfloat16 at 37 x 512 x 48 alone: batch_rows 76
+# and 79, time_rows 111 and 99. Its backward spills more with two or three.
 STAGES_OF_8 = 3
 
 
 def block_is_fused(D: int, dtype: torch.dtype, precision: str | None = None) -> bool:
-    """Whether one kernel computes a block of this width: 3 to 32, but for float32 products in "ieee"."""
+    """True if one kernel computes a block of this width: 3 to 32, but for float32 products in "ieee"."""
     return MIN_WIDTH <= D <= MAX_WIDTH and (dtype.itemsize == 2 or resolve_precision(precision, dtype) != "ieee")
 
 
-def block_config(seq: bool, D: int, dtype: torch.dtype, precision: str) -> LaunchConfig:
+def block_config(batch_rows: bool, D: int, dtype: torch.dtype, precision: str) -> LaunchConfig:
     """The table's entry for one form; `precision` is resolved."""
-    return _config(seq, D, dtype, precision, TABLE)
+    return _config(batch_rows, D, dtype, precision, TABLE)
 
 
 def select_block(D: int, dtype: torch.dtype, precision: str, F: int, B: int, T: int) -> LaunchConfig:
     """Config for F terms of B batch rows of T steps, whose form is chosen as that of the minGRU."""
-    return choose_form(*(block_config(seq, D, dtype, precision) for seq in (False, True)), F, B, T, D)
+    return choose_form(lambda batch_rows: block_config(batch_rows, D, dtype, precision), F, B, T, D)
 
 
 # The same of the backward. Behind each entry its bound and registers, then with rows of one number that are embedded
 # (and no dx) in the place of x. Its budgets are those of x, dx, dy and h once a row: at 4, 2 and 1 steps 128, 138 and
-# 158 in float32, half of that in halves, and with embedded rows 54 to 64, 62 to 72 and 82 to 87.
+# 158 in float32, half of that in half precision, and with embedded rows 54 to 64, 62 to 72 and 82 to 87.
 #
-# The two kernels before it (min_gru_bwd.py, feed_forward_bwd.py) take, each by the larger of bound and budget, 326 in
-# float32, 163 in halves and with embedded rows 181 to 193 and 103 to 127. Wider than 16 the weights and sums alone,
-# 9 D^2 numbers, are more than the registers of a warp.
+# The two kernels in its place, of the minGRU and of the feed-forward, take, each by the larger of bound and budget, 326
+# in float32, 163 in half precision and with embedded rows 181 to 193 and 103 to 127. Wider than 16 the weights and sums
+# alone, 9 D^2 numbers, are more than the registers of a warp.
 BACKWARD: dict[tuple[bool, int, str], int] = {
     (False, 8, "tf32"): 2,  # 143; 4 steps 125, 255 registers; 1 step 178; embedded 101 with 4
     (False, 8, "tf32x3"): 2,  # 221, over, 255; 4 steps 212, 22 spills; embedded 177
@@ -88,21 +85,23 @@ BACKWARD: dict[tuple[bool, int, str], int] = {
 
 
 def backward_is_fused(D: int, dtype: torch.dtype, precision: str | None = None) -> bool:
-    """Whether one kernel computes the backward of a block of this width: `block_is_fused`, up to 16."""
+    """True if one kernel computes the backward of a block of this width: `block_is_fused`, up to 16."""
     return block_is_fused(D, dtype, precision) and padded_width(D) <= MAX_BACKWARD_WIDTH
 
 
-def block_backward_config(seq: bool, D: int, dtype: torch.dtype, precision: str) -> LaunchConfig:
+def block_backward_config(batch_rows: bool, D: int, dtype: torch.dtype, precision: str) -> LaunchConfig:
     """The entry of the backward's table for one form; `precision` is resolved."""
-    return _config(seq, D, dtype, precision, BACKWARD)
+    return _config(batch_rows, D, dtype, precision, BACKWARD)
 
 
 def select_block_backward(D: int, dtype: torch.dtype, precision: str, F: int, B: int, T: int) -> LaunchConfig:
     """`select_block` of the backward."""
-    return choose_form(*(block_backward_config(seq, D, dtype, precision) for seq in (False, True)), F, B, T, D)
+    return choose_form(lambda batch_rows: block_backward_config(batch_rows, D, dtype, precision), F, B, T, D)
 
 
-def _config(seq: bool, D: int, dtype: torch.dtype, precision: str, table: dict) -> LaunchConfig:
+def _config(
+    batch_rows: bool, D: int, dtype: torch.dtype, precision: str, table: dict[tuple[bool, int, str], int]
+) -> LaunchConfig:
     kind, width = "half" if dtype.itemsize == 2 else precision, padded_width(D)
     stages = STAGES_OF_8 if width == 8 else 1
-    return LaunchConfig(seq, ROWS, table[seq, width, kind], num_warps=1, STAGES=stages)
+    return LaunchConfig(batch_rows, ROWS, table[batch_rows, width, kind], num_warps=1, STAGES=stages)

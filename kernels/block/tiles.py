@@ -1,16 +1,16 @@
-"""What the kernels of a residual block do with the rows of one step: projections, the feed-forward and its adjoint, and
-the sums that are gradients of parameters."""
+"""The rows of one step in the kernels of a residual block: the embedding, the feed-forward and its adjoint, and the
+sums that are gradients of parameters."""
 
-import triton
 import triton.language as tl
 
+from ..common.device import device
 from ..common.lanes import load_lanes, product, restored
 from ..common.tiles import multiply
 from ..feed_forward.tiles import add_lines, normalize, row_mean, spread, store_gradient
 from ..min_gru.tiles import interleaved
 
 
-@triton.jit
+@device
 def load_spread(ptrs, mask, K: tl.constexpr):
     """The K numbers of each row at all of its columns, float32 [ROWS, WIDTH] each, from pointers as those of
     `load_lanes`: a load is what the compiler takes the layout of a tile from."""
@@ -20,7 +20,7 @@ def load_spread(ptrs, mask, K: tl.constexpr):
     return x
 
 
-@triton.jit
+@device
 def embed_spread(x, w, b, K: tl.constexpr):
     """x W_e + b_e from `load_spread`."""
     e = b
@@ -29,7 +29,7 @@ def embed_spread(x, w, b, K: tl.constexpr):
     return e
 
 
-@triton.jit
+@device
 def with_one(x, K: tl.constexpr, DTYPE: tl.constexpr):
     """(x | 1) from `load_spread`, [ROWS, WIDTH] with zeros after it.
 
@@ -45,23 +45,31 @@ def with_one(x, K: tl.constexpr, DTYPE: tl.constexpr):
     return tile.to(DTYPE)
 
 
-@triton.jit
-def transform(
+@device
+def residual(x, h, D: tl.constexpr):
+    """x + h in float32; 0 in columns of padding, whose gates are those of 0."""
+    WIDTH: tl.constexpr = x.shape[1]
+    r = x.to(tl.float32) + h
+    if D < WIDTH:
+        r = tl.where(tl.arange(0, WIDTH)[None, :] < D, r, 0.0)
+    return r
+
+
+@device
+def feed_forward(
     x, h, w1, b1, w2, b2, D: tl.constexpr, VECTOR: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr
 ):
     """y = x + relu(n W1 + b1) W2 + b2 with n the normalized x + h, float32."""
     WIDTH: tl.constexpr = x.shape[1]
     x = x.to(tl.float32)
-    r = x + h
-    if D < WIDTH:  # a channel of padding has the gates of 0
-        r = tl.where(tl.arange(0, WIDTH)[None, :] < D, r, 0.0)
+    r = residual(x, h, D)
     n, _, _ = normalize(r, D, WIDTH)
     s = restored(product(n, w1, VECTOR, DTYPE, PRECISION), VECTOR, 2) + b1
     s = tl.maximum(s, 0.0, propagate_nan=tl.PropagateNan.ALL)
     return x + (restored(product(s, w2, VECTOR, DTYPE, PRECISION), VECTOR, 2) + b2)
 
 
-@triton.jit
+@device
 def zero_sums(K: tl.constexpr, WIDTH: tl.constexpr):
     """The accumulators of the gradient of W: one transposed tile, or with K > 0 for each of K + 1 rows the lines of u,
     of k, and of W_e or b_e."""
@@ -74,7 +82,7 @@ def zero_sums(K: tl.constexpr, WIDTH: tl.constexpr):
         return (tl.zeros((2 * WIDTH, WIDTH), tl.float32),)
 
 
-@triton.jit
+@device
 def add_input_gradients(sums, observed, x, du, dk, de, K: tl.constexpr):
     """`sums` with K > 0 plus those of one step: x reaches W where it is `observed`, else 0, and W_e everywhere."""
     new = ()
@@ -85,10 +93,10 @@ def add_input_gradients(sums, observed, x, du, dk, de, K: tl.constexpr):
     return new
 
 
-@triton.jit
-def observed_inputs(x, read, K: tl.constexpr, HAS_CODES: tl.constexpr):
+@device
+def observed_inputs(x, read, K: tl.constexpr, HAS_FLAGS: tl.constexpr):
     """The K numbers of each row, 0 where they are not `read`."""
-    if HAS_CODES:
+    if HAS_FLAGS:
         chosen = ()
         for i in tl.static_range(K):
             chosen += (tl.where(read[:, None], x[i], 0.0),)
@@ -97,9 +105,9 @@ def observed_inputs(x, read, K: tl.constexpr, HAS_CODES: tl.constexpr):
         return x
 
 
-@triton.jit
+@device
 def zero_totals(WIDTH: tl.constexpr):
-    """The accumulators of M, dW2, db1 and db2. Narrower than 16, which a product has to be, the first two are halves of
+    """The accumulators of M, dW2, db1 and db2. With 8 columns, half of what a product needs, the first two are parts of
     one: (n | s)^T (dq | dy), with interleaved columns."""
     lines = tl.zeros((8, WIDTH), tl.float32)
     if WIDTH < 16:
@@ -109,18 +117,16 @@ def zero_totals(WIDTH: tl.constexpr):
         return square, square, lines, lines
 
 
-@triton.jit
-def through(
+@device
+def feed_forward_adjoint(
     totals, x, h, dy, w1, b1, w1_t, w2_t,
     D: tl.constexpr, VECTOR: tl.constexpr, NEED_PARAMS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """(dr, totals) of one step of all rows."""
+    """(dr, totals) of one step of all rows: dr is the gradient of x + h, and totals grow by those of the parameters."""
     ROWS: tl.constexpr = h.shape[0]
     WIDTH: tl.constexpr = h.shape[1]
     DTYPE: tl.constexpr = dy.dtype
-    r = x.to(tl.float32) + h
-    if D < WIDTH:  # a channel of padding has the gates of 0
-        r = tl.where(tl.arange(0, WIDTH)[None, :] < D, r, 0.0)
+    r = residual(x, h, D)
     n, rstd, _ = normalize(r, D, WIDTH)
     q = restored(product(n, w1, VECTOR, DTYPE, PRECISION), VECTOR, 2) + b1
     dq = restored(product(dy, w2_t, VECTOR, DTYPE, PRECISION), VECTOR, 2)
@@ -148,19 +154,19 @@ def through(
     return dr, totals
 
 
-@triton.jit
-def store_inputs(ptrs, du, dk, de, w, w_e, exists, K: tl.constexpr, MASKED: tl.constexpr):
+@device
+def store_inputs(ptrs, du, dk, de, w, w_e, exists, K: tl.constexpr, MASK_ROWS: tl.constexpr):
     """dx = de W_e^T + (du | dk) W^T, K numbers a row, at pointers [ROWS, 1, 1]."""
     for i in tl.static_range(K):
         dx = tl.sum(tl.fma(de, w_e[i], tl.fma(du, w[2 * i], dk * w[2 * i + 1])), 1, keep_dims=True)
         dx = dx[:, :, None].to(ptrs.dtype.element_ty)
-        if MASKED:
+        if MASK_ROWS:
             tl.store(ptrs + i, dx, mask=exists[:, :, None])
         else:
             tl.store(ptrs + i, dx)
 
 
-@triton.jit
+@device
 def store_sums(ptr, sums, K: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr):
     """The gradients of W, and with K > 0 those of W_e and b_e at the end of the parameters."""
     d = tl.arange(0, WIDTH)
@@ -175,7 +181,7 @@ def store_sums(ptr, sums, K: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr)
         tl.store(ptr + d[None, :] * (2 * D) + n[:, None], sums[0], mask=exists[:, None] & (d < D)[None, :])
 
 
-@triton.jit
+@device
 def store_totals(ptr, params_ptr, totals, D: tl.constexpr, WIDTH: tl.constexpr, DTYPE: tl.constexpr):
     """The gradients of the parameters but for an embedding."""
     if WIDTH < 16:

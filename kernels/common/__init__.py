@@ -1,1 +1,1 @@
-"""What the kernels of all folders share; it imports nothing of them."""
+"""Shared by the kernels of all folders; it imports nothing of them."""

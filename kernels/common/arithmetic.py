@@ -3,28 +3,21 @@
 import triton
 import triton.language as tl
 
+from .device import device
+
 LOG2E = tl.constexpr(1.4426950408889634)
-
-
 LN2 = tl.constexpr(0.6931471805599453)
-
-
 INF = tl.constexpr(float("inf"))
-
-
 NEG_INF = tl.constexpr(float("-inf"))
-
 
 # 2^126 is the largest power of two whose reciprocal is a normal number, and rcp.approx.ftz flushes the others to zero.
 MAX_EXPONENT = tl.constexpr(126.0)
 
-
-# The interpreter has no inline assembly. It is chosen for the whole process when triton is imported, so this is one
-# too.
+# The interpreter has no inline assembly. It is chosen for the whole process when triton is imported, and so is this.
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 
-@triton.jit
+@device
 def rcp(x):
     """1 / x to 1 ulp; subnormal results become 0. One MUFU instruction, where 1 / x is 8 instructions."""
     if INTERPRETED:
@@ -35,7 +28,7 @@ def rcp(x):
         )
 
 
-@triton.jit
+@device
 def log2(x):
     """log2(x) with absolute error 2^-22; log2(0) = -inf. One MUFU instruction, where tl.log2 is 27 instructions."""
     if INTERPRETED:
@@ -46,7 +39,7 @@ def log2(x):
         )
 
 
-@triton.jit
+@device
 def log2_1p(e):
     """log2(1 + e) for e in [0, 1] to 2.1e-7 of itself: e times the polynomial of degree 8 of least relative error.
 
@@ -64,7 +57,7 @@ def log2_1p(e):
     return e * q
 
 
-@triton.jit
+@device
 def logaddexp2(x, y):
     """log2(2^x + 2^y). Guarded: equal infinities give that infinity, where the plain form gives NaN. NaN stays NaN."""
     top = tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
@@ -72,7 +65,7 @@ def logaddexp2(x, y):
     return top + log2_1p(tl.exp2(gap))
 
 
-@triton.jit
+@device
 def in_elements(stride, UNIT: tl.constexpr):
     """A stride that came in units of UNIT elements, as 64 bits: whatever its annotation, the interpreter gives an
     argument the bits it needs, and the product may need more."""

@@ -1,8 +1,9 @@
 """Tiles that stay in their threads on the way from memory through sums and products back to memory.
 
 In a product of one warp a row of a tile lies in four lanes, and which of its numbers a lane has is fixed: of the first
-operand numbers q, q + 4, ... (float32) or 2q, 2q + 1, 2q + 8, ... (halves) in lane q, of the result 2q, 2q + 1, 2q + 8,
-... A wide load gives a lane numbers that lie side by side. Between the two a tile would pass through shared memory.
+operand numbers q, q + 4, ... (float32) or 2q, 2q + 1, 2q + 8, ... (half precision) in lane q, of the result 2q, 2q + 1,
+2q + 8, ... A wide load gives a lane numbers that lie side by side. Between the two a tile would pass through shared
+memory.
 
 But the order of the numbers that a product sums is free, and so is the order of its columns: each is a permutation of
 the weights, made once per program. Here lane q always has the same numbers of a row, VECTOR that lie side by side in
@@ -13,19 +14,21 @@ reshapes, which name the registers of a thread anew and move nothing.
     order  (piece, VECTOR / RUN, lane, RUN), where memory has (piece, lane, VECTOR)
 """
 
-import triton
 import triton.language as tl
 
-from .tiles import load_lines, multiply, store_lines
+from .device import device
+from .tiles import load_existing, multiply, store_existing
 
 LANES = tl.constexpr(4)  # that share a row in a product
-
 
 # tl.dot sums at least 16.
 LEAST_SUM = tl.constexpr(16)
 
+# A row is at least two positions of each of its four lanes.
+LEAST_WIDTH = 8
 
-@triton.jit
+
+@device
 def positions(x, VECTOR: tl.constexpr, RUN: tl.constexpr):
     """Columns in the order of a product, from that of memory."""
     N: tl.constexpr = x.shape[0]
@@ -34,7 +37,7 @@ def positions(x, VECTOR: tl.constexpr, RUN: tl.constexpr):
     return tl.reshape(tl.permute(x, (0, 1, 3, 2, 4)), (N, WIDTH))
 
 
-@triton.jit
+@device
 def restored(x, VECTOR: tl.constexpr, RUN: tl.constexpr):
     """Columns in the order of memory, from that of a product."""
     N: tl.constexpr = x.shape[0]
@@ -43,7 +46,7 @@ def restored(x, VECTOR: tl.constexpr, RUN: tl.constexpr):
     return tl.reshape(tl.permute(x, (0, 1, 3, 2, 4)), (N, WIDTH))
 
 
-@triton.jit
+@device
 def operand(x, VECTOR: tl.constexpr, DTYPE: tl.constexpr):
     """A tile as the first operand of a product: rounded to DTYPE, at least LEAST_SUM wide."""
     N: tl.constexpr = x.shape[0]
@@ -55,14 +58,14 @@ def operand(x, VECTOR: tl.constexpr, DTYPE: tl.constexpr):
     return x
 
 
-@triton.jit
+@device
 def high(x):
     """float32 rounded to the 11 bits of tf32; a NaN may become a number, an infinity stays one."""
     bits = x.to(tl.int32, bitcast=True) + 0x1000
     return (bits & -0x2000).to(tl.float32, bitcast=True)
 
 
-@triton.jit
+@device
 def factor(w, VECTOR: tl.constexpr, COLUMNS: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
     """A weight [WIDTH, n], columns and rows in the order of memory, as the second operand of `product`. A lane has
     COLUMNS columns side by side in a piece of the result."""
@@ -73,7 +76,7 @@ def factor(w, VECTOR: tl.constexpr, COLUMNS: tl.constexpr, DTYPE: tl.constexpr, 
         return (w,)
 
 
-@triton.jit
+@device
 def product(x, w, VECTOR: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
     """x W, float32, from columns in the order of memory to those of a product."""
     x = operand(x, VECTOR, DTYPE)
@@ -85,7 +88,7 @@ def product(x, w, VECTOR: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.const
         return multiply(x, w[0], None, PRECISION)
 
 
-@triton.jit
+@device
 def columns(WIDTH: tl.constexpr, VECTOR: tl.constexpr):
     """The columns of a row [PIECES, 1, LANES, VECTOR]: a load of such a tile gives a thread VECTOR of them."""
     piece = tl.arange(0, WIDTH // (LANES * VECTOR))[:, None, None, None]
@@ -93,10 +96,11 @@ def columns(WIDTH: tl.constexpr, VECTOR: tl.constexpr):
     return (piece * LANES + lane) * VECTOR + tl.arange(0, VECTOR)[None, None, None, :]
 
 
-@triton.jit
-def row_mask(exists, D: tl.constexpr, WIDTH: tl.constexpr, VECTOR: tl.constexpr, MASKED: tl.constexpr):
-    """What exists of a tile [PIECES, ROWS, LANES, VECTOR], with MASKED of the rows that do: (mask,), or () for all."""
-    if MASKED:
+@device
+def row_mask(exists, D: tl.constexpr, WIDTH: tl.constexpr, VECTOR: tl.constexpr, MASK_ROWS: tl.constexpr):
+    """The mask of a tile [PIECES, ROWS, LANES, VECTOR] for `load_lanes`: of the columns that exist, and with MASK_ROWS
+    of the rows that do; () where all of it does."""
+    if MASK_ROWS:
         return (exists[None, :, None, None] & (columns(WIDTH, VECTOR) < D),)
     elif D < WIDTH:
         return (columns(WIDTH, VECTOR) < D,)
@@ -104,21 +108,21 @@ def row_mask(exists, D: tl.constexpr, WIDTH: tl.constexpr, VECTOR: tl.constexpr,
         return ()
 
 
-@triton.jit
+@device
 def load_lanes(ptrs, mask):
-    """A tile [ROWS, WIDTH] from pointers [PIECES, ROWS, LANES, VECTOR]; 0 where `mask` says that nothing is."""
-    x = load_lines(ptrs, mask)
+    """A tile [ROWS, WIDTH] from pointers [PIECES, ROWS, LANES, VECTOR]; 0 where `mask` (of `row_mask`) is off."""
+    x = load_existing(ptrs, mask)
     return tl.reshape(tl.permute(x, (1, 0, 2, 3)), (x.shape[1], x.shape[0] * x.shape[2] * x.shape[3]))
 
 
-@triton.jit
+@device
 def store_lanes(ptrs, x, mask):
     """Stores what exists of a tile [ROWS, WIDTH] at pointers [PIECES, ROWS, LANES, VECTOR]."""
     x = tl.reshape(x.to(ptrs.dtype.element_ty), (ptrs.shape[1], ptrs.shape[0], ptrs.shape[2], ptrs.shape[3]))
-    store_lines(ptrs, tl.permute(x, (1, 0, 2, 3)), mask)
+    store_existing(ptrs, tl.permute(x, (1, 0, 2, 3)), mask)
 
 
-@triton.jit
+@device
 def project_lanes(x, w, VECTOR: tl.constexpr, VECTOR_H: tl.constexpr, PRECISION: tl.constexpr):
     """(u, k) = x W of a tile x [ROWS, WIDTH], float32, with the columns of W in the order u0, k0, u1, k1, ...
 
@@ -127,10 +131,6 @@ def project_lanes(x, w, VECTOR: tl.constexpr, VECTOR_H: tl.constexpr, PRECISION:
     p = product(x, w, VECTOR, x.dtype, PRECISION)
     u, k = tl.split(tl.reshape(p, (x.shape[0], p.shape[1] // 2, 2)))
     return restored(u, VECTOR_H, 1), restored(k, VECTOR_H, 1)
-
-
-# A row is at least two positions of each of its four lanes: see lanes.py.
-LEAST_WIDTH = 8
 
 
 def padded_width(D: int) -> int:

@@ -24,7 +24,7 @@ class Launch:
 
     @property
     def options(self) -> dict[str, int]:
-        """What the compiler is told beside the arguments."""
+        """Options of the compiler, beside the arguments."""
         limit = {} if self.max_registers is None else {"maxnreg": self.max_registers}
         return {"num_warps": self.num_warps, **limit}
 

@@ -1,12 +1,12 @@
-"""Loads, stores, products and pieces of tiles."""
+"""Loads, stores, products and pieces of tiles that kernels of several folders share."""
 
-import triton
 import triton.language as tl
 
 from .arithmetic import INTERPRETED
+from .device import device
 
 
-@triton.jit
+@device
 def multiply(a, b, acc, PRECISION: tl.constexpr):
     """acc + a b in float32. The interpreter would multiply the bits of bfloat16, so there the operands are widened
     first."""
@@ -15,48 +15,49 @@ def multiply(a, b, acc, PRECISION: tl.constexpr):
     return tl.dot(a, b, acc, input_precision=PRECISION)
 
 
-@triton.jit
-def load_lines(ptrs, exists):
-    """A tile, 0 where nothing exists by `line_mask`."""
-    if len(exists) == 0:
+@device
+def load_existing(ptrs, mask):
+    """A tile, 0 where (mask,) says that nothing exists; () says that all of it does. (No function of triton 3.6 gives
+    None.)"""
+    if len(mask) == 0:
         return tl.load(ptrs)
     else:
-        return tl.load(ptrs, mask=exists[0], other=0.0)
+        return tl.load(ptrs, mask=mask[0], other=0.0)
 
 
-@triton.jit
-def store_lines(ptrs, x, exists):
-    """Stores what exists of a tile by `line_mask`."""
+@device
+def store_existing(ptrs, x, mask):
+    """Stores what exists of a tile, by a mask as that of `load_existing`."""
     x = x.to(ptrs.dtype.element_ty)
-    if len(exists) == 0:
+    if len(mask) == 0:
         tl.store(ptrs, x)
     else:
-        tl.store(ptrs, x, mask=exists[0])
+        tl.store(ptrs, x, mask=mask[0])
 
 
-@triton.jit
-def split_tile(x, PARTS: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr):
-    """The PARTS tiles [ROWS, N] of which x [PARTS * ROWS, N] consists, as a tuple."""
-    if PARTS == 1:
+@device
+def split_tile(x, TILES: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr):
+    """The TILES tiles [ROWS, N] of which x [TILES * ROWS, N] consists, as a tuple."""
+    if TILES == 1:
         return (x,)
     else:
-        HALF: tl.constexpr = PARTS // 2
+        HALF: tl.constexpr = TILES // 2
         first, second = tl.split(tl.permute(tl.reshape(x, (2, HALF * ROWS, N)), (1, 2, 0)))
         return split_tile(first, HALF, ROWS, N) + split_tile(second, HALF, ROWS, N)
 
 
-@triton.jit
-def join_tile(parts, PARTS: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr):
-    """The tile [PARTS * ROWS, N] made of a tuple of tiles [ROWS, N]."""
-    if PARTS == 1:
-        return parts[0]
+@device
+def join_tile(tiles, TILES: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr):
+    """The tile [TILES * ROWS, N] made of a tuple of tiles [ROWS, N]."""
+    if TILES == 1:
+        return tiles[0]
     else:
-        HALF: tl.constexpr = PARTS // 2
-        both = tl.join(join_tile(parts[:HALF], HALF, ROWS, N), join_tile(parts[HALF:], HALF, ROWS, N))
-        return tl.reshape(tl.permute(both, (2, 0, 1)), (PARTS * ROWS, N))
+        HALF: tl.constexpr = TILES // 2
+        both = tl.join(join_tile(tiles[:HALF], HALF, ROWS, N), join_tile(tiles[HALF:], HALF, ROWS, N))
+        return tl.reshape(tl.permute(both, (2, 0, 1)), (TILES * ROWS, N))
 
 
-@triton.jit
+@device
 def last_row(x, ROWS: tl.constexpr):
     """x[ROWS - 1] of a tile [ROWS, n]. By selection, so a NaN or an infinity in another row stays there.
 

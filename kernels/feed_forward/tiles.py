@@ -3,21 +3,21 @@
 A row of D numbers is padded to WIDTH, a power of two, and PACK = BLOCK_D / WIDTH rows lie side by side in one line of a
 tile: column c holds number c % WIDTH of row c // WIDTH. The weights are then block-diagonal, and one product serves
 PACK rows; tl.dot takes at least 16 columns, which are 2 rows at D = 8. Off the diagonal 0 times a NaN or an infinity
-would reach the neighbour, so with PACK > 1 `contained` puts 0 in its place before a product, and `spoilt` puts it back
-after.
+would reach the neighbour. So with PACK > 1 `contained` puts 0 in its place before a product, and `with_nan_of` gives
+the result its NaN back.
 """
 
-import triton
 import triton.language as tl
 
 from ..common.arithmetic import INF
+from ..common.device import device
 from ..common.tiles import multiply
 
 # torch.nn.LayerNorm's.
 EPS = tl.constexpr(1e-5)
 
 
-@triton.jit
+@device
 def line_offsets(
     stride, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, PACKED: tl.constexpr
 ):
@@ -32,15 +32,14 @@ def line_offsets(
         return (line * (BLOCK_D // WIDTH) + c // WIDTH).to(tl.int64) * stride + c % WIDTH
 
 
-@triton.jit
+@device
 def line_mask(
-    rows, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, MASKED: tl.constexpr
+    rows, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, MASK_ROWS: tl.constexpr
 ):
-    """What exists of a tile, with MASKED of its first `rows` rows: (mask,), or () for all of it. (No
-    function of triton 3.6 gives None.)"""
+    """The mask of a tile for `load_existing`: of the columns that exist, with MASK_ROWS of its first `rows` rows."""
     line = tl.arange(0, BLOCK_N)[:, None]
     c = tl.arange(0, BLOCK_D)[None, :]
-    if MASKED:
+    if MASK_ROWS:
         return ((line * (BLOCK_D // WIDTH) + c // WIDTH < rows) & (c % WIDTH < D),)
     elif D < WIDTH:
         return ((c % WIDTH < D) & (line >= 0),)
@@ -48,14 +47,14 @@ def line_mask(
         return ()
 
 
-@triton.jit
+@device
 def row_mean(x, D: tl.constexpr, WIDTH: tl.constexpr):
     """The mean of each row of a tile that is 0 in the padding, [BLOCK_N, PACK, 1]."""
     rows = tl.reshape(x, (x.shape[0], x.shape[1] // WIDTH, WIDTH))
     return tl.sum(rows, 2, keep_dims=True) * (1.0 / D)
 
 
-@triton.jit
+@device
 def spread(row, BLOCK_D: tl.constexpr):
     """One value per row [BLOCK_N, PACK, 1] at all of its columns [BLOCK_N, BLOCK_D]."""
     BLOCK_N: tl.constexpr = row.shape[0]
@@ -63,7 +62,7 @@ def spread(row, BLOCK_D: tl.constexpr):
     return tl.reshape(tl.broadcast_to(row, (BLOCK_N, PACK, BLOCK_D // PACK)), (BLOCK_N, BLOCK_D))
 
 
-@triton.jit
+@device
 def normalize(r, D: tl.constexpr, WIDTH: tl.constexpr):
     """((r - mean) / sqrt(var + eps), 1 / sqrt(var + eps), mean) of each row over its D numbers, var biased.
 
@@ -83,7 +82,7 @@ def normalize(r, D: tl.constexpr, WIDTH: tl.constexpr):
     return centred * spread(rstd, BLOCK_D), rstd, mean
 
 
-@triton.jit
+@device
 def contained(x, WIDTH: tl.constexpr, DTYPE: tl.constexpr):
     """x as an operand of a product: rounded to DTYPE, and with PACK > 1 0 where that is not finite."""
     x = x.to(DTYPE)
@@ -92,22 +91,22 @@ def contained(x, WIDTH: tl.constexpr, DTYPE: tl.constexpr):
     return x
 
 
-@triton.jit
-def spoilt(y, x, WIDTH: tl.constexpr, DTYPE: tl.constexpr):
+@device
+def with_nan_of(y, x, WIDTH: tl.constexpr, DTYPE: tl.constexpr):
     """y, with PACK > 1 NaN where `contained` put 0 for x."""
     if x.shape[1] > WIDTH:
         y = tl.fma(x.to(DTYPE).to(tl.float32), 0.0, y)
     return y
 
 
-@triton.jit
+@device
 def load_columns(ptr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr):
     """A vector of D parameters for each row of a line, float32 [BLOCK_D]."""
     c = tl.arange(0, BLOCK_D)
     return tl.load(ptr + c % WIDTH, mask=c % WIDTH < D, other=0.0).to(tl.float32)
 
 
-@triton.jit
+@device
 def load_matrix(ptr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, DTYPE: tl.constexpr):
     """A weight [D, D] rounded to DTYPE, once for each row of a line on the diagonal of [BLOCK_D, BLOCK_D]."""
     c = tl.arange(0, BLOCK_D)
@@ -117,7 +116,7 @@ def load_matrix(ptr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr
     return tl.load(ptr + i % WIDTH * D + j % WIDTH, mask=exists, other=0.0).to(DTYPE)
 
 
-@triton.jit
+@device
 def load_first(params_ptr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, DTYPE: tl.constexpr):
     """(W, b) of LN(r) W1 + b1 = n W + b, with n the normalized row: W = gamma W1, b = b1 + beta W1."""
     gamma = load_columns(params_ptr, D, WIDTH, BLOCK_D)
@@ -127,7 +126,7 @@ def load_first(params_ptr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.con
     return (gamma[:, None] * w).to(DTYPE), b[None, :]
 
 
-@triton.jit
+@device
 def load_second(params_ptr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, DTYPE: tl.constexpr):
     """(W2, b2)."""
     w_ptr = params_ptr + (3 * D + D * D)
@@ -135,18 +134,18 @@ def load_second(params_ptr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.co
     return load_matrix(w_ptr, D, WIDTH, BLOCK_D, DTYPE), b[None, :]
 
 
-@triton.jit
+@device
 def load_row_vectors(
-    ptr, COUNT: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, DTYPE: tl.constexpr
+    ptr, NUM: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, DTYPE: tl.constexpr
 ):
-    """COUNT rows of D parameters rounded to DTYPE, each float32 [1, BLOCK_D]."""
+    """NUM rows of D parameters rounded to DTYPE, each float32 [1, BLOCK_D]."""
     w = ()
-    for k in tl.static_range(COUNT):
+    for k in tl.static_range(NUM):
         w += (load_columns(ptr + k * D, D, WIDTH, BLOCK_D).to(DTYPE).to(tl.float32)[None, :],)
     return w
 
 
-@triton.jit
+@device
 def load_embedding(
     params_ptr, K: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, DTYPE: tl.constexpr
 ):
@@ -156,25 +155,25 @@ def load_embedding(
     return w, load_columns(ptr + K * D, D, WIDTH, BLOCK_D)[None, :]
 
 
-@triton.jit
+@device
 def row_numbers(BLOCK_N: tl.constexpr, PACK: tl.constexpr):
     """The number of each row of a tile, [BLOCK_N, PACK, 1]."""
     return tl.arange(0, BLOCK_N)[:, None, None] * PACK + tl.arange(0, PACK)[None, :, None]
 
 
-@triton.jit
-def load_inputs(ptrs, exists, K: tl.constexpr, MASKED: tl.constexpr):
-    """The K numbers of each row, float32 [BLOCK_N, PACK, 1]; with MASKED 0 where none `exists`."""
+@device
+def load_inputs(ptrs, exists, K: tl.constexpr, MASK_ROWS: tl.constexpr):
+    """The K numbers of each row, float32 [BLOCK_N, PACK, 1]; with MASK_ROWS 0 where none `exists`."""
     x = ()
     for k in tl.static_range(K):
-        if MASKED:
+        if MASK_ROWS:
             x += (tl.load(ptrs + k, mask=exists, other=0.0).to(tl.float32),)
         else:
             x += (tl.load(ptrs + k).to(tl.float32),)
     return x
 
 
-@triton.jit
+@device
 def embed(x, w, b, K: tl.constexpr):
     """x W_e + b_e, [BLOCK_N, BLOCK_D]; where no row exists it is b_e."""
     e = b
@@ -183,7 +182,7 @@ def embed(x, w, b, K: tl.constexpr):
     return e
 
 
-@triton.jit
+@device
 def add_embedding_gradient(totals, x, de, K: tl.constexpr):
     """totals plus x^T de and the sum of de, as `add_lines`."""
     sums = ()
@@ -192,19 +191,19 @@ def add_embedding_gradient(totals, x, de, K: tl.constexpr):
     return sums + (add_lines(totals[K], de),)  # noqa: RUF005 - triton has no starred tuples
 
 
-@triton.jit
-def store_input_gradient(ptrs, de, w, exists, K: tl.constexpr, WIDTH: tl.constexpr, MASKED: tl.constexpr):
+@device
+def store_input_gradient(ptrs, de, w, exists, K: tl.constexpr, WIDTH: tl.constexpr, MASK_ROWS: tl.constexpr):
     """dx = de W_e^T."""
     for k in tl.static_range(K):
         dx = tl.reshape(de * w[k], (de.shape[0], de.shape[1] // WIDTH, WIDTH))
         dx = tl.sum(dx, 2, keep_dims=True).to(ptrs.dtype.element_ty)
-        if MASKED:
+        if MASK_ROWS:
             tl.store(ptrs + k, dx, mask=exists)
         else:
             tl.store(ptrs + k, dx)
 
 
-@triton.jit
+@device
 def store_embedding_gradient(ptr, totals, K: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr):
     """The part of the embedding in a partial gradient of the parameters."""
     d = tl.arange(0, WIDTH)
@@ -213,26 +212,26 @@ def store_embedding_gradient(ptr, totals, K: tl.constexpr, D: tl.constexpr, WIDT
         tl.store(ptr + (2 * D * D + 4 * D + k * D) + d, total, mask=d < D)
 
 
-@triton.jit
+@device
 def hidden(n, w, b, PRECISION: tl.constexpr):
     """The pre-activation n W + b, float32."""
     return multiply(n, w, None, PRECISION) + b
 
 
-@triton.jit
+@device
 def add_lines(total, x):
     """total [8, BLOCK_D] plus every eighth line of x: those of one warp lie in one thread, after a product and after a
     load alike."""
     return total + tl.sum(tl.reshape(x, (x.shape[0] // 8, 8, x.shape[1])), 0)
 
 
-@triton.jit
+@device
 def sum_rows(x, WIDTH: tl.constexpr):
     """The sum of a vector [BLOCK_D] over the rows of a line, [WIDTH]."""
     return tl.sum(tl.reshape(x, (x.shape[0] // WIDTH, WIDTH)), 0)
 
 
-@triton.jit
+@device
 def sum_diagonal(x, WIDTH: tl.constexpr):
     """The sum of the blocks [WIDTH, WIDTH] on the diagonal of a tile [BLOCK_D, BLOCK_D]."""
     BLOCK_D: tl.constexpr = x.shape[0]
@@ -245,7 +244,7 @@ def sum_diagonal(x, WIDTH: tl.constexpr):
     return tl.sum(tl.reshape(x, (WIDTH, PACK, WIDTH)), 1)
 
 
-@triton.jit
+@device
 def store_gradient(
     ptr, params_ptr, m, dw2, db1, db2, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr,
     DTYPE: tl.constexpr,

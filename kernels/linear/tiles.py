@@ -1,14 +1,17 @@
-"""Tiles of the grouped linear kernels."""
+"""Tiles of the grouped linear kernels: the weight, rows of the input and their product. Up to BROADCAST_D inputs are
+read number by number."""
 
-import triton
 import triton.language as tl
 
+from ..common.device import device
 from ..common.tiles import multiply
-from .config import BROADCAST_D
+from .config import BROADCAST_MAX_D
+
+BROADCAST_D = tl.constexpr(BROADCAST_MAX_D)
 
 
-@triton.jit
-def _load_weight(
+@device
+def load_weight(
     w_ptr, D: tl.constexpr, H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, DTYPE: tl.constexpr
 ):
     """W rounded to the type of x and padded with zeros: a tile [BLOCK_D, BLOCK_H], or D rows [BLOCK_H] of float32."""
@@ -23,8 +26,8 @@ def _load_weight(
         return tl.load(w_ptr + d * H + h[None, :], mask=(d < D) & (h < H)[None, :], other=0.0).to(DTYPE)
 
 
-@triton.jit
-def _load_input(row_ptr, mask, D: tl.constexpr, BLOCK_D: tl.constexpr):
+@device
+def load_input(row_ptr, mask, D: tl.constexpr, BLOCK_D: tl.constexpr):
     """Rows of x: a tile [BLOCK_N, BLOCK_D], or D columns [BLOCK_N] of float32."""
     if D <= BROADCAST_D:
         x = ()
@@ -36,8 +39,8 @@ def _load_input(row_ptr, mask, D: tl.constexpr, BLOCK_D: tl.constexpr):
         return tl.load(row_ptr[:, None] + d, mask=mask[:, None] & (d < D), other=0.0)
 
 
-@triton.jit
-def _product(x, w, D: tl.constexpr, PRECISION: tl.constexpr):
+@device
+def product(x, w, D: tl.constexpr, PRECISION: tl.constexpr):
     """x W, float32."""
     if D <= BROADCAST_D:
         y = x[0][:, None] * w[0][None, :]

@@ -4,25 +4,25 @@ The weight W [D, 2H] holds the hidden columns first, then the gate columns. It s
 the whole program, in one of three shapes, and so does its gradient:
 
     D <= 2         two rows [BLOCK_H] of float32 per input: a broadcast multiply; tl.dot would pad D to 16
-    BLOCK_H < 64   one tile of columns u0, k0, u1, k1, ...: one dot for both halves, and tl.split stays in its registers
-    else           two tiles and two dots: joining du and dk for one dot crashes the compiler (3.6 to 3.9, fp32, 4
-                   warps)
+    BLOCK_H < 64   one tile of columns u0, k0, u1, k1, ...: one dot for u and k, and tl.split stays in its registers
+    else           two tiles and two dots: joining du and dk for one dot crashes the compiler (triton 3.6 to 3.9, in
+                   float32 with 4 warps)
 """
 
-import triton
 import triton.language as tl
 
+from ..common.device import device
 from ..common.tiles import multiply
 
 
-@triton.jit
+@device
 def interleaved(BLOCK_H: tl.constexpr, H: tl.constexpr):
     """Columns of W in the order u0, k0, u1, k1, ... and which of them exist."""
     n = tl.arange(0, 2 * BLOCK_H)
     return n // 2 + (n % 2) * H, n // 2 < H
 
 
-@triton.jit
+@device
 def load_weight(
     w_ptr, f, D: tl.constexpr, H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, DTYPE: tl.constexpr
 ):
@@ -43,7 +43,7 @@ def load_weight(
     return w
 
 
-@triton.jit
+@device
 def load_weight_tile(
     w_ptr, D: tl.constexpr, H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, DTYPE: tl.constexpr
 ):
@@ -53,9 +53,9 @@ def load_weight_tile(
     return tl.load(w_ptr + d * (2 * H) + n[None, :], mask=(d < D) & exists[None, :], other=0.0).to(DTYPE)
 
 
-@triton.jit
+@device
 def input_pointers(row_ptrs, D: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Pointers (or offsets) of rows of length D: [ROWS, BLOCK_D], or [ROWS] where the D <= 2 columns are read one by
+    """Pointers (or offsets) of rows of D numbers: [ROWS, BLOCK_D], or [ROWS] where the D <= 2 columns are read one by
     one."""
     if D <= 2:
         return row_ptrs
@@ -63,46 +63,47 @@ def input_pointers(row_ptrs, D: tl.constexpr, BLOCK_D: tl.constexpr):
         return row_ptrs[:, None] + tl.arange(0, BLOCK_D)[None, :]
 
 
-@triton.jit
-def load_input(ptrs, read, D: tl.constexpr, BLOCK_D: tl.constexpr, MASKED: tl.constexpr):
+@device
+def load_input(ptrs, read, D: tl.constexpr, BLOCK_D: tl.constexpr, MASK_ROWS: tl.constexpr):
     """Rows of x as a tile, or as a tuple of D columns; zero where not `read`, by selection, so a NaN there stays
     out."""
     if D <= 2:
         x = ()
         for d in tl.static_range(D):
-            if MASKED:
+            if MASK_ROWS:
                 x += (tl.load(ptrs + d, mask=read, other=0.0).to(tl.float32),)
             else:
                 x += (tl.load(ptrs + d).to(tl.float32),)
         return x
     else:
-        return load_tile(ptrs, read, D, BLOCK_D, MASKED)
+        return load_tile(ptrs, read, D, BLOCK_D, MASK_ROWS)
 
 
-@triton.jit
-def load_rows(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr):
-    """A float32 tile [ROWS, BLOCK_N] of rows of length N, zero where it does not exist or is not `read`."""
-    return load_tile(ptrs, read, N, BLOCK_N, MASKED).to(tl.float32)
+@device
+def load_rows(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASK_ROWS: tl.constexpr):
+    """A float32 tile [ROWS, BLOCK_N] of rows of N numbers, zero where it does not exist or is not `read`."""
+    return load_tile(ptrs, read, N, BLOCK_N, MASK_ROWS).to(tl.float32)
 
 
-@triton.jit
-def load_wide_rows(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr, WIDE: tl.constexpr):
+@device
+def load_wide_rows(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASK_ROWS: tl.constexpr, WIDE: tl.constexpr):
     """`load_tile`, with WIDE in accesses of 16 bytes although what becomes of the tile enters a product.
 
-    The compiler gives such a load the layout of the operand behind it: 4 halves, 8 bytes, per thread. Its search stops
-    at a reduction, and a sum over an axis of one is none at run time, but the tile passes through shared memory.
+    The compiler gives such a load the layout of the operand behind it: in half precision 4 numbers, 8 bytes, per
+    thread. Its search stops at a reduction, and a sum over an axis of one is none at run time, but the tile passes
+    through shared memory.
     """
-    x = load_tile(ptrs, read, N, BLOCK_N, MASKED)
+    x = load_tile(ptrs, read, N, BLOCK_N, MASK_ROWS)
     if WIDE:
         x = tl.sum(x[:, :, None], 2)
     return x
 
 
-@triton.jit
-def load_tile(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr):
-    """What exists of a tile [ROWS, BLOCK_N] of rows of length N, with MASKED only the rows to `read`, else zero."""
+@device
+def load_tile(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASK_ROWS: tl.constexpr):
+    """A tile [ROWS, BLOCK_N] of rows of N numbers; zero in padding, and with MASK_ROWS in rows that are not `read`."""
     n = tl.arange(0, BLOCK_N)[None, :]
-    if MASKED:
+    if MASK_ROWS:
         return tl.load(ptrs, mask=read[:, None] & (n < N), other=0.0)
     elif N < BLOCK_N:
         return tl.load(ptrs, mask=n < N, other=0.0)
@@ -110,12 +111,12 @@ def load_tile(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.con
         return tl.load(ptrs)
 
 
-@triton.jit
-def store_rows(ptrs, x, write, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: tl.constexpr):
-    """Stores what exists of a tile [ROWS, BLOCK_N], with MASKED only the rows to `write`."""
+@device
+def store_rows(ptrs, x, write, N: tl.constexpr, BLOCK_N: tl.constexpr, MASK_ROWS: tl.constexpr):
+    """Stores what exists of a tile [ROWS, BLOCK_N], with MASK_ROWS only the rows to `write`."""
     n = tl.arange(0, BLOCK_N)[None, :]
     x = x.to(ptrs.dtype.element_ty)
-    if MASKED:
+    if MASK_ROWS:
         tl.store(ptrs, x, mask=write[:, None] & (n < N))
     elif N < BLOCK_N:
         tl.store(ptrs, x, mask=n < N)
@@ -123,7 +124,7 @@ def store_rows(ptrs, x, write, N: tl.constexpr, BLOCK_N: tl.constexpr, MASKED: t
         tl.store(ptrs, x)
 
 
-@triton.jit
+@device
 def project(x, w, D: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr):
     """(u, k) = x W, float32."""
     if D <= 2:
@@ -139,7 +140,7 @@ def project(x, w, D: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, PR
         return multiply(x, w[0], None, PRECISION), multiply(x, w[1], None, PRECISION)
 
 
-@triton.jit
+@device
 def zero_weight_gradient(D: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr):
     """The float32 accumulators of `add_weight_gradient`, one per entry of the weight."""
     dw = ()
@@ -153,7 +154,7 @@ def zero_weight_gradient(D: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.conste
     return dw
 
 
-@triton.jit
+@device
 def pack_gradient(du, dk, D: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, DTYPE: tl.constexpr):
     """(du, dk) as the operands of the products of the backward: rounded to DTYPE, in the column order of the weight."""
     if D <= 2:
@@ -164,7 +165,7 @@ def pack_gradient(du, dk, D: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.const
         return du.to(DTYPE), dk.to(DTYPE)
 
 
-@triton.jit
+@device
 def add_weight_gradient(
     dw, x, dp, D: tl.constexpr, STEPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr
 ):
@@ -184,27 +185,19 @@ def add_weight_gradient(
         )
 
 
-@triton.jit
+@device
 def store_input_gradient(
-    ptrs,
-    direct,
-    dp,
-    w,
-    write,
-    D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    PRECISION: tl.constexpr,
-    MASKED: tl.constexpr,
-):
+    ptrs, direct, dp, w, write,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr, MASK_ROWS: tl.constexpr,
+):  # fmt: skip
     """dx = (du | dk) W^T, plus the rows at each of the pointers `direct`."""
     if D <= 2:
         for d in tl.static_range(D):
             dx = tl.sum(tl.fma(dp[0], w[2 * d][None, :], dp[1] * w[2 * d + 1][None, :]), 1)
             for i in tl.static_range(len(direct)):
-                dx += load_input(direct[i] + d, write, 1, BLOCK_D, MASKED)[0]
+                dx += load_input(direct[i] + d, write, 1, BLOCK_D, MASK_ROWS)[0]
             dx = dx.to(ptrs.dtype.element_ty)
-            if MASKED:
+            if MASK_ROWS:
                 tl.store(ptrs + d, dx, mask=write)
             else:
                 tl.store(ptrs + d, dx)
@@ -213,11 +206,11 @@ def store_input_gradient(
         if BLOCK_H >= 64:
             dx = multiply(dp[1], tl.trans(w[1]), dx, PRECISION)
         for i in tl.static_range(len(direct)):
-            dx += load_rows(direct[i], write, D, BLOCK_D, MASKED)
-        store_rows(ptrs, dx, write, D, BLOCK_D, MASKED)
+            dx += load_rows(direct[i], write, D, BLOCK_D, MASK_ROWS)
+        store_rows(ptrs, dx, write, D, BLOCK_D, MASK_ROWS)
 
 
-@triton.jit
+@device
 def store_weight_gradient(dw_ptr, dw, D: tl.constexpr, H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr):
     """One partial [D, 2H] of dW, float32."""
     h = tl.arange(0, BLOCK_H)

@@ -1,28 +1,25 @@
-"""First-order scans over dim -2 of [..., T, H]: the kernels of both spaces, and the launchers of the linear one.
-
-`log_scan.py` launches the same kernels with LOG. README.md derives the adjoints and the cut of a long T.
-"""
+"""The backward of forward.py: the adjoint of a scan is one that runs backwards in time. README.md derives it."""
 
 import torch
 import triton
 import triton.language as tl
 
 from ..common.arithmetic import LOG2E, NEG_INF, in_elements
+from ..common.call import Gradients, Needs
+from ..common.device import kernel
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import as_rows, as_states
+from ..common.operands import as_sequences, as_states, stride_arguments
 from ..common.scans import row_scan
-from .config import BACKWARD_STEPS, ScanConfig, segments, select_scan, vector_unit
-from .forward import _FORWARD_NUMBERS, _strides, cut_buffers, cut_launches
-from .tiles import compose_adjoint, extend, log_shares, place, store_totals
-
-_BACKWARD_NUMBERS = [*_FORWARD_NUMBERS, "stride_h_n", "stride_h_t", "stride_dh_n", "stride_dh_t"]
+from .config import BACKWARD_STEPS, ScanConfig, channel_unit, plan_chunks, select_scan
+from .forward import chunk_buffers, phase_launches
+from .tiles import compose_adjoint, extend, log_shares, place_program, store_totals
 
 
-@triton.jit(do_not_specialize=_BACKWARD_NUMBERS)
+@kernel
 def _scan_bwd_kernel(
     a_ptr, b_ptr, h0_ptr, h_ptr, dh_ptr, entry_ptr,
     da_ptr, db_ptr, dh0_ptr, total_a_ptr, total_b_ptr,
-    T, H, length, count,  # H and the strides in units of UNIT elements
+    T, H, chunk_steps, num_chunks,  # H and the strides in units of UNIT elements
     stride_a_n: tl.int64, stride_a_t: tl.int64,
     stride_b_n: tl.int64, stride_b_t: tl.int64,
     stride_h_n: tl.int64, stride_h_t: tl.int64,
@@ -38,10 +35,10 @@ def _scan_bwd_kernel(
     p_t, and p_t = q_t = 0 where h_t = -inf.
 
     Layout    a, b, h, dh [N, T, H], innermost stride 1; h0, dh0 [N, H], da, db [N, T, H] contiguous.
-    Grid      N * count * cdiv(H, BLOCK_H) on axis 0; segment 0 is the last in time.
+    Grid      N * num_chunks * cdiv(H, BLOCK_H) on axis 0; chunk 0 is the last in time.
     Scan      s is a scan that runs backwards in time, and so do the rows: row 0 is the latest, and the scan over rows
               is the forward's. Steps past the end load (c, dh) = (1, 0), the identity.
-    PHASE     as in the forward: "totals" writes the map s -> total_a s + total_b of each segment.
+    PHASE     as in the forward: "totals" writes the map s -> total_a s + total_b of each chunk.
     Numerics  float32. With LOG only the h that enters a row is read, and the rest computed again from a and b.
     """
     H = H * UNIT
@@ -52,14 +49,14 @@ def _scan_bwd_kernel(
     stride_o_t = H.to(tl.int64)
     ZERO: tl.constexpr = NEG_INF if LOG else 0.0
     READ_H: tl.constexpr = NEED_A and PHASE != "totals" and not LOG
-    n, g, h_offs, h_mask = place(H, count, BLOCK_H)
-    begin = (count - 1 - g) * length
-    end = tl.minimum(begin + length, T)
+    n, chunk, h_offs, h_mask = place_program(H, num_chunks, BLOCK_H)
+    begin = (num_chunks - 1 - chunk) * chunk_steps
+    end = tl.minimum(begin + chunk_steps, T)
     tiles = tl.cdiv(end - begin, ROWS * STEPS)
 
     carry = tl.zeros((BLOCK_H,), tl.float32)
     if PHASE == "resume":
-        carry = tl.load(entry_ptr + (n * count + g - 1) * H + h_offs, mask=h_mask & (g > 0), other=0.0)
+        carry = tl.load(entry_ptr + (n * num_chunks + chunk - 1) * H + h_offs, mask=h_mask & (chunk > 0), other=0.0)
     carry_a = tl.full((BLOCK_H,), 1.0, tl.float32)
     h0 = tl.full((BLOCK_H,), ZERO, tl.float32)
     if HAS_H0 and (READ_H or LOG):
@@ -116,74 +113,52 @@ def _scan_bwd_kernel(
                     db = rest[s] * lam if LOG else lam
                     tl.store(db_ptr + out, db.to(db_ptr.dtype.element_ty), mask=mask)
     if PHASE == "totals":
-        store_totals(total_a_ptr, total_b_ptr, n * count + g, carry_a, carry, h_offs, H, False)
+        store_totals(total_a_ptr, total_b_ptr, n * num_chunks + chunk, carry_a, carry, h_offs, H, False)
     elif NEED_H0:
-        tl.store(dh0_ptr + n * H + h_offs, carry.to(dh0_ptr.dtype.element_ty), mask=h_mask & (g == count - 1))
+        tl.store(dh0_ptr + n * H + h_offs, carry.to(dh0_ptr.dtype.element_ty), mask=h_mask & (chunk == num_chunks - 1))
 
 
 def backward_launches(
-    a: torch.Tensor,
-    b: torch.Tensor | None,
-    h0: torch.Tensor | None,
-    h: torch.Tensor | None,
-    dh: torch.Tensor,
-    da: torch.Tensor | None,
-    db: torch.Tensor | None,
-    dh0: torch.Tensor | None,
-    *,
-    log: bool,
-    config: ScanConfig | None = None,
-) -> list[Launch]:
-    """What fills those of da, db [N, T, H] and dh0 [N, H] that are given. b is read with log, h and h0 with log or for
-    da."""
+    a: torch.Tensor, b: torch.Tensor | None, h0: torch.Tensor | None, h: torch.Tensor | None, dh: torch.Tensor,
+    da: torch.Tensor | None, db: torch.Tensor | None, dh0: torch.Tensor | None,
+    *, log: bool, config: ScanConfig | None = None,
+) -> list[Launch]:  # fmt: skip
+    """The launches that fill those of da, db [N, T, H] and dh0 [N, H] that are given. b is read with log, h and h0 with
+    log or for da."""
     N, T, H = a.shape
     if 0 in (N, T, H):
         return []
-    config = config or select_scan(H, a.element_size(), vector_unit(H, a, b, h, dh), BACKWARD_STEPS)
+    config = config or select_scan(H, a.element_size(), channel_unit(H, a, b, h, dh), BACKWARD_STEPS)
     blocks = N * triton.cdiv(H, config.BLOCK_H)
-    length, count = segments(T, blocks, config)
+    chunks = plan_chunks(T, blocks, config)
     arguments = dict(
         a_ptr=a, b_ptr=b, h0_ptr=h0, h_ptr=h, dh_ptr=dh, da_ptr=da, db_ptr=db, dh0_ptr=dh0,
-        **cut_buffers(N, count, H, a.device),
-        T=T, H=H // config.UNIT, length=length, count=count, **_strides(config.UNIT, a=a, b=b, h=h, dh=dh),
+        **chunk_buffers(N, chunks.num_chunks, H, a.device),
+        T=T, H=H // config.UNIT, **chunks._asdict(), **stride_arguments("nt", config.UNIT, a=a, b=b, h=h, dh=dh),
     )  # fmt: skip
     constants = dict(
         LOG=log, HAS_H0=h0 is not None, NEED_A=da is not None, NEED_B=db is not None, NEED_H0=dh0 is not None
     )
-    return cut_launches(_scan_bwd_kernel, blocks, count, config, arguments, constants, None, log=False)
+    return phase_launches(_scan_bwd_kernel, blocks, config, arguments, constants, None, log=False)
 
 
 def scan_backward(
     a: torch.Tensor, b: torch.Tensor | None, h0: torch.Tensor | None, h: torch.Tensor | None, dh: torch.Tensor,
-    *, log: bool, needs: tuple[bool, bool, bool],
-) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
-    """(da, db, dh0), None where `needs` says so or there is no h0. b is None without log; h is None where nothing reads
-    it."""
+    *, log: bool, needs: Needs = (True, True, True),
+) -> Gradients:  # fmt: skip
+    """(da, db, dh0) from the arguments of `scan_forward`, its h and the gradient of that; None where `needs` says so or
+    there is no h0.
+
+    b may be None without log, and h where it is not read: without log and da. With log the gradients are 0 where h is
+    -inf.
+    """
     check_dtypes(a=a, b=b, h0=h0, h=h, dh=dh)
-    da = torch.empty(a.shape, dtype=a.dtype, device=a.device) if needs[0] else None
-    db = torch.empty(dh.shape, dtype=dh.dtype, device=dh.device) if needs[1] else None
-    dh0 = torch.zeros(h0.shape, dtype=h0.dtype, device=h0.device) if needs[2] and h0 is not None else None
-    b, h, out_a, out_b = (None if x is None else as_rows(x) for x in (b, h, da, db))
+    da = a.new_empty(a.shape) if needs[0] else None
+    db = dh.new_empty(dh.shape) if needs[1] else None
+    dh0 = h0.new_zeros(h0.shape) if needs[2] and h0 is not None else None
+    b, h, out_a, out_b = (None if x is None else as_sequences(x) for x in (b, h, da, db))
     for launch in backward_launches(
-        as_rows(a), b, as_states(h0), h, as_rows(dh), out_a, out_b, as_states(dh0), log=log
+        as_sequences(a), b, as_states(h0), h, as_sequences(dh), out_a, out_b, as_states(dh0), log=log
     ):
         launch.run()
     return da, db, dh0
-
-
-def linear_scan_backward(
-    coeffs: torch.Tensor, h: torch.Tensor | None, h0: torch.Tensor | None, dh: torch.Tensor,
-    *, need_coeffs: bool = True, need_values: bool = True, need_h0: bool = True,
-) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
-    """(d coeffs, d values, d h0) from the forward's output h, which may be None when the first is not needed."""
-    return scan_backward(coeffs, None, h0, h, dh, log=False, needs=(need_coeffs, need_values, need_h0))
-
-
-def log_scan_backward(
-    log_coeffs: torch.Tensor, log_values: torch.Tensor, log_h: torch.Tensor, log_h0: torch.Tensor | None,
-    dlog_h: torch.Tensor,
-    *, need_coeffs: bool = True, need_values: bool = True, need_h0: bool = True,
-) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
-    """(d log_coeffs, d log_values, d log_h0) from the forward's output log_h; all 0 where log_h = -inf."""
-    needs = (need_coeffs, need_values, need_h0)
-    return scan_backward(log_coeffs, log_values, log_h0, log_h, dlog_h, log=True, needs=needs)

@@ -1,7 +1,5 @@
-"""First-order scans over dim -2 of [..., T, H]: the kernels of both spaces, and the launchers of the linear one.
-
-`log_scan.py` launches the same kernels with LOG. README.md derives the adjoints and the cut of a long T.
-"""
+"""First-order scans over dim -2 of [..., T, H], in both spaces. README.md derives the adjoints and the cut of a long
+T."""
 
 from typing import Any
 
@@ -10,21 +8,19 @@ import triton
 import triton.language as tl
 
 from ..common.arithmetic import LN2, LOG2E, NEG_INF, in_elements
+from ..common.device import kernel
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import as_rows, as_states, strides
-from ..common.scans import advance, row_scan
-from .config import FORWARD_STEPS, ScanConfig, segments, select_scan, vector_unit
-from .tiles import compose, extend, place, store_totals
-
-# Sizes and strides compile nothing: what the code has to know of them is UNIT.
-_FORWARD_NUMBERS = ["T", "H", "length", "count", "stride_a_n", "stride_a_t", "stride_b_n", "stride_b_t"]
+from ..common.operands import as_sequences, as_states, stride_arguments
+from ..common.scans import advance, compose, row_scan
+from .config import FORWARD_STEPS, ScanConfig, channel_unit, plan_chunks, select_scan
+from .tiles import extend, place_program, store_totals
 
 
-@triton.jit(do_not_specialize=_FORWARD_NUMBERS)
+@kernel
 def _scan_fwd_kernel(
     a_ptr, b_ptr, h0_ptr, entry_ptr,
     h_ptr, total_a_ptr, total_b_ptr,
-    T, H, length, count,  # H and the strides in units of UNIT elements
+    T, H, chunk_steps, num_chunks,  # H and the strides in units of UNIT elements
     stride_a_n: tl.int64, stride_a_t: tl.int64,
     stride_b_n: tl.int64, stride_b_t: tl.int64,
     LOG: tl.constexpr, HAS_H0: tl.constexpr, PHASE: tl.constexpr,
@@ -34,13 +30,14 @@ def _scan_fwd_kernel(
     -inf.
 
     Layout    a, b [N, T, H], innermost stride 1; h0 [N, H] and h [N, T, H] contiguous.
-    Grid      N * count * cdiv(H, BLOCK_H) on axis 0. A program owns steps [g * length, (g + 1) * length) of its
-              channels.
+    Grid      N * num_chunks * cdiv(H, BLOCK_H) on axis 0. A program owns steps [chunk * chunk_steps, (chunk + 1) *
+              chunk_steps) of its channels.
     Scan      Row r of a tile owns STEPS consecutive steps: they are composed in registers, one scan over the rows gives
               the state that enters each row, and the row is run again from it. Steps past the end load the identity,
               (1, 0) or (0, -inf), so the carry needs no mask.
-    PHASE     "whole": count = 1. "totals": writes only the segment's map (total_a, total_b) [N, count, H]. "resume": a
-              segment starts from entry [N, count, H], the scan of the totals, at g - 1, and the first from h0.
+    PHASE     "whole": there is one chunk. "totals": writes only the chunk's map (total_a, total_b) [N, num_chunks, H].
+              "resume": a chunk starts from entry [N, num_chunks, H], the scan of the totals, at chunk - 1, and the
+              first from h0.
     Numerics  float32; LOG works on log2 (scaled on load and store), -inf legal everywhere. The product of a over a tile
               has to be finite. NaN enters every later step of its channel and no earlier one.
     Backward  reads a and h, and b in place of most of h with LOG.
@@ -51,16 +48,18 @@ def _scan_fwd_kernel(
     stride_o_t = H.to(tl.int64)
     ONE: tl.constexpr = 0.0 if LOG else 1.0
     ZERO: tl.constexpr = NEG_INF if LOG else 0.0
-    n, g, h_offs, h_mask = place(H, count, BLOCK_H)
-    begin = g * length
-    end = tl.minimum(begin + length, T)
+    n, chunk, h_offs, h_mask = place_program(H, num_chunks, BLOCK_H)
+    begin = chunk * chunk_steps
+    end = tl.minimum(begin + chunk_steps, T)
 
     carry = tl.full((BLOCK_H,), ZERO, tl.float32)
     if HAS_H0 and PHASE != "totals":
-        carry = tl.load(h0_ptr + n * H + h_offs, mask=h_mask & (g == 0), other=ZERO).to(tl.float32)
+        carry = tl.load(h0_ptr + n * H + h_offs, mask=h_mask & (chunk == 0), other=ZERO).to(tl.float32)
     if PHASE == "resume":
         carry = tl.where(
-            g == 0, carry, tl.load(entry_ptr + (n * count + g - 1) * H + h_offs, mask=h_mask & (g > 0), other=ZERO)
+            chunk == 0,
+            carry,
+            tl.load(entry_ptr + (n * num_chunks + chunk - 1) * H + h_offs, mask=h_mask & (chunk > 0), other=ZERO),
         )
     if LOG:
         carry = carry * LOG2E
@@ -93,45 +92,31 @@ def _scan_fwd_kernel(
                 out = state * LN2 if LOG else state
                 tl.store(h_row + (t + s) * stride_o_t, out.to(h_ptr.dtype.element_ty), mask=mask)
     if PHASE == "totals":
-        store_totals(total_a_ptr, total_b_ptr, n * count + g, carry_a, carry, h_offs, H, LOG)
+        store_totals(total_a_ptr, total_b_ptr, n * num_chunks + chunk, carry_a, carry, h_offs, H, LOG)
 
 
-def _strides(UNIT: int, **tensors: torch.Tensor | None) -> dict[str, int]:
-    """Arguments stride_<name>_n and _t of rows [N, T, H], in units."""
+def chunk_buffers(N: int, num_chunks: int, H: int, device: torch.device) -> dict[str, Any]:
+    """Arguments of a cut: each chunk's map and the state that enters it, natural units; None where T is whole."""
     return {
-        f"stride_{k}_{d}": s // UNIT
-        for k, x in tensors.items()
-        for d, s in zip("nt", (0, 0) if x is None else strides(x, 2), strict=True)
+        name: torch.empty(N, num_chunks, H, dtype=torch.float32, device=device) if num_chunks > 1 else None
+        for name in ("total_a_ptr", "total_b_ptr", "entry_ptr")
     }
 
 
-def cut_buffers(N: int, count: int, H: int, device: torch.device) -> dict[str, Any]:
-    """Arguments of a cut: each segment's map and the state that enters it, natural units; None where T is whole."""
-    return {
-        x: torch.empty(N, count, H, dtype=torch.float32, device=device) if count > 1 else None
-        for x in ("total_a_ptr", "total_b_ptr", "entry_ptr")
-    }
-
-
-def cut_launches(
-    kernel: Any,
-    blocks: int,
-    count: int,
-    config: ScanConfig,
-    arguments: dict[str, Any],
-    constants: dict[str, Any],
+def phase_launches(
+    kernel: Any, blocks: int, config: ScanConfig, arguments: dict[str, Any], constants: dict[str, Any],
     first: torch.Tensor | None,
-    *,
-    log: bool,
-) -> list[Launch]:
-    """One launch, or with more than one segment three and more: the maps, their scan from the state `first`, the
-    segments."""
+    *, log: bool,
+) -> list[Launch]:  # fmt: skip
+    """One launch, or with more than one chunk three and more: the maps, their scan from the state `first`, the
+    chunks."""
+    num_chunks = arguments["num_chunks"]
     constants = constants | dict(ROWS=config.ROWS, STEPS=config.STEPS, BLOCK_H=config.BLOCK_H, UNIT=config.UNIT)
-    passes = ("whole",) if count == 1 else ("totals", "resume")
+    phases = ("whole",) if num_chunks == 1 else ("totals", "resume")
     launches = [
-        Launch(kernel, (blocks * count,), arguments, constants | {"PHASE": x}, config.num_warps) for x in passes
+        Launch(kernel, (blocks * num_chunks,), arguments, constants | {"PHASE": x}, config.num_warps) for x in phases
     ]
-    if count > 1:
+    if num_chunks > 1:
         launches[1:1] = forward_launches(
             arguments["total_a_ptr"], arguments["total_b_ptr"], first, arguments["entry_ptr"], log=log
         )
@@ -139,48 +124,33 @@ def cut_launches(
 
 
 def forward_launches(
-    a: torch.Tensor,
-    b: torch.Tensor,
-    h0: torch.Tensor | None,
-    h: torch.Tensor,
-    *,
-    log: bool,
-    config: ScanConfig | None = None,
-) -> list[Launch]:
-    """What fills h [N, T, H] from rows a, b [N, T, H] and h0 [N, H]: one launch, or three and more where T is cut."""
+    a: torch.Tensor, b: torch.Tensor, h0: torch.Tensor | None, h: torch.Tensor,
+    *, log: bool, config: ScanConfig | None = None,
+) -> list[Launch]:  # fmt: skip
+    """The launches that fill h [N, T, H] from sequences a, b [N, T, H] and h0 [N, H]: one, or three and more where T is
+    cut."""
     N, T, H = a.shape
     if 0 in (N, T, H):
         return []
-    config = config or select_scan(H, a.element_size(), vector_unit(H, a, b), FORWARD_STEPS)
+    config = config or select_scan(H, a.element_size(), channel_unit(H, a, b), FORWARD_STEPS)
     blocks = N * triton.cdiv(H, config.BLOCK_H)
-    length, count = segments(T, blocks, config)
+    chunks = plan_chunks(T, blocks, config)
     arguments = dict(
-        a_ptr=a, b_ptr=b, h0_ptr=h0, h_ptr=h, **cut_buffers(N, count, H, a.device),
-        T=T, H=H // config.UNIT, length=length, count=count, **_strides(config.UNIT, a=a, b=b),
+        a_ptr=a, b_ptr=b, h0_ptr=h0, h_ptr=h, **chunk_buffers(N, chunks.num_chunks, H, a.device),
+        T=T, H=H // config.UNIT, **chunks._asdict(), **stride_arguments("nt", config.UNIT, a=a, b=b),
     )  # fmt: skip
-    return cut_launches(
-        _scan_fwd_kernel, blocks, count, config, arguments, dict(LOG=log, HAS_H0=h0 is not None), h0, log=log
-    )
+    constants = dict(LOG=log, HAS_H0=h0 is not None)
+    return phase_launches(_scan_fwd_kernel, blocks, config, arguments, constants, h0, log=log)
 
 
-def scan_forward(a: torch.Tensor, b: torch.Tensor, h0: torch.Tensor | None, *, log: bool) -> torch.Tensor:
-    """h [..., T, H] in b's dtype, contiguous, from a and b of one shape and h0 [..., 1, H]."""
+def scan_forward(a: torch.Tensor, b: torch.Tensor, h0: torch.Tensor | None = None, *, log: bool) -> torch.Tensor:
+    """h_t = a_t h_{t-1} + b_t over dim -2 of [..., T, H], in b's dtype, contiguous; a and b have one shape, h0 is
+    [..., 1, H] or None for 0.
+
+    With log all of them are logarithms, and no h0 is -inf; -inf is legal in every argument, +inf in none.
+    """
     check_dtypes(a=a, b=b, h0=h0)
-    h = torch.empty(b.shape, dtype=b.dtype, device=b.device)
-    for launch in forward_launches(as_rows(a), as_rows(b), as_states(h0), as_rows(h), log=log):
+    h = b.new_empty(b.shape)
+    for launch in forward_launches(as_sequences(a), as_sequences(b), as_states(h0), as_sequences(h), log=log):
         launch.run()
     return h
-
-
-def linear_scan_forward(coeffs: torch.Tensor, values: torch.Tensor, h0: torch.Tensor | None = None) -> torch.Tensor:
-    """h_t = coeffs_t h_{t-1} + values_t over dim -2 of [..., T, H], from h0 [..., 1, H] or 0. h has the dtype of
-    values."""
-    return scan_forward(coeffs, values, h0, log=False)
-
-
-def log_scan_forward(
-    log_coeffs: torch.Tensor, log_values: torch.Tensor, log_h0: torch.Tensor | None = None
-) -> torch.Tensor:
-    """log_h from log_h0 [..., 1, H] or -inf, in the dtype of log_values. -inf is legal in every argument, +inf in
-    none."""
-    return scan_forward(log_coeffs, log_values, log_h0, log=True)

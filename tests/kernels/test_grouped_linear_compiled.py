@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from rnam.kernels.linear.backward import grouped_linear_backward, linear_backward_launch
-from rnam.kernels.linear.config import ACTIVATIONS, BACKWARD_SPILLS
-from rnam.kernels.linear.forward import grouped_linear_forward, linear_forward_launch
-from tests.kernels.test_grouped_linear_interpreter import inputs, through
+from rnam.kernels import grouped_linear_backward, grouped_linear_forward
+from rnam.kernels.linear.backward import backward_launch
+from rnam.kernels.linear.config import BACKWARD_SPILLS
+from rnam.kernels.linear.forward import forward_launch
+from tests.kernels.test_grouped_linear_interpreter import ACTIVATIONS, in_dtype, inputs
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code
@@ -22,10 +23,8 @@ def launches(D, H, dtype, activation, precision="tf32x3", N=100_000):
     x, y = torch.empty(1, N, D, dtype=dtype), torch.empty(1, N, H, dtype=dtype)
     weight, bias = torch.empty(1, D, H), torch.empty(1, 1, H)
     precision = precision if dtype == FLOAT32 else "ieee"
-    backward = linear_backward_launch(
-        x, weight, bias, y, activation, precision, need_x=True, need_weight=True, need_bias=True
-    )
-    return linear_forward_launch(x, weight, bias, y, activation, precision), backward
+    backward = backward_launch(x, weight, bias, activation, y, precision, needs=(True, True, True))
+    return forward_launch(x, weight, bias, activation, y, precision), backward
 
 
 VARIANTS = [
@@ -87,10 +86,10 @@ def test_results_as_compiled(D, H, N, dtype, activation, precision):
     if activation == "relu":  # its slope jumps at 0: no y where a rounding could change its sign
         y = x.double() @ weight.double() + bias.double()
         dy = torch.where(y.abs() < 0.02, 0.0, dy)
-    want, same = (through(x, weight, bias, dy, activation, kind) for kind in (torch.float64, dtype))
+    want, same = (in_dtype(x, weight, bias, dy, activation, kind) for kind in (torch.float64, dtype))
     with compiled_code() as ran:
         y = grouped_linear_forward(x, weight, bias, activation, precision=precision)
-        grads = grouped_linear_backward(x, weight, bias, dy, activation, precision=precision)
+        grads = grouped_linear_backward(x, weight, bias, activation, dy, precision=precision)
     assert len(ran) == 2
     size = x.double().abs() @ weight.double().abs() + bias.double().abs()
     product = PRODUCT_ERROR[precision if D > 2 else "ieee"]
@@ -106,11 +105,11 @@ def test_results_as_compiled(D, H, N, dtype, activation, precision):
 
 def test_tf32_is_exact_on_tf32_inputs():
     x, weight, bias, dy = (t.bfloat16().float() for t in inputs(1, 40, 8, 8, FLOAT32))
-    want = through(x, weight, bias, dy, None, torch.float64)
+    want = in_dtype(x, weight, bias, dy, None, torch.float64)
     with compiled_code():
         got = (
             grouped_linear_forward(x, weight, bias, precision="tf32"),
-            *grouped_linear_backward(x, weight, bias, dy, precision="tf32"),
+            *grouped_linear_backward(x, weight, bias, None, dy, precision="tf32"),
         )
     for a, b in zip(got, want, strict=True):
         assert (a.double() - b).norm() <= 1e-6 * b.norm()

@@ -1,4 +1,4 @@
-"""Every device function against its twin in torch, in the interpreter or, without TRITON_INTERPRET, as compiled
+"""Every device function against its formula in torch, in the interpreter or, without TRITON_INTERPRET, as compiled
 code."""
 
 import contextlib
@@ -10,10 +10,19 @@ import triton
 import triton.language as tl
 
 from rnam.kernels.common.arithmetic import log2, log2_1p, logaddexp2, rcp
-from rnam.kernels.common.flags import coded_input, coded_multiplier, is_masked, is_reset, load_codes
+from rnam.kernels.common.device import kernel
+from rnam.kernels.common.flags import (
+    MASKED,
+    RESET,
+    flagged_input,
+    flagged_multiplier,
+    is_masked,
+    is_reset,
+    load_flags,
+)
 from rnam.kernels.common.gates import (
     min_gru_gates,
-    min_gru_gates_of_halves,
+    min_gru_gates_half,
     min_gru_log_gates,
     min_gru_slopes,
     min_lstm_gates,
@@ -61,16 +70,16 @@ def _functions_kernel(in_ptr, out_ptr, NAME: tl.constexpr, LOG: tl.constexpr, RO
         out = sigmoid_pair(a)
     elif NAME == "min_gru_gates":
         out = min_gru_gates(a, b)
-    elif NAME == "min_gru_gates_of_halves":
-        out = min_gru_gates_of_halves(a, b)
+    elif NAME == "min_gru_gates_half":
+        out = min_gru_gates_half(a, b)
     elif NAME == "min_gru_slopes":
         z, v, rest, s = min_gru_gates(a, b)
-        out = min_gru_slopes(a, z, v, rest, s, c)
+        out = min_gru_slopes(a, b, z, v, rest, s, c)
     elif NAME == "min_lstm_gates":
         out = min_lstm_gates(a, b, c)
     elif NAME == "min_lstm_slopes":
         z, v, rest, s, w_f, w_i = min_lstm_gates(a, b, c)
-        out = min_lstm_slopes(a, z, v, rest, s, w_f, w_i, d)
+        out = min_lstm_slopes(a, b, c, z, v, rest, s, w_f, w_i, d)
     elif NAME == "min_gru_log_gates":
         out = min_gru_log_gates(a, b)
     elif NAME == "advance":
@@ -88,14 +97,14 @@ def _functions_kernel(in_ptr, out_ptr, NAME: tl.constexpr, LOG: tl.constexpr, RO
         tl.store(out_ptr + i * size + at, out[i])
 
 
-@triton.jit(do_not_specialize=["count"])
-def _codes_kernel(code_ptr, a_ptr, b_ptr, out_ptr, count, LOG: tl.constexpr, BLOCK: tl.constexpr):
-    """The coded step (a, b) of each code; rows past count do not exist."""
+@kernel
+def _flags_kernel(flags_ptr, a_ptr, b_ptr, out_ptr, steps, LOG: tl.constexpr, BLOCK: tl.constexpr):
+    """The step (a, b) as each of the flags makes it; `steps` of them exist."""
     r = tl.arange(0, BLOCK)
-    code = load_codes(code_ptr + r, r < count)
-    a = coded_multiplier(tl.load(a_ptr + r), is_masked(code), is_reset(code), LOG)
+    flags = load_flags(flags_ptr + r, r < steps)
+    a = flagged_multiplier(tl.load(a_ptr + r), is_masked(flags), is_reset(flags), LOG)
     tl.store(out_ptr + r, a)
-    tl.store(out_ptr + BLOCK + r, coded_input(tl.load(b_ptr + r), is_masked(code), LOG))
+    tl.store(out_ptr + BLOCK + r, flagged_input(tl.load(b_ptr + r), is_masked(flags), LOG))
 
 
 def apply(name, n_out, *arguments, log=False):
@@ -162,7 +171,7 @@ def test_sigmoid_pair():
     [
         ("sigmoid_pair", 0, 2, 1),
         ("min_gru_gates", 1, 4, 2),
-        ("min_gru_gates_of_halves", 1, 3, 2),
+        ("min_gru_gates_half", 1, 3, 2),
         ("min_lstm_gates", 2, 6, 2),
     ],
 )
@@ -184,10 +193,10 @@ def test_min_gru_gates():
     close(v, torch.where(u >= 0, u.double() + 0.5, u.double().sigmoid()), rel, 2.0**-126)
 
 
-def test_min_gru_gates_of_halves():
+def test_min_gru_gates_half():
     """Those of `min_gru_gates`; a sigmoid is 2^-63 at least, also where both are."""
     u, k = values(INF, -INF, 0.0, 30.0, -60.0, NAN, -80.0), values(0.0, 1.0, INF, -INF, -60.0, 3.0, NAN, seed=1)
-    z, v, a = apply("min_gru_gates_of_halves", 3, u, k)
+    z, v, a = apply("min_gru_gates_half", 3, u, k)
     lost = (u.isnan() | k.isnan())[None].expand(3, -1, -1)
     wanted = k.double().sigmoid(), torch.where(u >= 0, u.double() + 0.5, u.double().sigmoid()), (-k.double()).sigmoid()
     wanted = torch.where(lost, NAN, torch.stack(wanted))
@@ -310,13 +319,14 @@ def test_last_row():
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_codes(log):
-    code, a, b = torch.arange(16, dtype=torch.uint8) % 4, torch.rand(16), torch.rand(16)
+def test_flags(log):
+    flags, a, b = torch.arange(16, dtype=torch.uint8) % 4, torch.rand(16), torch.rand(16)
     out = torch.empty(2, 16)
     Launch(
-        _codes_kernel, (1,), dict(code_ptr=code, a_ptr=a, b_ptr=b, out_ptr=out, count=14), dict(LOG=log, BLOCK=16), 1
+        _flags_kernel, (1,), dict(flags_ptr=flags, a_ptr=a, b_ptr=b, out_ptr=out, steps=14), dict(LOG=log, BLOCK=16), 1
     ).run()
-    masked, reset = (code & 1 != 0) | (torch.arange(16) >= 14), (code & 2 != 0) & (torch.arange(16) < 14)
+    exists = torch.arange(16) < 14
+    masked, reset = (flags & MASKED != 0) | ~exists, (flags & RESET != 0) & exists
     one, zero = (0.0, -INF) if log else (1.0, 0.0)
     assert torch.equal(out[0], torch.where(reset, zero, torch.where(masked, one, a)))
     assert torch.equal(out[1], torch.where(masked, zero, b))

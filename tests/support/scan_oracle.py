@@ -1,8 +1,13 @@
 """Scans and their adjoints step by step in any dtype, and the budgets of the tests that compare with them in
 float64."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 import triton
+
+from rnam.kernels.common.flags import MASKED, RESET
 
 # Bounds of the error of a state, by the rule for float32: relative, plus a share of the channel's largest
 # state.
@@ -77,21 +82,37 @@ def assert_gradient(name: str, got: torch.Tensor, ref: torch.Tensor, same_dtype:
     assert error <= budget, f"{name}: error {error:.2e} over {budget:.2e}"
 
 
+class Cell(NamedTuple):
+    """A cell as the oracle knows it: `step` gives (a, b) of h -> a h + b from the pre-activations."""
+
+    num_preacts: int
+    step: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+
+
+def candidate(u: torch.Tensor) -> torch.Tensor:
+    """g(u) of a minGRU and a minLSTM."""
+    return torch.where(u >= 0, u + 0.5, u.sigmoid())
+
+
+def _min_lstm(u: torch.Tensor, k_f: torch.Tensor, k_i: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """By logarithms: the quotient i / (f + i) is 0 / 0 in float64 too, from k = -746 on."""
+    k = torch.nn.functional.logsigmoid(k_i) - torch.nn.functional.logsigmoid(k_f)
+    return (-k).sigmoid(), k.sigmoid() * candidate(u)
+
+
+MIN_GRU = Cell(2, lambda u, k: ((-k).sigmoid(), k.sigmoid() * candidate(u)))
+MIN_LSTM = Cell(3, _min_lstm)
+
+
 def gates_scan(
-    p: torch.Tensor, h0: torch.Tensor | None, codes: torch.Tensor | None, parts: int = 2
+    p: torch.Tensor, h0: torch.Tensor | None, flags: torch.Tensor | None, cell: Cell = MIN_GRU
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`oracle.min_gru` from its projection p [F, B, T, 2H] = (u | k), or with parts = 3 `oracle.min_lstm` from
-    (u | k_f | k_i). p may be infinite; masked rows of it are not used."""
-    (F, B, T), H = p.shape[:3], p.shape[3] // parts
-    code = torch.zeros(1, 1, 1, dtype=torch.uint8) if codes is None else codes
-    masked, reset = (((code & bit) != 0).expand(F, B, T)[..., None] for bit in (1, 2))
-    u, *gates = torch.where(masked, 0.0, p).split(H, 3)
-    if parts == 3:  # the quotient i / (f + i) is 0 / 0 in float64 too, from k = -746 on
-        log_f, log_i = (torch.nn.functional.logsigmoid(k) for k in gates)
-        k = log_i - log_f
-    else:
-        (k,) = gates
-    a, b = (-k).sigmoid(), k.sigmoid() * torch.where(u >= 0, u + 0.5, u.sigmoid())
+    """`oracle.min_gru`, or another cell, from its projection p [F, B, T, num_preacts * H]. p may be infinite; masked
+    rows of it are not used."""
+    (F, B, T), H = p.shape[:3], p.shape[3] // cell.num_preacts
+    given = torch.zeros(1, 1, 1, dtype=torch.uint8) if flags is None else flags
+    masked, reset = (((given & bit) != 0).expand(F, B, T)[..., None] for bit in (MASKED, RESET))
+    a, b = cell.step(*torch.where(masked, 0.0, p).split(H, 3))
     state = torch.zeros(F, B, H, dtype=p.dtype) if h0 is None else h0[:, :, 0]
     states = []
     for t in range(T):
