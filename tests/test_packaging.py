@@ -31,8 +31,9 @@ def test_the_wheel_holds_the_package_and_its_kernels(tmp_path: Path) -> None:
     files = zipfile.ZipFile(wheel).namelist()
     top = {name.split("/")[0] for name in files}
     assert {name for name in top if not name.endswith(".dist-info")} == {"rnam"}
-    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "rnam").rglob("*.py") if "kernels" not in path.parts}
-    assert {"rnam/py.typed", "rnam/kernels/min_gru_fwd.py"} | sources <= set(files)
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "rnam").rglob("*.py")}
+    kernels = {f"rnam/{path.relative_to(ROOT)}" for path in (ROOT / "kernels").rglob("*.py")}
+    assert {"rnam/py.typed"} | sources | kernels <= set(files)
     licences = {Path(name).name for name in files if "/licenses/" in name and name.endswith(".txt")}
     assert licences == {path.name for path in (ROOT / "licenses").iterdir()}
 
@@ -62,7 +63,7 @@ def test_triton_is_required_where_it_exists() -> None:
 
 
 def test_the_kernels_import_nothing_of_the_package() -> None:
-    for path in (ROOT / "kernels").glob("*.py"):
+    for path in (ROOT / "kernels").rglob("*.py"):
         for line in path.read_text().splitlines():
             assert not line.startswith(("import rnam", "from rnam")), f"{path.name}: {line}"
 

@@ -4,8 +4,10 @@ back."""
 import pytest
 import torch
 
-from rnam.kernels import feed_forward, feed_forward_bwd
-from rnam.kernels.config_feed_forward import EMBEDDED_SPILLS, SPILLS, parameters
+from rnam.kernels import feed_forward_backward, feed_forward_forward
+from rnam.kernels.feed_forward.backward import backward_launch
+from rnam.kernels.feed_forward.config import EMBEDDED_SPILLS, SPILLS, num_parameters
+from rnam.kernels.feed_forward.forward import forward_launch
 from tests.support.compile import ARCHITECTURES, compile_launch, signature, usage
 from tests.support.execute import compiled_code
 from tests.support.feed_forward_cases import check, inputs
@@ -17,7 +19,7 @@ pytestmark = [
 
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
 
-# In halves at 32 columns ptxas leaves 15 to 18 instructions outside the loop on sm_100 and sm_120.
+# In half precision at 32 columns ptxas leaves 15 to 18 instructions outside the loop on sm_100 and sm_120.
 SPILLS_OUTSIDE = 18
 
 VARIANTS = [
@@ -37,9 +39,9 @@ def launches(D, dtype, precision, strided=False, N=100_000, K=0):
     """(forward, backward) of one term, with rows side by side or between others; with K > 0 embedded, without dx."""
     h = torch.empty(1, N, 2 * D if strided else D, dtype=dtype)[..., :D]
     x = torch.empty(1, N, K, dtype=dtype) if K else h
-    params = torch.empty(1, parameters(D, K))
-    backward = feed_forward_bwd.backward_launch(x, params, h, h, needs=(not K, True, True), precision=precision)
-    return feed_forward.forward_launch(x, params, h, h, precision=precision), backward
+    params = torch.empty(1, num_parameters(D, K))
+    backward = backward_launch(x, params, h, h, needs=(not K, True, True), precision=precision)
+    return forward_launch(x, params, h, h, precision=precision), backward
 
 
 def check_code(launch, cc):
@@ -161,8 +163,8 @@ def test_what_is_not_finite_stays_in_its_row(D):
     x, params, h, dy = inputs(1, 40, D, FLOAT32, "tf32x3")
     x[0, 5, 1], dy[0, 9, 2] = torch.nan, torch.inf
     with compiled_code():
-        y = feed_forward.feed_forward_forward(x, params, h)
-        dx, dparams, dh = feed_forward_bwd.feed_forward_backward(x, params, h, dy)
+        y = feed_forward_forward(x, params, h)
+        dx, dparams, dh = feed_forward_backward(x, params, h, dy)
     lost = torch.zeros(40, dtype=torch.bool)
     lost[5] = True
     assert torch.equal(y[0].isnan(), lost[:, None].expand(-1, D))

@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from rnam.kernels.launch import Launch
+from rnam.kernels.common.launch import Launch
 from tests.support import ptx_ops
 from tests.support.execute import execute
 from tests.support.ptx_sim import Machine

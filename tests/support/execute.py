@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from rnam.kernels.launch import Launch
+from rnam.kernels.common.launch import Launch
 from tests.support.compile import ALIGNMENT, compile_launch
 from tests.support.ptx_sim import Machine
 
