@@ -133,7 +133,7 @@ class _Kernels(_Layers):
         self, input: Tensor, weight: Tensor, out_weight: Tensor, h0: _Maybe, mask: _Maybe, reset: _Maybe
     ) -> tuple[Tensor, Tensor]:
         hidden, dim = out_weight.shape[1:]
-        fused = self._launchers().min_gru_projected_is_fused(dim, hidden)
+        fused = self._launchers().projected_is_fused(dim, hidden)
         if not fused or learns(input, weight, out_weight, h0):
             return super().min_gru_projected(input, weight, out_weight, h0, mask, reset)
         start = None if h0 is None else reference.forget(h0, reset, input)
