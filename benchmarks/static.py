@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from benchmarks.kernels import BF16, FLOAT32, Entry, entries, min_gru_name
-from benchmarks.sass import Usage, compile_launch, usage
 from benchmarks.shapes import BY_COMMAND, SHAPES
 from rnam.kernels.config import is_fused, select_config
+from tools.ptx.compile import compile_launch
+from tools.ptx.sass import Usage, load_bits, usage
 
 FIGURES = Path(__file__).parent / "results" / "static" / "figures.json"
 MUFU, WAVEFRONT, HMMA = 8, 4, 5
@@ -101,8 +102,7 @@ def _widths(loads: Iterable[str]) -> dict[str, int]:
     """Global loads by their width in bits."""
     counts: dict[str, int] = {}
     for op in loads:
-        parts = op.split(".")
-        width = next((n for n in ("128", "64", "U16", "U8") if n in parts), "32").removeprefix("U")
+        width = str(load_bits(op))
         counts[width] = counts.get(width, 0) + 1
     return dict(sorted(counts.items()))
 

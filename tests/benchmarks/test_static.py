@@ -14,9 +14,9 @@ import triton
 
 from benchmarks import kernels, static, tune
 from benchmarks.kernels import Entry, entries
-from benchmarks.sass import Usage, wavefronts
 from benchmarks.shapes import SHAPES
 from rnam.kernels.config import TABLE, select_config, table_config
+from tools.ptx.sass import Usage
 
 COMMITTED = json.loads(static.FIGURES.read_text())
 FIGURES = {(row["kernel"], row["cc"]): row for row in COMMITTED["rows"]}
@@ -94,9 +94,6 @@ def test_what_is_flagged() -> None:
 def test_loads_are_counted_by_width() -> None:
     loads = ("LDG.E.128", "LDG.E", "LDG.E.64.CONSTANT", "LDGSTS.E.BYPASS.128", "LDG.E.U8", "LDG.E.U16")
     assert static._widths(loads) == {"128": 2, "16": 1, "32": 1, "64": 1, "8": 1}
-    assert [wavefronts(op) for op in ("LDS.128", "STS.64", "SHFL.IDX", "LDSM.16.M88.4", "LDGSTS.E.128", "FFMA")] == [
-        4, 2, 1, 4, 8, 0
-    ]  # fmt: skip
 
 
 def test_padding_lowers_the_limit_of_a_shape() -> None:

@@ -6,9 +6,10 @@ import torch
 from rnam.kernels import grouped_linear as module
 from tests.kernels.test_grouped_linear_interpreter import inputs, through
 from tests.support.bounds import PRODUCT_ERROR
-from tests.support.compile import ARCHITECTURES, compile_launch, usage
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
 from tests.support.scan_oracle import ROUNDOFF, SMALLEST
+from tools.ptx.compile import ARCHITECTURES, compile_launch
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = pytest.mark.compiled
 
@@ -65,7 +66,7 @@ def test_no_spill_slow(D, H, dtype, activation):
 def test_loads_are_16_bytes_wide(D, H, dtype, activation):
     for launch in launches(D, H, dtype, activation):
         loads = usage(compile_launch(launch, 90)).loads
-        assert loads and all("128" in x for x in loads), loads
+        assert {load_bits(op) for op in loads} == {128}, loads
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import triton.language as tl
 
 from rnam.kernels import primitives as p
 from rnam.kernels.launch import Launch
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
 from tests.support.min_gru_cases import FLOOR
 
 ROWS, WIDTH = 16, 8

@@ -7,9 +7,10 @@ import torch
 from rnam.kernels import gates_scan, linear_scan, log_scan, min_lstm
 from rnam.kernels.config_scan import BACKWARD_SPILLS
 from tests.support import oracle, scan_oracle
-from tests.support.compile import ARCHITECTURES, compile_launch, usage
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
 from tests.support.scan_oracle import adjoint, assert_gradient, assert_states, scan
+from tools.ptx.compile import ARCHITECTURES, compile_launch
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = [
     pytest.mark.compiled,
@@ -113,8 +114,8 @@ def test_no_spill_slow(name):
 @pytest.mark.parametrize("name", [n for n in VARIANTS if "H=1" not in n])
 def test_loads_are_16_bytes_wide(name):
     loads = usage(compile_launch(VARIANTS[name](), 90)).loads
-    widths = {"128", "64"} if name == "lstm backward bfloat16 codes" else {"128"}  # of h and dh beside a float32 p
-    assert loads and all(widths & set(x.split(".")) for x in loads if "U8" not in x), loads  # a code is a byte a row
+    widths = {128, 64} if name == "lstm backward bfloat16 codes" else {128}  # of h and dh beside a float32 p
+    assert {load_bits(op) for op in loads} - {8} <= widths and loads, loads  # a code is a byte a row
 
 
 @pytest.mark.parametrize(
