@@ -1,4 +1,4 @@
-"""The project's launches on the PTX executor."""
+"""The project's launches on the PTX executor, their programs shuffled."""
 
 import functools
 
@@ -6,4 +6,4 @@ from rnam.kernels.launch import Launch
 from tools.ptx.executor import executed
 
 # A context manager: while it is open every launch runs as compiled code on the CPU; gives the list of them.
-compiled_code = functools.partial(executed, Launch)
+compiled_code = functools.partial(executed, Launch, seed=0)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import torch
+
 
 class Launch(Protocol):
     """One launch of a Triton kernel as data: `kernel[grid](**arguments, **constants, **options)`."""
@@ -26,3 +28,9 @@ class Launch(Protocol):
     @property
     def options(self) -> Mapping[str, int]:
         """Options of the compiler: `num_warps`, and others such as `maxnreg`."""
+
+
+def memory_of(x: torch.Tensor) -> torch.Tensor:
+    """The bytes from the first to the last element of a tensor, as a view. A kernel may touch nothing else."""
+    span = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
+    return x.as_strided((span,), (1,)).view(torch.uint8)

@@ -20,6 +20,7 @@ import numpy as np
 from tools.ptx import arithmetic
 from tools.ptx.arithmetic import DTYPES, UNSIGNED, width
 from tools.ptx.memory import Array, Memory
+from tools.ptx.programs import Program
 
 MAX_STEPS = 2_000_000
 END = 1 << 60
@@ -29,7 +30,6 @@ PARAMETER = re.compile(r"\.param\s+\.\w+(?:\s+\.ptr)?(?:\s+\.global)?(?:\s+\.ali
 NUMBER = re.compile(r"(-?(?:0x[0-9a-fA-F]+|\d+))U?$")  # U says that it is unsigned
 SHARED_MEMORY = "global_smem"  # the name that Triton gives it
 
-Program = tuple[int, int, int]  # its place in the grid, or the size of a grid
 Mask = Array | None  # of the threads that execute an instruction; None for all
 Action = Callable[[Mask], int | None]  # executes an instruction; returns where to go on if that is not the next one
 
@@ -94,6 +94,7 @@ class Machine:
             raise TypeError(f"expected {len(self.parameters)} arguments, got {len(arguments)}")
         self.arguments = dict(zip(self.parameters, arguments, strict=True))
         self.registers.clear()
+        self.memory.start(program)
         for axis, i, n in zip("xyz", program, grid, strict=True):
             self.special[f"%ctaid.{axis}"] = np.full(self.threads, i, np.uint32)
             self.special[f"%nctaid.{axis}"] = np.full(self.threads, n, np.uint32)

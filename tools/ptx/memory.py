@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tools.ptx.programs import Accesses, Program
+
 Array = npt.NDArray[Any]
 
 PAGE = 4096
@@ -21,7 +23,14 @@ class Memory:
     def __init__(self, shared: int):
         self.shared = np.zeros(shared, np.uint8)
         self.buffers: list[tuple[int, Array]] = []  # (address, bytes)
+        self.accesses: Accesses | None = None  # where global accesses are noted
         self._next = FIRST_ADDRESS
+
+    def start(self, program: Program) -> None:
+        """Another program runs. What the last one left in shared memory is not there for it."""
+        self.shared[:] = 0xFF  # a NaN, whatever the type
+        if self.accesses is not None:
+            self.accesses.start(program)
 
     def alloc(self, array: Array, offset: int = 0) -> int:
         """Copies an array into a buffer of its own and returns its address, `offset` bytes into a page.
@@ -43,6 +52,8 @@ class Memory:
         """[threads, size] bytes; zero for threads outside the mask. `space` is "global" or "shared"."""
         out = np.zeros((len(address), size), np.uint8)
         for threads, data, offset in self._locate(space, address, size, mask):
+            if self.accesses is not None and space == "global":
+                self.accesses.read(address[threads], size)
             out[threads] = data[offset[:, None] + np.arange(size)]
         return out
 
@@ -50,6 +61,8 @@ class Memory:
         """Writes [threads, size] bytes for the threads of the mask. Threads at one address must agree."""
         size = values.shape[1]
         for threads, data, offset in self._locate(space, address, size, mask):
+            if self.accesses is not None and space == "global":
+                self.accesses.write(address[threads], size)
             at = offset[:, None] + np.arange(size)
             data[at] = values[threads]
             if (data[at] != values[threads]).any():
