@@ -22,15 +22,15 @@ class RaceError(RuntimeError):
 def order(grid: Iterable[int], seed: int | None = None) -> list[Program]:
     """All programs of a grid: in turn, the first axis fastest, or in an order that depends on the seed and the grid.
 
-    The order of a seed is never that in which they are numbered, unless there is only one program.
+    The order of a seed never ends with the program that is last in turn, since the last write wins.
     """
     width, height, depth = (*grid, 1, 1)[:3]
     programs = [(x, y, z) for z in range(depth) for y in range(height) for x in range(width)]
-    if seed is None or len(programs) == 1:
+    if seed is None or len(programs) < 2:
         return programs
     drawn = np.random.default_rng([seed, width, height, depth]).permutation(len(programs))
-    if (drawn[1:] > drawn[:-1]).all():
-        drawn = drawn[::-1]
+    if drawn[-1] == len(programs) - 1:
+        drawn = np.roll(drawn, 1)
     return [programs[i] for i in drawn]
 
 

@@ -18,7 +18,7 @@ def test_programs_run_in_turn() -> None:
 def test_a_seed_draws_another_order_of_the_same_programs(grid: tuple[int, ...]) -> None:
     drawn = [order(grid, seed) for seed in range(20)]
     assert all(sorted(x) == sorted(order(grid)) for x in drawn)
-    assert all(x != order(grid) for x in drawn)
+    assert all(x[-1] != order(grid)[-1] for x in drawn)
     assert drawn == [order(grid, seed) for seed in range(20)]
     assert order((2,), 3) == [(1, 0, 0), (0, 0, 0)] and order((1,), 3) == [(0, 0, 0)]
 
