@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tools.ptx import arithmetic
-from tools.ptx.arithmetic import DTYPES, UNSIGNED, width
-from tools.ptx.memory import Array, Memory
+from tools.ptx.arithmetic import DTYPES, UNSIGNED, Array, width
+from tools.ptx.memory import Memory
 from tools.ptx.programs import Program
 
 MAX_STEPS = 2_000_000

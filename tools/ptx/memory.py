@@ -4,14 +4,12 @@ An access is an array of addresses, one for each thread. It must lie inside one 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tools.ptx.arithmetic import Array
 from tools.ptx.programs import Accesses, Program
-
-Array = npt.NDArray[Any]
 
 PAGE = 4096
 FIRST_ADDRESS = 1 << 20

@@ -6,12 +6,12 @@ of them writes one address, the last one wins, and the last one may be the right
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from tools.ptx.arithmetic import Array
+
 Program = tuple[int, int, int]  # its place in the grid, or the size of a grid
 
 
