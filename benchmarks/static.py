@@ -19,8 +19,9 @@ import torch
 
 from benchmarks.kernels import BF16, FLOAT32, Entry, entries, min_gru_name
 from benchmarks.protocol.shapes import BY_COMMAND, SHAPES
-from benchmarks.sass import Usage, compile_launch, usage
 from rnam.kernels.min_gru.config import is_fused, select_config
+from tools.ptx.compile import compile_launch
+from tools.ptx.sass import Usage, load_bits, usage
 
 FIGURES = Path(__file__).parent / "results" / "static" / "figures.json"
 MUFU, WAVEFRONT, HMMA = 8, 4, 5
@@ -103,8 +104,7 @@ def _widths(loads: Iterable[str]) -> dict[str, int]:
     """Global loads by their width in bits."""
     counts: dict[str, int] = {}
     for op in loads:
-        pieces = op.split(".")
-        width = next((n for n in ("128", "64", "U16", "U8") if n in pieces), "32").removeprefix("U")
+        width = str(load_bits(op))
         counts[width] = counts.get(width, 0) + 1
     return dict(sorted(counts.items()))
 

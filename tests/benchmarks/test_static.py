@@ -15,8 +15,8 @@ import triton
 from benchmarks import kernels, static, tune
 from benchmarks.kernels import Entry, entries
 from benchmarks.protocol.shapes import SHAPES
-from benchmarks.sass import Usage, wavefronts
 from rnam.kernels.min_gru.config import TABLE, select_config, table_config
+from tools.ptx.sass import Usage
 
 COMMITTED = json.loads(static.FIGURES.read_text())
 FIGURES = {(row["kernel"], row["cc"]): row for row in COMMITTED["rows"]}
@@ -95,9 +95,6 @@ def test_what_is_flagged() -> None:
 def test_loads_are_counted_by_width() -> None:
     loads = ("LDG.E.128", "LDG.E", "LDG.E.64.CONSTANT", "LDGSTS.E.BYPASS.128", "LDG.E.U8", "LDG.E.U16")
     assert static._widths(loads) == {"128": 2, "16": 1, "32": 1, "64": 1, "8": 1}
-    assert [wavefronts(op) for op in ("LDS.128", "STS.64", "SHFL.IDX", "LDSM.16.M88.4", "LDGSTS.E.128", "FFMA")] == [
-        4, 2, 1, 4, 8, 0
-    ]  # fmt: skip
 
 
 def test_padding_lowers_the_limit_of_a_shape() -> None:
@@ -153,12 +150,12 @@ def test_a_configuration_with_another_result_is_not_timed(monkeypatch: pytest.Mo
     (key,) = (key for key in tune.keys([]) if key.name == "forward time_rows 16 float32")
     _, wrong, broken, *_ = tune.candidates(key)
 
-    def forward(x, weight, *, space="linear", config=None):
+    def forward(call, gates, *, config=None):
         if config == broken:
             raise RuntimeError("out of resources\nand more")
-        return x * (2.0 if config == wrong else 1.0), None
+        return call.input * (2.0 if config == wrong else 1.0), None
 
-    monkeypatch.setattr(tune.min_gru_fwd, "min_gru_forward", forward)
+    monkeypatch.setattr(tune, "recurrence_forward", forward)
     monkeypatch.setattr(tune, "ELEMENTS", 1 << 20)
     monkeypatch.setattr(tune, "_timer", lambda call: lambda: (1e-3, None))
     rows = tune.tune(key, torch.device("cpu"))

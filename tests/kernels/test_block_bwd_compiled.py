@@ -11,8 +11,9 @@ from tests.kernels.test_block_bwd_interpreter import case
 from tests.support import block_cases
 from tests.support.block_cases import check_backward
 from tests.support.calls import Call
-from tests.support.compile import ARCHITECTURES, compile_launch, usage
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
+from tools.ptx.compile import ARCHITECTURES, compile_launch
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = [
     pytest.mark.compiled,
@@ -66,8 +67,7 @@ def test_code(D, dtype, precision, K, batch_rows):
         assert {op for op, _ in used.mix if "MMA" in op or op.startswith("UTC")} == {"HMMA"}, cc
         if not K:
             least = min(128, 8 * (D // 4) * dtype.itemsize)
-            widths = [next((n for n in (128, 64) if f".{n}" in op), 32) for op in used.loads]
-            assert min(widths) >= least, (cc, used.loads)
+            assert min(load_bits(op) for op in used.loads) >= least, (cc, used.loads)
     for cc in (80, 100):  # 100 is where most is spilled
         used = usage(compile_launch(everything, cc))
         assert used.loop_spills <= SPILLS_WITH_CODES, (cc, used)

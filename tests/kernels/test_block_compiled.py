@@ -9,8 +9,9 @@ from rnam.kernels.block.forward import forward_launches
 from rnam.kernels.feed_forward.config import num_parameters
 from tests.support.block_cases import case, check
 from tests.support.calls import Call
-from tests.support.compile import ARCHITECTURES, compile_launch, usage
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
+from tools.ptx.compile import ARCHITECTURES, compile_launch
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = [
     pytest.mark.compiled,
@@ -58,8 +59,7 @@ def test_code(D, dtype, precision, batch_rows):
         assert GATE_MUFU * elements <= used.mufu <= (GATE_MUFU + ROW_MUFU) * elements, (cc, used.mufu)
         assert {op for op, _ in used.mix if "MMA" in op or op.startswith("UTC")} == {"HMMA"}, cc
         least = min(128, 8 * (D // 4) * dtype.itemsize)
-        widths = [next((n for n in (128, 64) if f".{n}" in op), 32) for op in used.loads]
-        assert min(widths) >= least, (cc, used.loads)
+        assert min(load_bits(op) for op in used.loads) >= least, (cc, used.loads)
     for cc in (80, 100):  # 100 is where most is spilled
         used = usage(compile_launch(everything, cc))
         assert used.loop_spills == 0 and used.spills <= SPILLS_OUTSIDE.get((D, precision), 0), (cc, used)

@@ -8,9 +8,10 @@ from rnam.kernels import feed_forward_backward, feed_forward_forward
 from rnam.kernels.feed_forward.backward import backward_launch
 from rnam.kernels.feed_forward.config import EMBEDDED_SPILLS, SPILLS, num_parameters
 from rnam.kernels.feed_forward.forward import forward_launch
-from tests.support.compile import ARCHITECTURES, compile_launch, signature, usage
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
 from tests.support.feed_forward_cases import check, inputs
+from tools.ptx.compile import ARCHITECTURES, compile_launch, signature
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = [
     pytest.mark.compiled,
@@ -61,7 +62,7 @@ def check_code(launch, cc):
             limit = c["BLOCK_N"] * c["BLOCK_D"] // 32 // 4
             assert 0 < used.mufu <= limit, f"a row is normalized twice: {used.mufu} MUFU"
         least = min(128, 8 * c["D"] * launch.arguments["x_ptr"].element_size())
-        found = [next((n for n in (128, 64, 16) if f".{'U' * (n == 16)}{n}" in op), 32) for op in used.loads]
+        found = [load_bits(op) for op in used.loads]
         narrow = [n for n in found if n < least]
         assert len(found) > len(narrow), used.loads
         # of an embedded tile each lane reads K numbers of a row, or of two, again in each of up to three layouts that

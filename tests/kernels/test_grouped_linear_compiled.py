@@ -9,9 +9,10 @@ from rnam.kernels.linear.config import BACKWARD_SPILLS
 from rnam.kernels.linear.forward import forward_launch
 from tests.kernels.test_grouped_linear_interpreter import ACTIVATIONS, in_dtype, inputs
 from tests.support.bounds import PRODUCT_ERROR
-from tests.support.compile import ARCHITECTURES, compile_launch, usage
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
 from tests.support.scan_bounds import ROUNDOFF, SMALLEST
+from tools.ptx.compile import ARCHITECTURES, compile_launch
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = pytest.mark.compiled
 
@@ -66,7 +67,7 @@ def test_no_spill_slow(D, H, dtype, activation):
 def test_loads_are_16_bytes_wide(D, H, dtype, activation):
     for launch in launches(D, H, dtype, activation):
         loads = usage(compile_launch(launch, 90)).loads
-        assert loads and all("128" in x for x in loads), loads
+        assert {load_bits(op) for op in loads} == {128}, loads
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from rnam.kernels import MIN_GRU, recurrence_backward, recurrence_forward
 from rnam.kernels.common.launch import Launch
 from rnam.kernels.min_gru import backward, chunks
 from rnam.kernels.min_gru.config import IEEE_WIDTH, SPILLS, is_fused, table_config
-from tests.support.compile import ARCHITECTURES, compile_launch, signature, usage
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
 from tests.support.min_gru_cases import FORMS, Case, check, inputs
+from tools.ptx.compile import ARCHITECTURES, compile_launch, signature
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = [
     pytest.mark.compiled,
@@ -29,6 +30,8 @@ MUFU_PER_ELEMENT = {"linear": 4, "log": 10}
 # batch_rows in the log space, none otherwise up to that width. They are no part of the table: only a caller who names
 # "ieee" gets them, and past IEEE_WIDTH nobody does.
 IEEE_FORWARD_SPILLS = 17
+
+CODE_BITS = 8  # of a load of one step's code
 
 BF16, HALF = torch.bfloat16, torch.float16
 
@@ -140,16 +143,9 @@ def check_code(launch: Launch, cc: int) -> bool:
     assert used.mufu < 2 * mufu, f"a tile is computed twice: {used.mufu} MUFU, expected {mufu}"
     executed = not {op for op, _ in used.mix if "GMMA" in op or op.startswith("UTC")}
     assert executed or (backward and width == 64), "only the widest dW product has the 64 rows that wgmma takes"
-    narrow = [op for op in used.loads if load_bits(op) < least_load(launch)]
+    narrow = [op for op in used.loads if CODE_BITS < load_bits(op) < least_load(launch)]
     assert not narrow, f"loads of fewer than {least_load(launch)} bits: {narrow}"
     return executed
-
-
-def load_bits(op: str) -> int:
-    """Bits per thread of a global load; flags are one byte, and a barrier of asynchronous copies loads nothing."""
-    if "U8" in op or "DEPBAR" in op:
-        return 128
-    return int((re.findall(r"\.(64|128)", op) or [32])[0])
 
 
 def least_load(launch: Launch) -> int:

@@ -32,7 +32,7 @@ from rnam.kernels.common.gates import (
 from rnam.kernels.common.launch import Launch
 from rnam.kernels.common.scans import advance, affine, log_affine, prolong, row_scan
 from rnam.kernels.common.tiles import last_row
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
 from tests.support.min_gru_cases import FLOOR
 
 ROWS, WIDTH = 16, 8

@@ -7,9 +7,10 @@ import torch
 from rnam.kernels.min_gru.projected import forward_launches
 from rnam.kernels.min_gru.projected_config import projected_config
 from tests.support.calls import Call
-from tests.support.compile import ARCHITECTURES, compile_launch, usage
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
 from tests.support.projected_cases import case, check
+from tools.ptx.compile import ARCHITECTURES, compile_launch
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = [
     pytest.mark.compiled,
@@ -57,8 +58,7 @@ def test_code(D, H, dtype, precision, batch_rows):
         assert used.mufu == GATE_MUFU[dtype.itemsize] * states, (cc, used.mufu)
         assert {op for op, _ in used.mix if "MMA" in op or op.startswith("UTC")} == {"HMMA"}, cc
         least = min(128, 8 * (D // 4) * dtype.itemsize)
-        widths = [next((n for n in (128, 64) if f".{n}" in op), 32) for op in used.loads]
-        assert min(widths) >= least, (cc, used.loads)
+        assert min(load_bits(op) for op in used.loads) >= least, (cc, used.loads)
     for cc in (80, 100):  # 100 is where most is spilled
         used = usage(compile_launch(everything, cc))
         assert used.loop_spills == 0 and used.spills <= SPILLS_OUTSIDE.get((D, H, precision, batch_rows), 0), (cc, used)

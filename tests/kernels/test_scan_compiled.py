@@ -14,10 +14,11 @@ from rnam.kernels.scan.gates_forward import gates_scan_forward
 from tests.kernels.cells import KINDS
 from tests.support import oracle
 from tests.support.calls import Call
-from tests.support.compile import ARCHITECTURES, compile_launch, usage
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
 from tests.support.oracle import scan, scan_adjoint
 from tests.support.scan_bounds import assert_gradient, assert_states
+from tools.ptx.compile import ARCHITECTURES, compile_launch
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = [
     pytest.mark.compiled,
@@ -113,8 +114,8 @@ def test_no_spill_slow(name):
 @pytest.mark.parametrize("name", [n for n in VARIANTS if "H=1" not in n])
 def test_loads_are_16_bytes_wide(name):
     loads = usage(compile_launch(VARIANTS[name](), 90)).loads
-    widths = {"128", "64"} if name == "lstm backward bfloat16 flags" else {"128"}  # of h and dh beside a float32 p
-    assert loads and all(widths & set(x.split(".")) for x in loads if "U8" not in x), loads  # flags are a byte a row
+    widths = {128, 64} if name == "lstm backward bfloat16 flags" else {128}  # of h and dh beside a float32 p
+    assert {load_bits(op) for op in loads} - {8} <= widths and loads, loads  # flags are a byte a row
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ class Call(NamedTuple):
     """As `kernels/common/call.py` says."""
 
     input: Tensor
-    weight: Tensor
+    weight: Tensor | None
     h0: Tensor | None = None
     flags: Tensor | None = None
     space: str = "linear"

@@ -1,15 +1,17 @@
-"""Arithmetic of the PTX executor: every instruction as a function of numpy arrays, one entry per thread.
+"""PTX instructions as functions of numpy arrays, one entry for each thread.
 
-Approximate instructions (ex2, lg2, rcp, sqrt, tanh) are rounded as numpy rounds them: float32 accuracy is at best the
-hardware's, so a bound met here is met there up to the documented 1 to 2 ulp of those instructions.
+numpy computes the approximate instructions (ex2, lg2, rcp, sqrt, tanh), and its results are at least as accurate as
+those of a GPU. A bound that is met here is met there up to the 1 to 2 ulp that the manual documents for them.
 """
 
-import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-Array = np.ndarray
+Array = npt.NDArray[Any]
+Function = Callable[..., Array]
 
 UNSIGNED = {n: np.dtype(f"u{n}") for n in (1, 2, 4, 8)}
 DTYPES = {
@@ -20,8 +22,8 @@ DTYPES = {
     "bf16": np.dtype(np.uint16),
 }
 SMALLEST_NORMAL = np.float32(2.0**-126)
-PREDICATE = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
-COMPARE = {
+PREDICATE: dict[str, Function] = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
+COMPARE: dict[str, Function] = {
     "eq": np.equal,
     "ne": np.not_equal,
     "lt": np.less,
@@ -30,9 +32,17 @@ COMPARE = {
     "ge": np.greater_equal,
 }
 COMPARE |= {unsigned: COMPARE[name] for unsigned, name in (("lo", "lt"), ("ls", "le"), ("hi", "gt"), ("hs", "ge"))}
-UNARY = {"ex2": np.exp2, "lg2": np.log2, "rcp": np.reciprocal, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x)}
-UNARY |= {"neg": np.negative, "abs": np.abs, "tanh": np.tanh}
-BITWISE = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
+UNARY: dict[str, Function] = {
+    "abs": np.abs,
+    "ex2": np.exp2,
+    "lg2": np.log2,
+    "neg": np.negative,
+    "rcp": np.reciprocal,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "sqrt": np.sqrt,
+    "tanh": np.tanh,
+}
+BITWISE: dict[str, Function] = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 
 
 def width(type_: str) -> int:
@@ -40,7 +50,7 @@ def width(type_: str) -> int:
     return 8 * DTYPES[type_].itemsize
 
 
-def operation(parts: list[str], statement: str) -> tuple[Callable[..., Array], list[str]]:
+def operation(parts: list[str], statement: str) -> tuple[Function, list[str]]:
     """The function of an instruction and the types of its operands."""
     name, type_ = parts[0], parts[-1]
     if name == "cvt":
@@ -52,7 +62,7 @@ def operation(parts: list[str], statement: str) -> tuple[Callable[..., Array], l
     if name == "not":
         return np.invert, [type_]
     if name == "selp":
-        return lambda a, b, p: np.where(p, a, b), [type_, type_, "pred"]
+        return select, [type_, type_, "pred"]
     if name in ("shl", "shr"):
         return shift(name == "shl", DTYPES[type_]), [type_, "u32"]
     if name == "bfe":
@@ -77,7 +87,12 @@ def operation(parts: list[str], statement: str) -> tuple[Callable[..., Array], l
     raise NotImplementedError(statement)
 
 
-def bfloat16(function: Callable[..., Array]) -> Callable[..., Array]:
+def select(a: Array, b: Array, where: Array) -> Array:
+    """selp."""
+    return np.where(where, a, b)
+
+
+def bfloat16(function: Function) -> Function:
     """A function of float32 on the bits of bfloat16; rounded twice, which is once where float32 holds the result."""
     return lambda *args: to_bfloat16(function(*(from_bfloat16(x) for x in args)))
 
@@ -89,7 +104,7 @@ def flush(x: Array, ftz: bool) -> Array:
     )
 
 
-def binary(name: str, propagate_nan: bool, ftz: bool) -> Callable[..., Array]:
+def binary(name: str, propagate_nan: bool, ftz: bool) -> Function:
     """add, sub, mul, min, max, div, rem, fma. fma of float32 is rounded once: its product is exact in float64."""
 
     def function(*args: Array) -> Array:
@@ -117,17 +132,18 @@ def binary(name: str, propagate_nan: bool, ftz: bool) -> Callable[..., Array]:
     return function
 
 
-def integer_multiply(name: str, part: str, type_: str) -> tuple[Callable[..., Array], list[str]]:
+def integer_multiply(name: str, part: str, type_: str) -> tuple[Function, list[str]]:
     """mul and mad with .lo, .hi or .wide."""
     bits = width(type_)
     double = type_[0] + str(2 * bits)
 
     def product(a: Array, b: Array) -> Array:
         if part == "lo":
-            return a * b
+            low: Array = a * b
+            return low
         if bits == 64:
             raise NotImplementedError("high half of a 64-bit product")
-        whole = a.astype(DTYPES[double]) * b.astype(DTYPES[double])
+        whole: Array = a.astype(DTYPES[double]) * b.astype(DTYPES[double])
         return whole if part == "wide" else (whole >> whole.dtype.type(bits)).astype(a.dtype)
 
     if name == "mul":
@@ -193,7 +209,7 @@ def from_bfloat16(bits: Array) -> Array:
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-def convert(to: str, source: str, saturate: bool) -> Callable[..., Array]:
+def convert(to: str, source: str, saturate: bool) -> Function:
     """cvt; packed targets take (high, low)."""
     if saturate:
         raise NotImplementedError("cvt.sat")
@@ -251,7 +267,8 @@ def matrix_fragment(matrix: Array, lane: Array, transpose: bool) -> Array:
     """What ldmatrix gives each thread of an 8 x 8 matrix [threads, 8, 8] of 16-bit values: two of row lane // 4."""
     thread, row, column = np.arange(len(lane)), lane // 4, lane % 4 * 2
     first, second = (matrix[thread, column + i, row] if transpose else matrix[thread, row, column + i] for i in (0, 1))
-    return first.astype(np.uint32) | (second.astype(np.uint32) << np.uint32(16))
+    pair: Array = first.astype(np.uint32) | (second.astype(np.uint32) << np.uint32(16))
+    return pair
 
 
 def mma(parts: list[str], a: list[Array], b: list[Array], c: list[Array]) -> list[Array]:
@@ -259,7 +276,7 @@ def mma(parts: list[str], a: list[Array], b: list[Array], c: list[Array]) -> lis
 
     Fragments are as the PTX manual draws them: g = lane // 4 and t = lane % 4 give the row and column.
     """
-    k = int(re.search(r"m16n8k(\d+)", ".".join(parts))[1])
+    k = int(next(p for p in parts if p.startswith("m16n8k")).removeprefix("m16n8k"))
     kind = parts[parts.index("row") + 3]
     warps, lane = len(c[0]) // 32, np.arange(32)
     g, t = lane // 4, lane % 4

@@ -7,9 +7,9 @@ import triton
 import triton.language as tl
 
 from rnam.kernels.common.launch import Launch
-from tests.support import ptx_ops
-from tests.support.execute import execute
-from tests.support.ptx_sim import Machine
+from tools.ptx import arithmetic
+from tools.ptx.executor import execute
+from tools.ptx.machine import Machine
 
 HEADER = """.visible .entry f(
 	.param .u64 .ptr .global .align 1 p0,
@@ -33,9 +33,9 @@ STORE = "    st.global.b32 [ %rd5 + 0 ], { %r3 };\n    ret;\n}\n"
 def run(body, x, threads=32, shared=0):
     """Executes a body that makes %r3 of %r2, one 32-bit word per thread."""
     machine = Machine(HEADER + LOAD + body + STORE, threads, shared)
-    a, b = machine.alloc(x), machine.alloc(np.zeros_like(x))
+    a, b = machine.memory.alloc(x), machine.memory.alloc(np.zeros_like(x))
     machine.run([a, b])
-    return machine.read(b, x.dtype, x.shape)
+    return machine.memory.read(b, x.dtype, x.shape)
 
 
 X = np.random.default_rng(0).normal(size=32).astype(np.float32)
@@ -133,7 +133,7 @@ def test_a_masked_access_may_point_anywhere():
 
 @pytest.mark.parametrize(("kind", "k"), [("tf32", 8), ("bf16", 16), ("f16", 16)])
 def test_mma_against_matmul(kind, k):
-    """Fragments built from the manual's formulas, independently of `ptx_ops.mma`."""
+    """Fragments built from the manual's formulas, independently of `arithmetic.mma`."""
     rng = np.random.default_rng(1)
     dtype = {"tf32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[kind]
     left, right = (torch.tensor(rng.integers(-8, 8, shape).astype(np.float32)).to(dtype) for shape in ((16, k), (k, 8)))
@@ -148,7 +148,7 @@ def test_mma_against_matmul(kind, k):
         a = [word(*(bits(left, g + 8 * (i % 2), 2 * t + j + 8 * (i // 2)) for j in (0, 1))) for i in range(4)]
         b = [word(*(bits(right, 2 * t + j + 8 * i, g) for j in (0, 1))) for i in range(2)]
     accumulator = [c[g + 8 * (i // 2), 2 * t + i % 2] for i in range(4)]
-    out = ptx_ops.mma(f"mma.sync.aligned.m16n8k{k}.row.col.f32.{kind}.{kind}.f32".split("."), a, b, accumulator)
+    out = arithmetic.mma(f"mma.sync.aligned.m16n8k{k}.row.col.f32.{kind}.{kind}.f32".split("."), a, b, accumulator)
     wanted = (left.double() @ right.double()).numpy() + c
     for i, x in enumerate(out):
         np.testing.assert_array_equal(x, wanted[g + 8 * (i // 2), 2 * t + i % 2].astype(np.float32))
