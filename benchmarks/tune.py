@@ -80,11 +80,11 @@ def candidates(key: Key) -> Iterator[LaunchConfig]:
 def tune(key: Key, device: torch.device) -> list[dict[str, Any]]:
     """Each candidate's median, p20 and p80 in ms, fastest first; one that fails, or differs from the table's own by
     more than rounding, has the reason instead."""
-    rows_ = ELEMENTS // key.width
-    steps = LONG if not key.batch_rows else 64
+    steps = 64 if key.batch_rows else LONG
     terms = 64
+    batch = ELEMENTS // key.width // steps // terms
     dtype = DTYPES[key.itemsize]
-    x = torch.randn(terms, rows_ // steps // terms, steps, key.width, device=device).to(dtype)
+    x = torch.randn(terms, batch, steps, key.width, device=device).to(dtype)
     weight = torch.randn(terms, key.width, 2 * key.width, device=device) / key.width**0.5
     h, dh = recurrence_forward(Call(x, weight), MIN_GRU)[0], torch.randn_like(x)
     timers: dict[str, measure.Timer] = {}

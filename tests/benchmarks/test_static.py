@@ -101,7 +101,7 @@ def test_padding_lowers_the_limit_of_a_shape() -> None:
     row = {"copy_limit": 0.5, "bound": 160.0, "budget": 80.0}
     assert static._limit(row, 90, 1.0) == pytest.approx(0.5)
     assert static._limit(row, 90, 2.0) == pytest.approx(0.25)
-    limits = {(r["shape"], r["dtype"], r["pass_"], r["cc"]): r for r in COMMITTED["limits"]}
+    limits = {(r["shape"], r["dtype"], r["pass"], r["cc"]): r for r in COMMITTED["limits"]}
     assert (
         limits["big", "tf32", "forward", 90] | {"kernel": None, "copy_limit": 0.333}
         == limits["big", "tf32", "forward", 90]
@@ -132,11 +132,11 @@ def test_what_the_named_shapes_select_meets_its_budget() -> None:
     chosen = set()
     for row in COMMITTED["limits"]:
         shape = SHAPES[row["shape"]]
-        if row["cc"] != 90 or row["pass_"] == "log" or row["dtype"] == "tf32x3" or shape.name == "eeg-wide":
+        if row["cc"] != 90 or row["pass"] == "log" or row["dtype"] == "tf32x3" or shape.name == "eeg-wide":
             continue
         if max(shape.dim, shape.hidden) > 32:
             continue
-        chosen.add((row["kernel"], row["pass_"], row["dtype"]))
+        chosen.add((row["kernel"], row["pass"], row["dtype"]))
     assert len(chosen) == 16
     ideal = {entry.name: entry.ideal * static.DEVICES[90].cycles_per_byte for entry in entries()}
     for name, pass_, dtype in chosen:
