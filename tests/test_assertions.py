@@ -96,6 +96,7 @@ def test_norm_within() -> None:
     assert "(0,)" in _message(assert_norm_within, "dx", torch.tensor([NAN, 4.0]), exact, 10)
     for bound in (NAN, INF):
         assert "dx" in _message(assert_norm_within, "dx", exact, exact, bound)
+    assert_norm_within("dx", exact, exact, exact.clone().requires_grad_().norm())  # a bound may have a gradient
     assert "shape" in _message(assert_norm_within, "dx", exact[:1], exact, 10)
     assert "float64" in _message(assert_norm_within, "dx", exact, exact.float(), 10)
 

@@ -12,6 +12,7 @@ import torch
 import rnam
 from rnam import _dispatch, blocked, info
 from rnam.functional import min_gru
+from tests.support.assertions import assert_equal
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 X, W = torch.randn(2, 3, 5, 4), torch.randn(2, 4, 6)
@@ -135,8 +136,7 @@ def test_auto_on_a_cpu() -> None:
     for backend in ("auto", "torch"):
         with rnam.set_backend(backend):
             got = min_gru(X, W)
-        expected = blocked.min_gru_forward(X, W, None, None)
-        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+        assert_equal("h and h_last", got, blocked.min_gru_forward(X, W, None, None))
 
 
 # torch.func.jvp imports a part of torch that scripts decompositions
@@ -153,7 +153,7 @@ def test_forward_mode_is_the_reference_s() -> None:
         expected = torch.func.jvp(function, (X, W), tangents)
     with rnam.set_backend("auto"):
         got = torch.func.jvp(function, (X, W), tangents)
-    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    assert_equal("value and tangent", got, expected)
     with rnam.set_backend("torch"), pytest.raises(NotImplementedError, match="the backend 'reference' has"):
         torch.func.jvp(function, (X, W), tangents)
 

@@ -14,6 +14,7 @@ import rnam
 from rnam.functional import grouped_linear
 from rnam.linear import Linear
 from tests.support import bounds
+from tests.support.assertions import assert_within
 
 
 def test_parameters() -> None:
@@ -24,7 +25,8 @@ def test_parameters() -> None:
     }
     for p in layer.parameters():
         # uniform in +-1/2: 1500 draws or more reach 0.98 of the bound but with probability 1e-13
-        assert 0.49 < p.abs().max() <= 1 / math.sqrt(4)
+        assert p.abs().max() > 0.49
+        assert_within("parameter", p, 0.0, 1 / math.sqrt(4))
         # the mean of n uniform numbers has standard deviation 1/2 / sqrt(3 n)
         assert abs(p.mean()) < 5 * 0.5 / math.sqrt(3 * p.numel())
 
@@ -118,7 +120,7 @@ def test_autocast(dtype: torch.dtype) -> None:
     exact, size = (a @ b + c for a, b, c in (rounded, [t.abs() for t in rounded]))
     # five terms summed in float32, then one rounding
     limit = 6 * 2.0**-24 * size + bounds.unit(dtype) * exact.abs()
-    assert (out.double() - exact).abs().sub(limit).max() <= 0
+    assert_within("out", out, exact, limit)
     out.float().sum().backward()
     assert layer.weight.grad.dtype == torch.float32
     with torch.autocast("cpu", dtype=dtype):

@@ -10,6 +10,7 @@ from torch import nn
 import rnam
 from rnam import _dispatch
 from tests.support import bounds
+from tests.support.assertions import assert_within
 
 
 def _model(**options: object) -> rnam.RNAM:
@@ -124,9 +125,9 @@ def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
         cast = model(x, mask).prediction
     half = model.to(dtype)(x.to(dtype), mask).prediction
     # 2 blocks of 4 roundings to the half and the 6 around them, each of half an eps of numbers of size 2
-    assert x.abs().max() < 4
-    for got in (cast, half):
-        assert (got.double() - exact).abs().max() <= 14 * 2 * torch.finfo(dtype).eps / 2
+    assert_within("x", x, 0.0, 4.0)
+    for name, got in (("cast", cast), ("half", half)):
+        assert_within(name, got, exact, 14 * 2 * torch.finfo(dtype).eps / 2)
     half.float().sum().backward()
     assert model.emb.weight.grad.dtype == dtype
 

@@ -94,7 +94,8 @@ def test_publishing_writes_the_results_and_the_readme(tmp_path: Path) -> None:
         "results.json", "README.md", "speedup.png", "bandwidth.png", "time.png", "error.png"
     }  # fmt: skip
     assert Run.load(folder / "results.json").rows == a_run().rows
-    assert all((folder / f"{name}.png").read_bytes().startswith(PNG) for name in plots.names())
+    for name in plots.names():
+        assert (folder / f"{name}.png").read_bytes().startswith(PNG), name
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "| min_gru | p12 |" in text and "(results/cpu-of-a-test-1-threads/README.md)" in text

@@ -17,6 +17,7 @@ from rnam.kernels import min_gru_bwd, min_gru_fwd
 from rnam.kernels.config import table_config
 from tests.gpu import parity, shapes
 from tests.gpu.shapes import BF16, DEVICE, FLOAT32
+from tests.support.assertions import assert_finite
 
 STEPS = shapes.size(200, 20)
 # as many steps of one channel as make the table cut the sequence
@@ -29,7 +30,7 @@ def _rand(*shape: int, dtype: torch.dtype = FLOAT32) -> Tensor:
 
 def _backward(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> None:
     gradients = torch.autograd.grad([t.float().sum() for t in outputs], inputs)
-    assert all(t.isfinite().all() for t in (*outputs, *gradients))
+    assert_finite("outputs and gradients", (*outputs, *gradients))
 
 
 def min_gru(dim: int, hidden: int, batch: int, steps: int, dtype: torch.dtype, space: str, coded: bool) -> None:
@@ -50,7 +51,7 @@ def min_gru_form(seq: bool, dim: int, hidden: int, dtype: torch.dtype, space: st
     h, h_last = min_gru_fwd.min_gru_forward(x, weight, h0, space=space, config=config)
     config = table_config("backward", seq, *widths)
     gradients = min_gru_bwd.min_gru_backward(x, weight, h0, h, None, torch.ones_like(h), h_last, config=config)
-    assert all(t.isfinite().all() for t in (h, *gradients))
+    assert_finite("h and gradients", (h, *gradients))
 
 
 def scans(steps: int, width: int, dtype: torch.dtype) -> None:
@@ -96,7 +97,7 @@ def projected(dim: int, hidden: int, dtype: torch.dtype) -> None:
     x, weight = _rand(2, 3, STEPS, dim, dtype=dtype), _rand(2, dim, 2 * hidden, dtype=dtype)
     with torch.no_grad():
         y, _ = functional.min_gru_projected(x, weight, _rand(2, hidden, dim, dtype=dtype))
-    assert y.isfinite().all()
+    assert_finite("y", y)
 
 
 def calls() -> list[Callable[[], None]]:

@@ -5,6 +5,7 @@ import torch
 
 from rnam.kernels import grouped_linear as module
 from tests.kernels.test_grouped_linear_interpreter import inputs, through
+from tests.support.assertions import assert_norm_within, assert_within
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.compile import ARCHITECTURES, compile_launch, usage
 from tests.support.execute import compiled_code
@@ -65,7 +66,7 @@ def test_no_spill_slow(D, H, dtype, activation):
 def test_loads_are_16_bytes_wide(D, H, dtype, activation):
     for launch in launches(D, H, dtype, activation):
         loads = usage(compile_launch(launch, 90)).loads
-        assert loads and all("128" in x for x in loads), loads
+        assert loads and not [x for x in loads if "128" not in x]
 
 
 @pytest.mark.parametrize(
@@ -93,13 +94,12 @@ def test_results_as_compiled(D, H, N, dtype, activation, precision):
     size = x.double().abs() @ weight.double().abs() + bias.double().abs()
     product = PRODUCT_ERROR[precision if D > 2 else "ieee"]
     budget = 1.13 * ((D + 8) * ROUNDOFF[FLOAT32] + product) * size + ROUNDOFF[dtype] * want[0].abs() + SMALLEST[dtype]
-    assert ((y.double() - want[0]).abs() <= budget).all()
+    assert_within("y", y, want[0], budget)
     for name, got, ref, other in zip(("dx", "dw", "db"), grads, want[1:], same[1:], strict=True):
         # A gradient is a sum of products with e = dy act'(y): the error of e, from y's, and that of the products
         # themselves.
         band = 2 * ROUNDOFF[dtype] if dtype != FLOAT32 else 2e-6 + 3 * product
-        error = (got.double() - ref).norm()
-        assert error <= 2 * (other.double() - ref).norm() + band * ref.norm(), f"{name}: {error / ref.norm():.1e}"
+        assert_norm_within(name, got, ref, 2 * (other.double() - ref).norm() + band * ref.norm())
 
 
 def test_tf32_is_exact_on_tf32_inputs():
@@ -110,5 +110,5 @@ def test_tf32_is_exact_on_tf32_inputs():
             module.grouped_linear_forward(x, weight, bias, precision="tf32"),
             *module.grouped_linear_backward(x, weight, bias, dy, precision="tf32"),
         )
-    for a, b in zip(got, want, strict=True):
-        assert (a.double() - b).norm() <= 1e-6 * b.norm()
+    for name, a, b in zip(("y", "dx", "dw", "db"), got, want, strict=True):
+        assert_norm_within(name, a, b, 1e-6 * b.norm())

@@ -5,6 +5,7 @@ import torch
 
 from rnam.kernels import grouped_linear as module
 from rnam.kernels.grouped_linear import ACTIVATIONS, grouped_linear_backward, grouped_linear_forward
+from tests.support.assertions import assert_equal, assert_within
 from tests.support.scan_oracle import ROUNDOFF, SMALLEST, assert_gradient
 
 pytestmark = [
@@ -74,7 +75,7 @@ def check(x, weight, bias, dy, activation):
         budget += (
             2 * (same[0].double() - want[0]).abs()
         )  # PyTorch's own rounding, between product and activation as well
-    assert ((y.double() - want[0]).abs() <= budget).all()
+    assert_within("y", y, want[0], budget)
     grads = grouped_linear_backward(x, weight, bias, dy, activation, precision="ieee")
     for name, got, ref, other in zip(("dx", "dw", "db"), grads, want[1:], same[1:], strict=False):
         assert_gradient(name, got, ref, other)
@@ -161,8 +162,7 @@ def test_empty(F, N):
 
 def test_repeatable():
     x, weight, bias, dy = inputs(2, 700, 8, 3, torch.float32)
-    first, second = (grouped_linear_backward(x, weight, bias, dy, "relu") for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert_equal("gradients", *(grouped_linear_backward(x, weight, bias, dy, "relu") for _ in range(2)))
 
 
 @pytest.mark.parametrize("itemsize", [2, 4])

@@ -10,6 +10,7 @@ from rnam.kernels import min_gru_bwd, split_t
 from rnam.kernels.config import LaunchConfig
 from rnam.kernels.min_gru_bwd import min_gru_backward, min_steps, plan_parts
 from rnam.kernels.min_gru_fwd import min_gru_forward
+from tests.support.assertions import assert_equal, assert_norm_within, assert_within
 from tests.support.coded_oracle import MASKED, RESET, min_gru
 from tests.support.min_gru_cases import REL, SEG, SEQ, Case, assert_state, check, inputs, reference
 
@@ -112,7 +113,7 @@ def test_nan_enters_from_its_step_on_and_a_masked_one_never(config, space):
     h, h_last = min_gru_forward(given.x, given.weight, given.h0, codes, space=space, config=config)
     assert not h.isnan().any() and torch.equal(h[:, :, 35], h[:, :, 34])
     gradients = min_gru_backward(given.x, given.weight, given.h0, h, codes, given.dh, given.dh_last, config=config)
-    assert not any(g.isnan().any() for g in gradients) and (gradients[0][:, :, 35] == 0).all()
+    assert not [g for g in gradients if g.isnan().any()] and (gradients[0][:, :, 35] == 0).all()
 
 
 @pytest.mark.parametrize("config", [SEG, SEQ, SHORT])
@@ -176,9 +177,12 @@ def test_the_last_state_alone_of_a_cut_sequence(monkeypatch):
 def test_neither_gradient_given():
     given = inputs(Case(T=5, F=1, D=4, H=4))
     h, _ = min_gru_forward(given.x, given.weight, given.h0, config=SEG)
-    assert all(
-        (g == 0).all() for g in min_gru_backward(given.x, given.weight, given.h0, h, None, None, None, config=SEG)
-    )
+    for name, g in zip(
+        ("dx", "dw", "dh0"),
+        min_gru_backward(given.x, given.weight, given.h0, h, None, None, None, config=SEG),
+        strict=True,
+    ):
+        assert_equal(name, g, 0)
 
 
 @pytest.mark.parametrize("codes", [None, "own"])
@@ -239,9 +243,10 @@ def test_one_channel_of_many_steps():
     assert_state(h, wanted_h.view(1, 1, -1, 1))
     assert_state(h_last, wanted_last.view(1, 1, 1, 1))
     dx, dw, dh0 = min_gru_backward(given.x, given.weight, given.h0, h, None, given.dh, given.dh_last)
-    assert (dx.flatten().double() - wanted[0]).norm() <= 2 * REL * wanted[0].norm()
+    assert_norm_within("dx", dx.flatten(), wanted[0], 2 * REL * wanted[0].norm())
     # each term is as exact as dx, and a program, then the sum over programs, adds some hundreds of them
-    assert ((dw.flatten().double() - wanted[1]).abs() <= 2 * REL * sizes).all() and partials.shape[1] < 2000
+    assert_within("dw", dw.flatten(), wanted[1], 2 * REL * sizes)
+    assert partials.shape[1] < 2000
     assert abs(dh0.item() - wanted_dh0) <= 2 * REL * abs(wanted_dh0)
 
 
@@ -265,7 +270,7 @@ def test_several_partials_are_summed_and_repeat_bitwise(monkeypatch):
     given = inputs(case)
     h, _ = min_gru_forward(given.x, given.weight, config=SHORT)
     runs = [min_gru_backward(given.x, given.weight, None, h, None, given.dh, None, config=SHORT) for _ in range(2)]
-    assert all(torch.equal(a, b) for a, b in zip(*(r[:2] for r in runs), strict=True))
+    assert_equal("gradients", runs[1], runs[0])
 
 
 def test_an_empty_batch():

@@ -53,11 +53,11 @@ def assert_norm_within(name: str, got: Any, exact: Any, bound: float | Tensor) -
     """The 2-norm of got - exact <= bound, which is one number; else as `assert_within`."""
     __tracebackhide__ = True
     got, exact = _comparable(name, got, exact)
-    difference = got - exact
-    if not float(difference.norm()) <= float(bound) < torch.inf:
+    difference, bound = got - exact, float(_tensor(bound))
+    if not float(difference.norm()) <= bound < torch.inf:
         at = _largest(difference.abs().nan_to_num(torch.inf))
         raise AssertionError(
-            f"{name}: the error has norm {difference.norm():.3g} and may have {float(bound):.3g}, the exact value has "
+            f"{name}: the error has norm {difference.norm():.3g} and may have {bound:.3g}, the exact value has "
             f"{exact.norm():.3g}; the largest error at {at}:\n    "
             f"got {got[at]:.9g}, exact {exact[at]:.9g}, error {difference[at].abs():.3g}"
         )

@@ -8,6 +8,7 @@ from rnam.kernels.block import block_forward
 from rnam.kernels.block_bwd import block_backward
 from rnam.kernels.config_block import block_config
 from tests.support import feed_forward_cases, min_gru_cases
+from tests.support.assertions import assert_within
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.coded_oracle import min_gru
 from tests.support.min_gru_cases import (
@@ -96,7 +97,7 @@ def assert_output(
     d_h = (relative * wanted[1].abs() + ABS * wanted[1].abs().amax(2, keepdim=True)).flatten(1, 2)
     precision = "tf32x3 cut" if precision == "tf32x3" else precision
     bounds = feed_forward_cases.Bounds(x, params, h, torch.zeros_like(x), precision, d_h)
-    feed_forward_cases.assert_within("y", y.flatten(1, 2), wanted[0].flatten(1, 2), bounds.y())
+    assert_within("y", y.flatten(1, 2), wanted[0].flatten(1, 2), bounds.y())
 
 
 def check(case: Case, need_h: bool = True) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -8,10 +8,10 @@ from rnam.kernels.config import resolve_precision
 from rnam.kernels.config_projected import projected_config
 from rnam.kernels.projected import min_gru_projected_forward
 from tests.support import min_gru_cases
+from tests.support.assertions import assert_within
 from tests.support.block_cases import state_rounding
 from tests.support.bounds import PRODUCT_ERROR, unit
 from tests.support.coded_oracle import min_gru
-from tests.support.feed_forward_cases import assert_within
 from tests.support.min_gru_cases import ABS, REL, ROUNDING, Case, Inputs, assert_state, gate_floor
 
 

@@ -17,6 +17,7 @@ import torch
 from examples import runtime
 from examples.pbcseq import checkpoint, demo
 from tests.examples.pbcseq.support import SHORT
+from tests.support.assertions import assert_equal
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,8 +60,7 @@ def assert_same_results(a: Path, b: Path) -> None:
     assert first["settings"] == second["settings"]
     assert len(first["finished"]) == len(second["finished"]) == 6
     for one, other in zip(first["finished"], second["finished"], strict=True):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert_equal("finished", one, other)
 
 
 @pytest.mark.parametrize("saves", [1, 2, 7, 12])
