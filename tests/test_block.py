@@ -99,7 +99,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
-@pytest.mark.interpreter
+@backends.on_triton
 @pytest.mark.parametrize("cell", ["mingru", "minlstm"])
 def test_which_kernels_run(cell: Any, backend: str, launched: list[Any]) -> None:
     block, x = Block(1, 4, cell), torch.randn(1, 2, 3, 4)
@@ -128,7 +128,7 @@ def test_which_kernels_run(cell: Any, backend: str, launched: list[Any]) -> None
         ]
 
 
-@pytest.mark.interpreter
+@backends.on_triton
 def test_a_wide_block_takes_its_layers(launched: list[Any]) -> None:
     block = Block(1, 33, "mingru").requires_grad_(False)
     block(torch.randn(1, 2, 3, 33), None)
@@ -162,7 +162,7 @@ def test_transforms_and_the_compiler() -> None:
     bounds.assert_same(torch.export.export(block, (x, mask)).module()(x, mask), expected[0])
 
 
-@pytest.mark.interpreter
+@backends.on_triton
 @pytest.mark.parametrize("return_sequence", [False, True])
 def test_a_model_without_a_gradient_is_the_one_with(return_sequence: bool) -> None:
     """Both within the bound of the model in float64."""
@@ -182,7 +182,7 @@ def test_a_model_without_a_gradient_is_the_one_with(return_sequence: bool) -> No
         assert_norm_within(name, got, exact, bounds.gradient(exact, same, torch.float32))
 
 
-@pytest.mark.interpreter
+@backends.on_triton
 def test_one_kernel_and_two_in_float16() -> None:
     """Each within its own bound; the two round h on the way."""
     from tests.support.block_cases import assert_output, case, exact

@@ -116,7 +116,6 @@ def test_gpus(
     assert bool(got) == bool(obstacle)
 
 
-@pytest.mark.skipif(_dispatch.interpreted(), reason="here the kernels do run on the CPU")
 def test_an_explicit_choice_raises_with_the_reason() -> None:
     with rnam.set_backend("triton"), pytest.raises(RuntimeError, match="TRITON_INTERPRET=1"):
         min_gru(X, W)
@@ -131,7 +130,6 @@ def test_torch_is_for_the_cpu() -> None:
         assert _dispatch.explain(CUDA, torch.float32)[0] == "none"
 
 
-@pytest.mark.skipif(_dispatch.interpreted(), reason="here the tests treat the CPU as a GPU")
 def test_auto_on_a_cpu() -> None:
     for backend in ("auto", "torch"):
         with rnam.set_backend(backend):
@@ -141,7 +139,6 @@ def test_auto_on_a_cpu() -> None:
 
 # torch.func.jvp imports a part of torch that scripts decompositions
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-@pytest.mark.skipif(_dispatch.interpreted(), reason="here the tests treat the CPU as a GPU")
 def test_forward_mode_is_the_reference_s() -> None:
     """ "auto" takes it there by itself; an explicit choice raises."""
     tangents = (torch.randn_like(X), torch.randn_like(W))
@@ -196,7 +193,7 @@ def test_info() -> None:
     ]
 
 
-@pytest.mark.skipif(torch.cuda.is_available() or _dispatch.interpreted(), reason="what happens without a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what happens without a GPU")
 @pytest.mark.parametrize("backend", ["auto", "triton"])
 def test_info_without_the_device(backend: Any) -> None:
     """A reason, and no function, since none has a path; not the error of a torch without CUDA."""

@@ -14,7 +14,6 @@ import rnam
 from rnam.functional import min_gru, min_lstm
 from tests.support import backends, bounds, inputs, oracle
 from tests.support.assertions import assert_norm_within
-from tests.support.backends import plain
 
 F, B, T, DIM, HIDDEN = 2, 3, 7, 8, 5
 CELLS: dict[str, tuple[int, Callable[..., Any], Callable[..., Any]]] = {
@@ -128,7 +127,6 @@ def _model(name: str, dtype: torch.dtype) -> tuple[rnam.RNAM, dict[str, Tensor]]
     return model, given
 
 
-@plain
 @pytest.mark.parametrize("return_sequence", [False, True])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_is_the_one_that_embeds_first(
@@ -149,7 +147,6 @@ def test_a_model_is_the_one_that_embeds_first(
     bounds.assert_same(kept, results())
 
 
-@plain
 def test_steps_are_those_that_embed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     model, given = _model("plain", torch.float64)
 
@@ -168,7 +165,6 @@ def test_steps_are_those_that_embed_first(monkeypatch: pytest.MonkeyPatch) -> No
     bounds.assert_same(kept, contributions())
 
 
-@plain
 def test_the_gradient_of_the_input() -> None:
     """It is there, as wide as the input, and 0 at masked places."""
     model, given = _model("plain", torch.float64)

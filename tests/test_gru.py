@@ -68,9 +68,10 @@ def test_mask_and_reset_reach_the_recurrence() -> None:
     assert_within("state", state, exact_last, bound[:, :, -1:])
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("cell", [rnam.minGRU, rnam.minLSTM])
 @pytest.mark.parametrize("factor", [1.0, 2.0])
-@pytest.mark.parametrize("steps", [0, 1, 6, 200])
+@pytest.mark.parametrize("steps", [0, 1, 6, pytest.param(200, marks=pytest.mark.long_in_interpreter)])
 def test_the_last_state_alone(cell: type, factor: float, steps: int) -> None:
     layer, x = cell(3, 4, factor), torch.randn(3, 2, steps, 4)
     mask, h0 = torch.rand(3, 2, steps) > 0.3, torch.rand(3, 2, 1, int(4 * factor))
@@ -127,6 +128,7 @@ def test_meta_device_and_dtype() -> None:
     assert (state.shape, state.dtype) == ((3, 2, 1, 8), torch.float32)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision(dtype: torch.dtype) -> None:
     layer = rnam.minGRU(3, 4).to(dtype)
@@ -138,6 +140,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
     assert {x.grad.dtype, layer.to_hidden_and_gate.weight.grad.dtype} == {dtype}
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast(dtype: torch.dtype) -> None:
     layer, x = rnam.minGRU(3, 4), torch.randn(3, 2, 30, 4)

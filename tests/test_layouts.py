@@ -9,6 +9,8 @@ from torch import Tensor
 from rnam.functional import grouped_linear, linear_scan, log_scan, min_gru
 from tests.support import bounds, inputs
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 
 def _sliced(t: Tensor) -> Tensor:
     wide = torch.full((*t.shape[:-1], 2 * t.shape[-1] + 1), torch.nan, dtype=t.dtype)

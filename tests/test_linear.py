@@ -57,6 +57,7 @@ def test_is_torch_linear_per_term() -> None:
         bounds.assert_same(layer(x), torch.stack(expected))
 
 
+@pytest.mark.kernels
 def test_without_bias() -> None:
     layer = rnam.Linear(3, 4, 5, bias=False)
     assert layer.bias is None
@@ -99,6 +100,7 @@ def test_meta_device_and_dtype() -> None:
     assert made(torch.ones(3, 2, 4, dtype=torch.bfloat16)).isfinite().all()
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision(dtype: torch.dtype) -> None:
     layer = rnam.Linear(3, 4, 5).to(dtype)
@@ -109,6 +111,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
     assert {x.grad.dtype, layer.weight.grad.dtype, layer.bias.grad.dtype} == {dtype}
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast(dtype: torch.dtype) -> None:
     layer, x = rnam.Linear(3, 4, 5), torch.randn(3, 2, 4)
@@ -148,6 +151,7 @@ def test_bad_sizes(arguments: tuple, error: type[Exception], message: str) -> No
         rnam.Linear(*arguments)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
 def test_activation(activation: Any) -> None:
     plain = Linear(3, 4, 5)
@@ -173,6 +177,7 @@ def test_a_layer_pickled_before_there_were_activations() -> None:
     assert again.activation is None
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("contiguous", [True, False])
 @pytest.mark.parametrize(("dim", "hidden"), [(4, 5), (40, 40)])
 def test_out(dim: int, hidden: int, contiguous: bool) -> None:

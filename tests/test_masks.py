@@ -9,6 +9,8 @@ from rnam.functional import min_gru
 from tests.support import bounds, inputs
 from tests.support.assertions import assert_equal, assert_within
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 SPACES = ("linear", "log")
 SEQS = (12, 40)
 

@@ -78,7 +78,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-@pytest.mark.interpreter
+@backends.on_triton
 def test_which_kernels_run(backend: str, launched: list[str]) -> None:
     layer, x = rnam.minGRU(1, 4, 2.0), torch.randn(1, 2, 3, 4)
     one, two = ["min_gru_projected_forward"], ["min_gru_forward", "grouped_linear_forward"]

@@ -154,9 +154,10 @@ def test_only_what_is_asked_is_computed(config):
                 assert torch.equal(got, wanted) if needed else got is None
 
 
-@pytest.mark.parametrize(("D", "H"), [(4, 4), (3, 70)], ids=("fused", "wide"))
 @pytest.mark.parametrize(("space", "codes"), [("linear", "own"), ("log", None)])
-@pytest.mark.parametrize(("B", "T"), [(2, 40), (40, 3)], ids=("SEG", "SEQ"))
+@pytest.mark.parametrize(
+    ("B", "T", "D", "H"), [(2, 40, 4, 4), (40, 3, 4, 4), (2, 40, 3, 70)], ids=("SEG", "SEQ", "wide")
+)
 def test_the_last_state_alone(B, T, space, codes, D, H):
     given = inputs(Case(F=1, B=B, T=T, D=D, H=H, codes=codes))
     run = lambda **options: kernels.min_gru_forward(

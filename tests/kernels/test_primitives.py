@@ -18,9 +18,10 @@ from tests.support.min_gru_cases import FLOOR
 ROWS, WIDTH = 16, 8
 INF, NAN = float("inf"), float("nan")
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.* encountered in .*:RuntimeWarning"
-)  # the tests ask for infinities and NaN
+pytestmark = [
+    pytest.mark.kernels,
+    pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning"),
+]  # the tests ask for infinities and NaN
 
 
 @pytest.fixture(autouse=True)

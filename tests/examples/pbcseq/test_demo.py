@@ -159,6 +159,7 @@ def test_settings_of_torch_are_left_as_they_were(finished):
     with runtime.reproducible(torch.device("cpu")):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
 
 
 def test_other_options_have_a_folder_of_their_own(people, tmp_path, monkeypatch, capsys):
