@@ -130,6 +130,7 @@ def test_equal_looks_into_lists_and_mappings() -> None:
 @pytest.mark.parametrize("bad", [NAN, INF])
 def test_finite(bad: float) -> None:
     assert_finite("g", (torch.ones(2), np.ones(2)))
+    assert _message(assert_finite, "g", [torch.ones(2), None]) == "g[1]: None"
     assert f"g[1]: 1 of 2 elements are not finite; the first at (1,): {bad}" in _message(
         assert_finite, "g", [torch.ones(2), torch.tensor([0.0, bad])]
     )

@@ -88,9 +88,10 @@ def test_cells(backend: str, cell: str, dtype: torch.dtype, in_dim: int, coded: 
     rounded = _run(composed, wide, grads)
     assert [t.dtype for t in got] == [dtype, inside, *(t.dtype for t in given)]
     stages = 2 if backend == "triton" and dtype != torch.float32 else 1  # the gradients of u and k are rounded too
-    for i, (g, e, s, r) in enumerate(zip(got, exact, same, rounded, strict=True)):
+    names = ("h", "h_last", "dx", "dweight", "dh0", "dembedding", "dembedding_bias")
+    for name, g, e, s, r in zip(names, got, exact, same, rounded, strict=True):
         limit = stages * (bounds.gradient(e, s, dtype) + 2 * float((r - e).norm()))
-        assert_norm_within(f"result {i}", g, e, limit)
+        assert_norm_within(name, g, e, limit)
     if coded:
         assert (got[2][~mask] == 0).all()
 

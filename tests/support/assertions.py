@@ -105,6 +105,7 @@ def assert_finite(name: str, got: Any) -> None:
         for i, part in enumerate(got):
             assert_finite(f"{name}[{i}]", part)
     else:
+        assert got is not None, f"{name}: None"
         got = _tensor(got)
         bad = ~got.isfinite()
         if bad.any():
