@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import rnam
 from rnam.sklearn import AdditiveBinaryClassifier, AdditiveClassifier, AdditiveRegressor
+from tests.support.assertions import assert_equal
 
 TERMS = 2
 
@@ -183,7 +184,8 @@ def test_members_learn_from_people_drawn_by_the_bootstrap(data: tuple[np.ndarray
     net.get_loss = lambda *a, X=None, **k: seen.append(X["resample_weight"]) or loss(*a, X=X, **k)
     net.fit(x, y, resample=ids)
     (first, *others) = seen
-    assert first.shape == (len(x), 3) and all(torch.equal(first, again) for again in others)
+    assert first.shape == (len(x), 3)
+    assert_equal("draws", others, [first] * len(others))
     people = first.reshape(-1, 4, 3)
     assert torch.equal(people, people[:, :1].expand_as(people))  # all samples of a person
     assert torch.equal(people[:, 0].sum(0), torch.full((3,), float(len(people))))
