@@ -10,7 +10,7 @@ from torch import Tensor
 from rnam import reference
 from rnam.backends import choice
 from rnam.backends.launchers import BLOCKS, KERNELS, Launchers
-from rnam.backends.operator import Maybe, Operator, Tensors
+from rnam.backends.operator import Maybe, Operator, Tensors, is_plain
 
 __all__ = ["GroupedLinear", "Rows", "grouped_linear"]
 
@@ -63,7 +63,8 @@ def grouped_linear(
         output = reference.grouped_linear(input, weight, bias, activation)
         return output if out is None else out.copy_(output)
     operator, rows = _OPERATORS[path], input.flatten(1, -2)
-    if out is not None and out.is_contiguous() and not torch.compiler.is_compiling():
+    at_once = out is not None and out.is_contiguous() and not torch.compiler.is_compiling()
+    if out is not None and at_once and is_plain((rows, weight, bias, out)):
         into = out.view(*rows.shape[:2], weight.shape[2])
         operator.launchers.module.grouped_linear_forward(rows, weight, bias, activation, out=into)
         return out
