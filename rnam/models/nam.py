@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from rnam import _checks
 from rnam.functional import ACTIVATIONS, Activation
 from rnam.linear import Linear
-from rnam.models.additive import Additive, Sum, share, unseen
-from rnam.models.description import Described
+from rnam.models.additive import Additive, Sum, share, unseen, with_gradient_of
+from rnam.models.description import Described, Sizes
 from rnam.models.inputs import Columns, Embedding, check_values
 
 __all__ = ["NAM", "FeatureNetworks"]
@@ -97,6 +97,9 @@ class NAM(Described):
         if self.missing is not None:
             nn.init.zeros_(self.missing)
 
+    def sizes(self) -> Sizes:
+        return Sizes(len(self.columns.columns), self.gam.bias.shape[-1])
+
     def forward(self, input: Tensor, mask: Tensor | None = None, *, return_members: bool = False) -> Additive:
         """Predict.
 
@@ -119,7 +122,9 @@ class NAM(Described):
         """
         x, observed = self._read(input, mask)
         contributions: Tensor = self.networks(share(x, self.members))
-        if observed is not None:
+        if observed is None:
+            contributions = with_gradient_of(self.missing, contributions)
+        else:
             seen = share(observed, self.members)[..., None]
             contributions = torch.where(seen, contributions, unseen(self.missing, contributions))
         summed: Additive = self.gam(contributions, return_members)
@@ -128,7 +133,7 @@ class NAM(Described):
     def observed(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Which contributions come from observed values: bool (terms, batch); the arguments are those of `forward`."""
         x, observed = self._read(input, mask)
-        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if observed is None else observed
+        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if observed is None else observed.clone()
 
     def _read(self, input: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         check_values("input", input, "batch, columns", self.gam.bias)
