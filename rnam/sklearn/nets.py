@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import get_len
 from skorch.helper import SliceDict
@@ -27,6 +30,7 @@ class _Additive:
     """What the three estimators add to skorch's."""
 
     loss: type[nn.Module]  # the criterion unless another is given
+    random_state: Any = None
 
     def __init__(
         self,
@@ -35,12 +39,14 @@ class _Additive:
         criterion: Any = None,
         regularizer: Regularizer | None = None,
         criterion__reduction: str = "none",
+        random_state: Any = None,
         **kwargs: Any,
     ) -> None:
         made: Any = super().__init__
         criterion = self.loss if criterion is None else criterion
         made(module, *args, criterion=criterion, criterion__reduction=criterion__reduction, **kwargs)
         self.regularizer = regularizer
+        self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, resample: Any = None, **fit_params: Any) -> Any:
         """skorch's fit.
@@ -55,14 +61,41 @@ class _Additive:
             ValueError: `sample_weight` or `resample` is not one for each sample; weights are negative, not finite or
                 all 0; `resample` for a model without members; y has another number of targets than the model.
         """
-        return super().fit(self._weighted(X, sample_weight, resample), y, **fit_params)  # type: ignore[misc]
+        given = {"sample_weight": sample_weight, "resample": resample}
+        return super().fit(X, y, **given, **fit_params)  # type: ignore[misc]
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, resample: Any = None, **fit_params: Any
     ) -> Any:
         """skorch's partial_fit; the weights are those of `fit`, and each call draws its own bootstrap sample."""
-        X = self._weighted(X, sample_weight, resample)
-        return super().partial_fit(X, y, classes, **fit_params)  # type: ignore[misc]
+        own: Any = self
+        if not own.initialized_:
+            own.initialize()
+        with self._seeded():
+            X = self._weighted(X, sample_weight, resample)
+            return super().partial_fit(X, y, classes, **fit_params)  # type: ignore[misc]
+
+    def initialize(self) -> Any:
+        """skorch's initialize. The parameters are drawn from `random_state`, where it is given."""
+        vars(self).pop("rng_", None)
+        with self._seeded():
+            return super().initialize()  # type: ignore[misc]
+
+    @contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """torch's random numbers from `random_state`; its own state is left as it was."""
+        if self.random_state is None:
+            yield
+            return
+        own: Any = self
+        if "rng_" not in vars(self):
+            self.rng_ = check_random_state(self.random_state)
+        with torch.random.fork_rng([own.device] if str(own.device).startswith("cuda") else []):
+            torch.manual_seed(int(self.rng_.randint(2**31 - 1)))
+            yield
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__({"random_state": None, **state})  # type: ignore[misc]  # one of 0.2 has none
 
     def _weighted(self, X: Any, sample_weight: Any, resample: Any) -> Any:
         """X and its weights, as the batches carry them."""
@@ -70,8 +103,7 @@ class _Additive:
         if sample_weight is not None:
             weights[WEIGHT] = _arrays.sample_weight(sample_weight, (samples,))
         if resample is not None:
-            own: Any = self
-            members = getattr(own, "module__members", getattr(own.module, "members", 1))
+            members = self._members
             if members == 1:
                 raise ValueError("resample must be None for a model without members, got ids")
             ids = np.asarray(resample)
@@ -157,18 +189,25 @@ class AdditiveRegressor(_Additive, NeuralNetRegressor):  # type: ignore[misc]
         regularizer: a function of the contributions (of all members, where there are several) that is added to the
             loss in training, such as functools.partial of `rnam.regularizers.concurvity` times a number; None adds
             nothing.
+        random_state: an int or a numpy.random.RandomState, from which parameters, batches, dropout and bootstrap
+            samples are drawn, so that two fits are alike. None takes torch's random numbers as they come.
         kwargs: skorch's.
 
-    y is (samples,) or (samples, targets); predict gives (samples, targets).
+    y is (samples,) or (samples, targets); predict gives (samples,) or (samples, targets).
 
     Example:
         >>> X, y = torch.randn(64, 3).numpy(), torch.randn(64).numpy()
-        >>> net = AdditiveRegressor(rnam.NAM, module__terms=3, max_epochs=2, verbose=0)
+        >>> net = AdditiveRegressor(rnam.NAM, module__terms=3, max_epochs=2, verbose=0, random_state=0)
         >>> net.fit(X, y, sample_weight=[1.0, 2.0] * 32).predict(X).shape
-        (64, 1)
+        (64,)
     """
 
     loss = nn.MSELoss
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """(samples,) of one target, (samples, targets) of several."""
+        predicted = np.asarray(super().predict(X))
+        return predicted[:, 0] if predicted.ndim == 2 and predicted.shape[1] == 1 else predicted
 
 
 class AdditiveClassifier(_Additive, NeuralNetClassifier):  # type: ignore[misc]
@@ -177,7 +216,7 @@ class AdditiveClassifier(_Additive, NeuralNetClassifier):  # type: ignore[misc]
     y holds the numbers of the classes, from 0; names go through sklearn.preprocessing.LabelEncoder.
 
     Args:
-        module, regularizer, kwargs: as for `AdditiveRegressor`.
+        module, regularizer, random_state, kwargs: as for `AdditiveRegressor`.
         criterion: a loss of logits with one value a sample.
     """
 
@@ -190,7 +229,7 @@ class AdditiveBinaryClassifier(_Additive, NeuralNetBinaryClassifier):  # type: i
     y holds 0 and 1.
 
     Args:
-        module, regularizer, kwargs: as for `AdditiveRegressor`.
+        module, regularizer, random_state, kwargs: as for `AdditiveRegressor`.
         criterion: a loss of log-odds with one value a sample.
     """
 
