@@ -1,4 +1,4 @@
-"""Fits and predictions of the estimators: shapes, random numbers, what 0.2 saved."""
+"""Fits and predictions of the estimators: shapes, random numbers, groups, what 0.2 saved."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.model_selection import GroupShuffleSplit, cross_val_score
+from skorch.callbacks import Callback
+from skorch.dataset import Dataset, ValidSplit
+from skorch.helper import SliceDict, predefined_split
 
 import rnam
 from rnam.sklearn import AdditiveBinaryClassifier, AdditiveClassifier, AdditiveRegressor
@@ -95,6 +99,83 @@ def test_parts_draw_on_and_whole_runs_are_alike(data: Any) -> None:
     assert not torch.equal(first.sum(1).sort().values, second.sum(1).sort().values) or not torch.equal(first, second)
 
 
+# groups
+
+
+class Parts(Callback):  # type: ignore[misc]
+    """The rows of both parts, by their first column."""
+
+    def on_epoch_begin(self, net: Any, dataset_train: Any, dataset_valid: Any, **kwargs: Any) -> None:
+        parts = [part for part in (dataset_train, dataset_valid) if part is not None]
+        self.rows = [np.array([_row(part[n][0]) for n in range(len(part))]) for part in parts]
+
+
+def _row(x: Any) -> int:
+    return int((x["input"] if isinstance(x, dict) else x)[0])
+
+
+def _numbered(x: np.ndarray) -> np.ndarray:
+    return np.stack([np.arange(len(x)), x[:, 1]], 1)
+
+
+SPLITS = {
+    "default": {},
+    "folds": {"train_split": ValidSplit(3)},
+    "share": {"train_split": ValidSplit(0.3, random_state=0)},
+    "splitter": {"train_split": ValidSplit(GroupShuffleSplit(1, test_size=0.5, random_state=0))},
+}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_samples_of_a_group_are_in_one_part(kind: type, split: str, data: Any) -> None:
+    x, y = data
+    y = y if kind is AdditiveRegressor else (y > 0).astype(int)
+    groups = np.array([f"person {n % 12}" for n in range(ROWS)])
+    parts = Parts()
+    net = _net(kind, callbacks=[parts], lr=0.0, max_epochs=1, **SPLITS[split])
+    net.fit(_numbered(x), y, groups=groups)
+    training, validation = (set(groups[rows]) for rows in parts.rows)
+    assert training and validation and not training & validation and len(training | validation) == 12
+    assert sorted(np.concatenate(parts.rows)) == list(range(ROWS))
+    net.fit(SliceDict(input=_numbered(x)), y, groups=groups)
+    assert not set(groups[parts.rows[0]]) & set(groups[parts.rows[1]])
+
+
+def test_the_people_of_bootstrap_samples_are_groups(data: Any) -> None:
+    x, y = data
+    people, parts = np.arange(ROWS) % 12, Parts()
+    net = _net(AdditiveRegressor, callbacks=[parts], lr=0.0, module__members=2)
+    net.fit(_numbered(x), y, resample=people)
+    assert not set(people[parts.rows[0]]) & set(people[parts.rows[1]])
+    net.fit(_numbered(x), y, resample=people, groups=np.arange(ROWS) // 10)
+    assert set(people[parts.rows[0]]) & set(people[parts.rows[1]])
+    net.set_params(train_split=None).partial_fit(_numbered(x), y, groups=people)
+    assert [len(rows) for rows in parts.rows] == [ROWS]
+
+
+def test_groups_that_mean_nothing_are_refused(data: Any) -> None:
+    x, y = data
+    net = _net(AdditiveRegressor)
+    for name, groups, message in (("groups", np.arange(3), r"groups must have shape \(60,\), got \(3,\)"),):
+        with pytest.raises(ValueError, match=message):
+            net.set_params(module__members=2).fit(x, y, **{name: groups})
+
+
+def test_a_split_of_ones_own_stays(data: Any) -> None:
+    x, y = data
+    valid = Dataset(x[:10].astype(np.float32), y[:10].astype(np.float32))
+    net = _net(AdditiveRegressor, train_split=predefined_split(valid)).fit(x, y, sample_weight=np.ones(ROWS))
+    error = np.mean((net.predict(x[:10]) - y[:10]) ** 2)
+    assert net.history[-1, "valid_loss"] == pytest.approx(error, rel=1e-5)
+
+
+def test_groups_and_weights_go_through_cross_validation(data: Any) -> None:
+    x, y = data
+    beside = {"sample_weight": np.ones(ROWS), "groups": np.arange(ROWS) // 3}
+    assert np.isfinite(cross_val_score(_net(AdditiveRegressor), x, y, cv=3, params=beside)).all()
+
+
 # saved nets
 
 
@@ -104,7 +185,7 @@ def test_a_net_that_0_2_pickled_predicts(kind: type, data: Any) -> None:
     x, y = data
     net = _net(kind).fit(x, y if kind is AdditiveRegressor else (y > 0).astype(int))
     expected, old = net.predict(x), copy.copy(net)
-    later = ("random_state", "rng_")
+    later = ("random_state", "rng_", "mean_weight_", "batch_rows_")
     for name in later:
         vars(old).pop(name, None)
     again = pickle.loads(pickle.dumps(old))

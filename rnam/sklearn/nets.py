@@ -11,17 +11,14 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
-from skorch.dataset import get_len
+from skorch.dataset import get_len, unpack_data
 from skorch.helper import SliceDict
-from skorch.utils import to_tensor
+from skorch.utils import is_dataset, to_tensor
 from torch import Tensor, nn
 
-from rnam.explain import _arrays
-from rnam.resampling import bootstrap_weights
+from rnam.sklearn.weights import CARRIED, GROUPS, RESAMPLED, WEIGHT, carried, grouped_split, mean_weight
 
 __all__ = ["AdditiveBinaryClassifier", "AdditiveClassifier", "AdditiveRegressor"]
-
-WEIGHT, RESAMPLED = "sample_weight", "resample_weight"
 
 Regularizer = Callable[[Tensor], Tensor]
 
@@ -31,6 +28,11 @@ class _Additive:
 
     loss: type[nn.Module]  # the criterion unless another is given
     random_state: Any = None
+
+    # Of each call of fit or partial_fit: the mean weight of a sample of the validation and of the training part, and
+    # the rows of a full batch.
+    mean_weight_: tuple[NDArray[np.float64], NDArray[np.float64]] = (np.ones(1), np.ones(1))
+    batch_rows_: int | None = None
 
     def __init__(
         self,
@@ -48,31 +50,48 @@ class _Additive:
         self.regularizer = regularizer
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, resample: Any = None, **fit_params: Any) -> Any:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, resample: Any = None, groups: Any = None, **fit_params: Any
+    ) -> Any:
         """skorch's fit.
 
         Args:
             sample_weight: (samples,), at least 0, weighs the loss of training and of validation.
             resample: (samples,), who each sample belongs to, numbers or words: each member learns from a bootstrap
                 sample of these people (`rnam.bootstrap_weights`), drawn once, from torch's random numbers.
+            groups: (samples,), numbers or words: samples of one group stay together when the validation part is
+                split off. The default is `resample`.
 
         Raises:
             TypeError: `sample_weight` is not of numbers.
-            ValueError: `sample_weight` or `resample` is not one for each sample; weights are negative, not finite or
-                all 0; `resample` for a model without members; y has another number of targets than the model.
+            ValueError: `sample_weight`, `resample` or `groups` is not one for each sample; weights are negative, not
+                finite, or all 0 in one part; `resample` for a model without members; y has another number of targets
+                than the model.
         """
-        given = {"sample_weight": sample_weight, "resample": resample}
+        given = {"sample_weight": sample_weight, "resample": resample, "groups": groups}
         return super().fit(X, y, **given, **fit_params)  # type: ignore[misc]
 
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, resample: Any = None, **fit_params: Any
+        self,
+        X: Any,
+        y: Any = None,
+        classes: Any = None,
+        sample_weight: Any = None,
+        resample: Any = None,
+        groups: Any = None,
+        **fit_params: Any,
     ) -> Any:
-        """skorch's partial_fit; the weights are those of `fit`, and each call draws its own bootstrap sample."""
+        """skorch's partial_fit; the arguments are those of `fit`, and each call draws its own bootstrap sample."""
         own: Any = self
         if not own.initialized_:
             own.initialize()
         with self._seeded():
-            X = self._weighted(X, sample_weight, resample)
+            if not is_dataset(X):
+                beside = carried(get_len(X), self._members, sample_weight, resample, groups)
+                if beside:
+                    X = SliceDict(**(X if isinstance(X, Mapping) else {"input": _no_frame(X)}), **beside)
+            elif any(value is not None for value in (sample_weight, resample, groups)):
+                raise ValueError("sample_weight, resample and groups must be None for a Dataset")
             return super().partial_fit(X, y, classes, **fit_params)  # type: ignore[misc]
 
     def initialize(self) -> Any:
@@ -97,31 +116,30 @@ class _Additive:
     def __setstate__(self, state: Any) -> None:
         super().__setstate__({"random_state": None, **state})  # type: ignore[misc]  # one of 0.2 has none
 
-    def _weighted(self, X: Any, sample_weight: Any, resample: Any) -> Any:
-        """X and its weights, as the batches carry them."""
-        weights, samples = {}, get_len(X)
-        if sample_weight is not None:
-            weights[WEIGHT] = _arrays.sample_weight(sample_weight, (samples,))
-        if resample is not None:
-            members = self._members
-            if members == 1:
-                raise ValueError("resample must be None for a model without members, got ids")
-            ids = np.asarray(resample)
-            if ids.shape != (samples,):
-                raise ValueError(f"resample must have shape {(samples,)}, got {ids.shape}")
-            _, person = np.unique(ids, return_inverse=True)
-            weights[RESAMPLED] = bootstrap_weights(torch.as_tensor(person), members).T.numpy()
-        if not weights:
-            return X
-        return SliceDict(**(X if isinstance(X, Mapping) else {"input": _no_frame(X)}), **weights)
-
     def get_dataset(self, X: Any, y: Any = None) -> Any:
         return super().get_dataset(_no_frame(X), _no_frame(y))  # type: ignore[misc]
+
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """skorch's training and validation part, of whole groups where there are groups."""
+        own: Any = self
+        groups = X[GROUPS] if isinstance(X, Mapping) and GROUPS in X else None
+        if groups is not None:
+            X = SliceDict(**{name: value for name, value in X.items() if name != GROUPS})
+        if groups is None or not own.train_split:
+            training, validation = super().get_split_datasets(X, y, **fit_params)  # type: ignore[misc]
+        else:
+            training, validation = grouped_split(own.train_split, self.get_dataset(X, y), y, groups)
+        weights = mean_weight("training", training, WEIGHT, RESAMPLED)
+        of_validation = np.ones(1) if validation is None else mean_weight("validation", validation, WEIGHT)
+        self.mean_weight_ = of_validation, weights
+        size = getattr(own.get_iterator(training, training=True), "batch_size", None)
+        self.batch_rows_ = None if size is None else min(size, len(training))
+        return training, validation
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """(prediction, contributions); what the terms read comes to the model in its dtype, since NumPy has float64."""
         given = dict(x) if isinstance(x, Mapping) else {"input": x}
-        given = {name: value for name, value in given.items() if name not in (WEIGHT, RESAMPLED)}
+        given = {name: value for name, value in given.items() if name not in CARRIED}
         own: Any = self
         like = next(own.module_.parameters())
         tensors = {name: to_tensor(value, device=own.device) for name, value in given.items()}
@@ -135,14 +153,20 @@ class _Additive:
         # skorch rebuilds tuples from their items, which a named one does not take, and NumPy has no bfloat16
         return tuple(part.float() if part.itemsize == 2 else part for part in output)
 
-    @property
-    def _members(self) -> int:
-        own: Any = self
-        return int(getattr(own.module_, "members", 1))
+    def train_step(self, batch: Any, **fit_params: Any) -> Any:
+        """skorch's step. The history has the mean loss of the batch, so that the mean over batches is that of all."""
+        step = super().train_step(batch, **fit_params)  # type: ignore[misc]
+        return step | {"loss": step["loss"] / self._share(get_len(unpack_data(batch)[0]))}
+
+    def _share(self, rows: int) -> float:
+        """What a batch of so many rows counts for: without it, the rows of a last, short one would count for more."""
+        return 1.0 if self.batch_rows_ is None else rows / self.batch_rows_
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
-        """The weighted mean of the criterion, in training of each member, and what `regularizer` makes of the
-        contributions."""
+        """The criterion weighted by sample, divided by the mean weight of the part and by the rows of a full batch.
+
+        In training it is the sum over the members, and what `regularizer` makes of the contributions is added.
+        """
         own: Any = self
         prediction, contributions = y_pred
         target = to_tensor(y_true, device=own.device)
@@ -160,14 +184,23 @@ class _Additive:
             raise ValueError(f"criterion must give one loss a sample (reduction='none'), got {tuple(losses.shape)}")
         losses = losses.flatten(1).mean(1) if losses.dim() > 1 else losses
         losses = torch.unflatten(losses, 0, (members, -1))
-        weight = torch.ones_like(losses)
         for name in (WEIGHT, RESAMPLED) if training else (WEIGHT,):
             given = X.get(name) if isinstance(X, Mapping) else None
             if given is not None:
-                weight = weight * to_tensor(given, device=own.device).to(losses.dtype).movedim(0, -1)
-        # a member that has none of a batch's people learns nothing from it
-        loss = ((losses * weight).sum(1) / weight.sum(1).clamp(min=torch.finfo(losses.dtype).tiny)).sum()
-        return loss + own.regularizer(contributions) if training and own.regularizer is not None else loss
+                losses = losses * to_tensor(given, device=own.device).to(losses.dtype).movedim(0, -1)
+        # a member that has none of the training part's people learns nothing: 0 / 1
+        mean = self.mean_weight_[training]
+        loss = (losses.mean(1) / losses.new_tensor(np.where(mean > 0, mean, 1))).sum()
+        if not training:
+            return loss
+        if own.regularizer is not None:
+            loss = loss + own.regularizer(contributions)
+        return loss * self._share(losses.shape[1])
+
+    @property
+    def _members(self) -> int:
+        own: Any = self
+        return int(getattr(own.module_, "members", 1))
 
 
 def _no_frame(value: Any) -> Any:
