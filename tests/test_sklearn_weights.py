@@ -117,6 +117,19 @@ def test_a_part_without_any_weight_is_refused(data: Any) -> None:
             _net(AdditiveRegressor, 1, 1, 32).fit(x, y, sample_weight=weight.astype(float))
 
 
+def test_weights_of_objects_and_nullable_numbers_are_taken_and_missing_ones_are_not(data: Any) -> None:
+    pandas = pytest.importorskip("pandas")
+    x, y, weight = data
+    expected = _net(AdditiveRegressor, 1, 1, 32, lr=0.1).fit(x, y, sample_weight=weight).predict(x)
+    for form in (pandas.Series(weight).astype("Int64"), pandas.Series(weight).astype(object)):
+        got = _net(AdditiveRegressor, 1, 1, 32, lr=0.1).fit(x, y, sample_weight=form).predict(x)
+        assert np.array_equal(got, expected)
+        with pytest.raises(ValueError, match="sample_weight must be finite, got NaN"):
+            _net(AdditiveRegressor, 1, 1, 32).fit(x, y, sample_weight=form.mask(weight > 1))
+    with pytest.raises(ValueError, match="sample_weight must hold numbers, got 'heavy'"):
+        _net(AdditiveRegressor, 1, 1, 32).fit(x, y, sample_weight=["heavy"] * ROWS)
+
+
 def test_a_dataset_carries_its_own_weights(data: Any) -> None:
     skorch = pytest.importorskip("skorch")
     x, y, weight = data

@@ -9,13 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, column_or_1d
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import get_len, unpack_data
 from skorch.helper import SliceDict
 from skorch.utils import is_dataset, to_tensor
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from rnam.sklearn import tables
+from rnam.sklearn.columns import READ_BY_TERMS, ColumnsByName
 from rnam.sklearn.weights import CARRIED, GROUPS, RESAMPLED, WEIGHT, carried, grouped_split, mean_weight
 
 __all__ = ["AdditiveBinaryClassifier", "AdditiveClassifier", "AdditiveRegressor"]
@@ -23,7 +29,7 @@ __all__ = ["AdditiveBinaryClassifier", "AdditiveClassifier", "AdditiveRegressor"
 Regularizer = Callable[[Tensor], Tensor]
 
 
-class _Additive:
+class _Additive(ColumnsByName):
     """What the three estimators add to skorch's."""
 
     loss: type[nn.Module]  # the criterion unless another is given
@@ -53,9 +59,11 @@ class _Additive:
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, resample: Any = None, groups: Any = None, **fit_params: Any
     ) -> Any:
-        """skorch's fit.
+        """skorch's fit. With `warm_start`, a second call goes on with the model and must have its columns and classes.
 
         Args:
+            X: as the module `rnam.sklearn` says.
+            y: (samples,) or (samples, targets).
             sample_weight: (samples,), at least 0, weighs the loss of training and of validation.
             resample: (samples,), who each sample belongs to, numbers or words: each member learns from a bootstrap
                 sample of these people (`rnam.bootstrap_weights`), drawn once, from torch's random numbers.
@@ -63,11 +71,15 @@ class _Additive:
                 split off. The default is `resample`.
 
         Raises:
-            TypeError: `sample_weight` is not of numbers.
-            ValueError: `sample_weight`, `resample` or `groups` is not one for each sample; weights are negative, not
-                finite, or all 0 in one part; `resample` for a model without members; y has another number of targets
-                than the model.
+            TypeError, ValueError: a column of X is of words or dates, or has missing values that the model cannot mask;
+                no term reads it; y or weights are no numbers or missing; `sample_weight`, `resample` or `groups` is not
+                one for each sample; weights are negative or all 0; `resample` for a model without members; y has
+                another number of targets or classes than the model has outputs; the parameters are not finite after
+                the fit.
         """
+        own: Any = self
+        if not (own.warm_start and own.initialized_):
+            self._forget()
         given = {"sample_weight": sample_weight, "resample": resample, "groups": groups}
         return super().fit(X, y, **given, **fit_params)  # type: ignore[misc]
 
@@ -81,18 +93,33 @@ class _Additive:
         groups: Any = None,
         **fit_params: Any,
     ) -> Any:
-        """skorch's partial_fit; the arguments are those of `fit`, and each call draws its own bootstrap sample."""
+        """skorch's partial_fit: goes on with the model. The arguments are those of `fit`, and each call draws its own
+        bootstrap sample. A classifier takes all `classes` at the first call, or those of its y."""
         own: Any = self
         if not own.initialized_:
             own.initialize()
-        with self._seeded():
+        with self._seeded(), self._learning():
             if not is_dataset(X):
+                X = self.checked(X, first="n_features_in_" not in vars(self))
+                y = self._target(y, classes)
                 beside = carried(get_len(X), self._members, sample_weight, resample, groups)
                 if beside:
-                    X = SliceDict(**(X if isinstance(X, Mapping) else {"input": _no_frame(X)}), **beside)
+                    X = SliceDict(**(X if isinstance(X, Mapping) else {"input": X}), **beside)
             elif any(value is not None for value in (sample_weight, resample, groups)):
                 raise ValueError("sample_weight, resample and groups must be None for a Dataset")
-            return super().partial_fit(X, y, classes, **fit_params)  # type: ignore[misc]
+            self._name_terms()
+            self.training_ = True
+            try:
+                super().partial_fit(X, y, classes, **fit_params)  # type: ignore[misc]
+            finally:
+                del self.training_
+        for name, parameter in own.module_.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise ValueError(
+                    f"the fit diverged: the module's {name} holds NaN or infinity. Scaled columns and targets or a "
+                    "smaller lr may help"
+                )
+        return self
 
     def initialize(self) -> Any:
         """skorch's initialize. The parameters are drawn from `random_state`, where it is given."""
@@ -113,11 +140,38 @@ class _Additive:
             torch.manual_seed(int(self.rng_.randint(2**31 - 1)))
             yield
 
+    def __getstate__(self) -> Any:
+        """A checkpoint that a callback writes is of a net that does not train."""
+        state: Any = super().__getstate__()
+        state.pop("training_", None)
+        return state
+
     def __setstate__(self, state: Any) -> None:
         super().__setstate__({"random_state": None, **state})  # type: ignore[misc]  # one of 0.2 has none
 
+    @property
+    def _members(self) -> int:
+        return int(getattr(self._model, "members", 1))
+
+    def _target(self, y: Any, classes: Any) -> Any:
+        """y as an array of finite numbers."""
+        if y is None:
+            return self._no_target()
+        array = tables.to_numbers("y", y)
+        tables.refuse_missing("y", array, ~np.isfinite(array), tables.names(y))
+        return check_array(array, ensure_2d=False, allow_nd=True, force_writeable=True, input_name="y", estimator=self)
+
+    def _no_target(self) -> None:
+        """Raises ValueError unless the batches come with a y of their own."""
+        own: Any = self
+        if own.iterator_train is DataLoader:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+
     def get_dataset(self, X: Any, y: Any = None) -> Any:
-        return super().get_dataset(_no_frame(X), _no_frame(y))  # type: ignore[misc]
+        if is_dataset(X):
+            return X
+        y = y.to_numpy(copy=True) if hasattr(y, "to_numpy") else y
+        return super().get_dataset(self.checked(X), y)  # type: ignore[misc]
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """skorch's training and validation part, of whole groups where there are groups."""
@@ -197,20 +251,10 @@ class _Additive:
             loss = loss + own.regularizer(contributions)
         return loss * self._share(losses.shape[1])
 
-    @property
-    def _members(self) -> int:
-        own: Any = self
-        return int(getattr(own.module_, "members", 1))
-
-
-def _no_frame(value: Any) -> Any:
-    """A pandas frame or series as an array: of a frame, skorch would make each column an argument of its name."""
-    return value.to_numpy(copy=True) if hasattr(value, "to_numpy") else value
-
 
 def _read_by_terms(name: str, value: Tensor) -> bool:
     """Not times: differences of large ones lose digits in a narrower dtype."""
-    return name in ("input", "static") or (name != "times" and value.is_floating_point())
+    return name in READ_BY_TERMS or (name != "times" and value.is_floating_point())
 
 
 class AdditiveRegressor(_Additive, NeuralNetRegressor):  # type: ignore[misc]
@@ -242,24 +286,80 @@ class AdditiveRegressor(_Additive, NeuralNetRegressor):  # type: ignore[misc]
         predicted = np.asarray(super().predict(X))
         return predicted[:, 0] if predicted.ndim == 2 and predicted.shape[1] == 1 else predicted
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
-class AdditiveClassifier(_Additive, NeuralNetClassifier):  # type: ignore[misc]
+
+class _Classifier(_Additive):
+    """What the two classifiers have in common: labels of any kind as numbers of classes, and back.
+
+    While skorch trains, `classes_` and predict are numbers, since its callbacks compare them with the y of a batch.
+    """
+
+    def _target(self, y: Any, classes: Any) -> Any:
+        """y as the numbers of its classes."""
+        if y is None:
+            return self._no_target()
+        array = column_or_1d(tables.labels(y), warn=True)
+        assert_all_finite(array, input_name="y")
+        check_classification_targets(array)
+        if not hasattr(self, "label_encoder_"):
+            listed = getattr(self, "classes", None) if classes is None else classes
+            encoder = LabelEncoder().fit(array if listed is None or not len(listed) else tables.labels(listed))
+            self._check_classes(encoder.classes_)
+            self.label_encoder_ = encoder
+        return self.label_encoder_.transform(array)
+
+    def _check_classes(self, classes: NDArray[Any]) -> None:
+        """Raises ValueError if the estimator cannot tell so many classes apart."""
+
+    @property
+    def classes_(self) -> Any:
+        if not hasattr(self, "label_encoder_"):
+            return super().classes_  # type: ignore[misc]
+        known = self.label_encoder_.classes_
+        return np.arange(len(known)) if self.training_ else known
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The label of the likeliest class of each sample."""
+        numbers = np.asarray(super().predict(X))  # type: ignore[misc]
+        if self.training_ or not hasattr(self, "label_encoder_"):
+            return numbers
+        return np.asarray(self.label_encoder_.classes_[numbers])
+
+
+class AdditiveClassifier(_Classifier, NeuralNetClassifier):  # type: ignore[misc]
     """skorch.NeuralNetClassifier for an additive model with one output (logit) for each class.
 
-    y holds the numbers of the classes, from 0; names go through sklearn.preprocessing.LabelEncoder.
+    y holds labels of any kind, of which `classes_` is the sorted list; output k is that of class k.
 
     Args:
         module, regularizer, random_state, kwargs: as for `AdditiveRegressor`.
         criterion: a loss of logits with one value a sample.
+        classes: all labels, where y may lack some, as the folds of a cross-validation do.
     """
 
     loss = nn.CrossEntropyLoss
 
+    def _output_names(self) -> tuple[str, ...]:
+        return tuple(map(str, self.label_encoder_.classes_))
 
-class AdditiveBinaryClassifier(_Additive, NeuralNetBinaryClassifier):  # type: ignore[misc]
-    """skorch.NeuralNetBinaryClassifier for an additive model with one output, the log-odds of class 1.
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        outputs = y_pred[0].shape[-1]
+        if hasattr(self, "label_encoder_") and len(self.label_encoder_.classes_) != outputs:
+            raise ValueError(
+                f"y must have {outputs} classes as the model has outputs, got {len(self.label_encoder_.classes_)}: "
+                f"{', '.join(map(str, self.label_encoder_.classes_))}. Where y lacks some, give all as classes=[...]"
+            )
+        return super().get_loss(y_pred, y_true, X, training)
 
-    y holds 0 and 1.
+
+class AdditiveBinaryClassifier(_Classifier, NeuralNetBinaryClassifier):  # type: ignore[misc]
+    """skorch.NeuralNetBinaryClassifier for an additive model with one output, the log-odds of the second class.
+
+    y holds two labels of any kind, such as 0 and 1, -1 and 1 or words, of which `classes_` is the sorted list.
 
     Args:
         module, regularizer, random_state, kwargs: as for `AdditiveRegressor`.
@@ -267,3 +367,17 @@ class AdditiveBinaryClassifier(_Additive, NeuralNetBinaryClassifier):  # type: i
     """
 
     loss = nn.BCEWithLogitsLoss
+
+    def _check_classes(self, classes: NDArray[Any]) -> None:
+        if len(classes) > 2:
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is multiclass: "
+                f"y must have two classes, got {', '.join(map(str, classes))}"
+            )
+        if len(classes) < 2:
+            raise ValueError(f"y must have two classes, got one class: {classes[0]}")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags

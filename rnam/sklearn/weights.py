@@ -15,6 +15,7 @@ from torch.utils.data import Subset
 from rnam.explain import _arrays
 from rnam.explain._arrays import Floats
 from rnam.resampling import bootstrap_weights
+from rnam.sklearn import tables
 
 __all__ = ["CARRIED", "GROUPS", "RESAMPLED", "WEIGHT", "carried", "grouped_split", "mean_weight"]
 
@@ -25,7 +26,7 @@ def carried(samples: int, members: int, sample_weight: Any, resample: Any, group
     """The arrays (samples, ...) that go with X. Without `groups`, the people of `resample` are the groups."""
     arrays: dict[str, NDArray[Any]] = {}
     if sample_weight is not None:
-        arrays[WEIGHT] = _arrays.sample_weight(sample_weight, (samples,))
+        arrays[WEIGHT] = _arrays.sample_weight(tables.to_numbers(WEIGHT, sample_weight), (samples,))
     if resample is not None:
         if members == 1:
             raise ValueError("resample must be None for a model without members, got ids")
@@ -42,6 +43,9 @@ def _numbered(argument: str, ids: Any, samples: int) -> NDArray[np.int64]:
     array = np.asarray(_arrays.plain(ids))
     if array.shape != (samples,):
         raise ValueError(f"{argument} must have shape {(samples,)}, got {array.shape}")
+    unknown = sum(map(tables.is_missing, array.tolist()))
+    if unknown:
+        raise ValueError(f"{argument} must have an id for each sample, got NaN or None in {unknown} of {samples}")
     return np.unique(array, return_inverse=True)[1]
 
 
