@@ -3,7 +3,7 @@
     prediction, contributions = model(input, mask)
     prediction = term_dropout(contributions, 0.1, training=model.training).sum(0) + model.gam.bias
     error = criterion(prediction, target).mean(-1)  # made with reduction="none"
-    error = (sample_weight * error).sum() / sample_weight.sum()
+    error = (sample_weight * error).mean() / mean_weight  # the mean over the training set, not over the mini-batch
     loss = error + 0.01 * output_penalty(contributions) + 0.1 * concurvity(contributions)
 
 Contributions are those of the model: (terms, batch, out) or (terms, batch, seq, out), with a leading dimension of

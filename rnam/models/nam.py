@@ -51,11 +51,13 @@ class NAM(Described):
         >>> prediction.shape, contributions.shape
         (torch.Size([16, 1]), torch.Size([5, 16, 1]))
 
-        A loss with weights of the samples, such as of a survey or inverse probabilities of censoring:
+        A loss with weights of the samples, such as of a survey or inverse probabilities of censoring. It is divided by
+        the mean weight of the training set. Divided by the weights of each mini-batch, heavy samples would lose theirs:
 
         >>> target, sample_weight = torch.randn(16, 1), torch.rand(16)
+        >>> mean_weight = sample_weight.mean()  # of the training set, of which this is the only batch
         >>> error = torch.nn.functional.mse_loss(prediction, target, reduction="none").mean(-1)
-        >>> loss = (sample_weight * error).sum() / sample_weight.sum()
+        >>> loss = (sample_weight * error).mean() / mean_weight
     """
 
     def __init__(
