@@ -17,6 +17,7 @@ launch run in a shuffled order there, and none may touch what another one writes
 benchmarks are long without saying so; `long_in_interpreter` is long in the interpreter's process alone.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def _alone() -> None:
     """A failure comes back: what a test draws does not depend on the tests before it, nor do its threads."""
     torch.manual_seed(0)
     torch.set_num_threads(1)  # tensors are small here: two threads wait for each other longer than they compute
+    if "torch._dynamo" in sys.modules:  # what was compiled before counts against a limit of the compiler
+        torch.compiler.reset()
 
 
 @pytest.fixture(params=["torch", "reference"])
@@ -47,6 +50,15 @@ def backend(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each backend that takes float64 tensors on a CPU, in turn."""
     with rnam.set_backend(request.param):
         yield
+
+
+@pytest.fixture(scope="module")
+def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One process, which shards, gathers and waits for gradients as many do."""
+    store = tmp_path_factory.mktemp("group") / "store"
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
 
 
 def pytest_configure(config: pytest.Config) -> None:

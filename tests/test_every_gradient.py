@@ -2,13 +2,11 @@
 DistributedDataParallel does, goes on."""
 
 import itertools
-import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import rnam
@@ -109,18 +107,9 @@ def test_a_parameter_without_a_part_changes_no_number(value: float) -> None:
         assert gradient.isfinite().all()
 
 
-@pytest.fixture(scope="module")
-def group() -> Iterator[None]:
-    """One process, whose reducer waits for gradients as that of many does."""
-    with tempfile.NamedTemporaryFile() as file:
-        distributed.init_process_group("gloo", init_method=f"file://{file.name}", rank=0, world_size=1)
-        yield
-        distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize("name", [*MODELS, "NAM"])
 @pytest.mark.parametrize("masked", [None, "some"])
-@pytest.mark.usefixtures("group")
+@pytest.mark.usefixtures("process_group")
 def test_distributed_data_parallel(name: str, masked: str | None) -> None:
     """Batches with and without a mask, in turn."""
     torch.manual_seed(0)

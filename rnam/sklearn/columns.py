@@ -15,7 +15,8 @@ from skorch.helper import SliceDict
 from torch import Tensor, nn
 
 from rnam.explain._arrays import plain
-from rnam.explain.names import INTERCEPT, describe
+from rnam.explain.names import describe
+from rnam.models.description import INTERCEPT
 from rnam.models.rnam import RNAM
 from rnam.sklearn import tables
 
