@@ -85,7 +85,9 @@ class OneValue:
         """What else a sequence must come with: the times of its steps, and 0 for static terms."""
         options = {}
         if self.timing:
-            options["times"] = torch.as_tensor(time, dtype=self.dtype, device=self.device).expand(rows, -1)
+            # not in half precision, in which neighbouring times are soon the same
+            dtype = torch.promote_types(self.dtype, torch.float32)
+            options["times"] = torch.as_tensor(time, dtype=dtype, device=self.device).expand(rows, -1)
         if self.static is not None:
             options["static"] = torch.zeros(rows, self.static.least, dtype=self.dtype, device=self.device)
         return options
