@@ -37,7 +37,7 @@ def term_dropout(
 
     Args:
         contributions: ([members,] terms, batch, [seq,] out).
-        p: from 0 to below 1.
+        p: at least 0 and less than 1.
         training: False gives the contributions back.
         members: there is a leading dimension of members; each drops its own.
         generator: of the device of the contributions; torch's by default.
@@ -46,7 +46,7 @@ def term_dropout(
         A tensor of the shape and dtype given.
 
     Raises:
-        TypeError: contributions are no floating tensor.
+        TypeError: contributions are no floating tensor, p no number, a flag no bool.
         ValueError: p is out of its range; the contributions have another number of dimensions.
 
     Source: "feature dropout" of Agarwal and others, Neural additive models, arXiv 2004.13912, section 3.
@@ -56,15 +56,15 @@ def term_dropout(
         torch.Size([3, 4, 1])
     """
     _check(contributions, members)
-    if not 0 <= p < 1:
-        raise ValueError(f"p must be from 0 to below 1, got {p}")
+    p = _checks.probability("p", p)
+    _checks.boolean_flag("training", training)
     if not training or p == 0:
         return contributions
     drawn = contributions.shape[: members + 2]
-    kept = torch.rand(drawn, device=contributions.device, generator=generator) >= p
-    return contributions * (kept / (1 - p)).to(contributions.dtype).reshape(
-        *drawn, *[1] * (contributions.dim() - len(drawn))
-    )
+    # float32 whatever torch's default dtype: in half precision they are less than p with another probability than p
+    kept = torch.rand(drawn, dtype=torch.float32, device=contributions.device, generator=generator) >= p
+    factor = (kept.to(torch.float32) / (1 - p)).to(contributions.dtype)
+    return contributions * factor.reshape(*drawn, *[1] * (contributions.dim() - len(drawn)))
 
 
 def output_penalty(contributions: Tensor, weight: Tensor | None = None, *, members: bool = False) -> Tensor:

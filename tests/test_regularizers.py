@@ -181,7 +181,7 @@ def test_with_a_model() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: term_dropout(x, 1.0), ValueError, "p must be from 0 to below 1, got 1.0"),
+        (lambda x: term_dropout(x, 1.0), ValueError, "p must be at least 0 and less than 1, got 1.0"),
         (lambda x: term_dropout(x[0], 0.5), ValueError, r"contributions must have shape \(terms, batch, out\) or"),
         (lambda x: output_penalty(x, members=True), ValueError, r"shape \(members, terms, batch, out\) or"),
         (lambda x: output_penalty(x.long()), TypeError, "contributions must be a float32"),

@@ -142,7 +142,8 @@ class Embedding(Linear):
     @torch.no_grad()
     def _fit(self) -> None:
         """From the range of the widest layer to that of each."""
-        widths = torch.tensor(self.widths, device=self.weight.device)[:, None, None]
+        # their ratio is float32, whatever torch's default dtype, so that one seed gives the same parameters
+        widths = torch.tensor(self.widths, dtype=torch.float32, device=self.weight.device)[:, None, None]
         used = torch.arange(self.in_dim, device=self.weight.device)[:, None] < widths
         scale = (self.in_dim / widths).sqrt()
         self.weight.mul_(torch.where(used, scale, 0))
