@@ -41,7 +41,7 @@ def bootstrap_weights(ids: Tensor, members: int, *, generator: torch.Generator |
         >>> error = (prediction - torch.randn(16, 1)).square().mean(-1)  # (members, batch)
         >>> loss = (weights[:, rows] * error).mean(1).sum()  # one loss for each member
     """
-    _checks.integer("ids", ids)
+    ids = _checks.integer("ids", ids)
     _checks.rank("ids", ids, "rows")
     members = _checks.positive_int("members", members)
     unique, person = torch.unique(ids, return_inverse=True)

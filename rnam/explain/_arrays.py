@@ -35,6 +35,13 @@ def finite(name: str, value: ArrayLike | Tensor) -> Floats:
     return array
 
 
+def finite_or_nan(name: str, value: ArrayLike | Tensor) -> Floats:
+    array = floats(name, value)
+    if np.isinf(array).any():
+        raise ValueError(f"{name} must be finite or NaN, got infinity")
+    return array
+
+
 def same_shape(name: str, value: NDArray[Any], like_name: str, like: NDArray[Any]) -> None:
     if value.shape != like.shape:
         raise ValueError(f"{name} must have the shape of {like_name}, {like.shape}, got {value.shape}")

@@ -95,7 +95,7 @@ class OneValue:
     def at_one_time(self, values: Floats, scaled: Floats) -> dict[str, Tensor]:
         """All that the model is given for rows of single values (rows, terms): those of the sequence, then the static
         ones; what is NaN in `values` is masked."""
-        first, there = scaled[:, : self.terms], np.isfinite(values)
+        first, there = scaled[:, : self.terms], ~np.isnan(values)
         seen = there[:, : self.terms]
         if self.over_time:
             first, seen = first[:, None], seen[:, None]
@@ -108,7 +108,7 @@ class OneValue:
 
 def quantiles(values: Floats, shares: Sequence[float]) -> Floats:
     """Of the values that are there (NaN is none)."""
-    there = values[np.isfinite(values)]
+    there = values[~np.isnan(values)]
     if there.size == 0:
         raise ValueError("data must hold at least one finite number, got none")
     return np.asarray(np.quantile(there, shares))

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import nn
 
+from rnam import _checks
 from rnam.models.description import Description
 
 __all__ = ["Labels", "describe", "labels"]
@@ -88,11 +89,12 @@ def position(argument: str, value: str | int, known: Sequence[str]) -> int:
         if value not in known:
             raise ValueError(f"{argument} must be one of {', '.join(known)}, got {value!r}")
         return known.index(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not _checks.is_whole_number(value):
         raise TypeError(f"{argument} must be a name or an int, got {type(value).__name__}")
-    if not 0 <= value < len(known):
-        raise ValueError(f"{argument} must be from 0 to {len(known) - 1}, got {value}")
-    return value
+    number = int(value)
+    if not 0 <= number < len(known):
+        raise ValueError(f"{argument} must be from 0 to {len(known) - 1}, got {number}")
+    return number
 
 
 def only_output(output: str | int | None, outputs: Sequence[str]) -> int:

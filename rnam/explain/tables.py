@@ -175,11 +175,9 @@ def table(
         (array([nan,  1.,  2.,  5., nan]), array([3, 1, 2, 2, 1]))
     """
     points = _checks.whole_number("points", points, least=2)
-    values = _arrays.floats("data", data)
+    values = _arrays.finite_or_nan("data", data)
     if values.ndim != 2 or len(values) == 0:
         raise ValueError(f"data must have shape (samples, terms), of at least one sample, got {values.shape}")
-    if np.isinf(values).any():
-        raise ValueError("data must be finite or NaN, got infinity")
     if encode is not None and scale is not None:
         raise ValueError("scale must be None where encode is given, which does the scaling")
     weight = _arrays.sample_weight(sample_weight, (len(values),))

@@ -163,10 +163,12 @@ def inside(input: Tensor, lengths: Tensor | None, batch: int, seq: int) -> Tenso
     """The steps before each row's length, (batch, seq), or None without lengths."""
     if lengths is None:
         return None
-    _checks.integer("lengths", lengths)
+    ends = _checks.integer("lengths", lengths)
     _checks.shape("lengths", lengths, "batch", (batch,))
     _checks.device("lengths", lengths, "input", input)
-    return torch.arange(seq, device=input.device) < lengths[:, None]
+    if lengths.dtype == torch.uint64:
+        ends = torch.where(ends < 0, seq, ends)  # from 2**63 on they have wrapped
+    return torch.arange(seq, device=input.device) < ends[:, None]
 
 
 def observed_terms(input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
