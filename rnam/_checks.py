@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active, _get_tracing_state, _len_torch_dispatch_stack
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INTEGERS = (
@@ -154,11 +155,29 @@ def state(name: str, value: object, layout: str, expected: Sequence[int], like_n
     dtype(name, value, like_name, like, torch.float32)
 
 
+def weights(name: str, value: Tensor) -> Tensor:
+    """`value`, which are weights: finite and at least 0. Where looking would wait for a device or break a graph, a
+    weight that is neither becomes NaN, so that no loss looks right."""
+    valid = (value >= 0) & (value < math.inf)
+    if not _is_readable(value):
+        return torch.where(valid, value, math.nan)
+    if not valid.all():
+        raise ValueError(f"{name} must be finite and at least 0, got {float(value[~valid][0])}")
+    return value
+
+
 def broadcastable(name: str, value: Tensor, layout: str, expected: Sequence[int]) -> None:
     """`value` can be expanded to `expected` by the rules of broadcasting."""
     pairs = zip(reversed(value.shape), reversed(tuple(expected)), strict=False)
     if value.dim() > len(expected) or any(own not in (1, full) for own, full in pairs):
         raise ValueError(f"{name} must be broadcastable to ({layout}) = {_shape(expected)}, got {_shape(value.shape)}")
+
+
+def _is_readable(value: Tensor) -> bool:
+    """Whether Python can branch on the numbers of a tensor at no cost."""
+    if torch.compiler.is_compiling() or value.device.type != "cpu":
+        return False
+    return not (_len_torch_dispatch_stack() or _are_functorch_transforms_active() or _get_tracing_state())
 
 
 def _shape(value: Sequence[int]) -> str:

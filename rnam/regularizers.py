@@ -79,8 +79,9 @@ def output_penalty(contributions: Tensor, weight: Tensor | None = None, *, membe
         A scalar, or (members,): the sum over outputs of the mean over terms of the weighted mean over places.
 
     Raises:
-        TypeError: an argument is no floating tensor.
-        ValueError: shapes do not fit.
+        TypeError: an argument is no floating tensor, members no bool.
+        ValueError: shapes do not fit; a weight is negative, NaN or infinite. Where looking at values would wait for a
+            device or break a graph, the penalty is NaN instead.
 
     Source: the output penalty of arXiv 2004.13912, section 3.
 
@@ -105,11 +106,10 @@ def concurvity(contributions: Tensor, weight: Tensor | None = None, *, members: 
 
     Returns:
         A scalar, or (members,): the mean over the outputs. A term that does not vary correlates with none, and its
-        gradient is 0.
+        gradient is 0. NaN where a contribution is NaN or infinite.
 
     Raises:
-        TypeError: an argument is no floating tensor.
-        ValueError: shapes do not fit; there is one term.
+        TypeError, ValueError: as `output_penalty`; there is one term.
 
     Source: the regulariser of Siems and others, Curve your enthusiasm: concurvity regularization in differentiable
     generalized additive models, arXiv 2305.11475, section 3.
@@ -123,19 +123,23 @@ def concurvity(contributions: Tensor, weight: Tensor | None = None, *, members: 
     terms = values.shape[-3]
     if terms < 2:
         raise ValueError(f"contributions must be of at least 2 terms, got {terms}")
+    # a correlation has no unit, and of numbers of size 1 no square overflows or vanishes: divide by a power of two
+    largest = values.detach().abs().amax(-2, keepdim=True) if values.shape[-2] else values.new_zeros(())
+    size = largest.clamp(min=torch.finfo(values.dtype).tiny).log2().floor().exp2()
+    values, largest = values / size, largest / size
     centred = values - torch.einsum("...fnk,n->...fk", values, shares).unsqueeze(-2)
     scaled = centred * shares.sqrt()[:, None]
     square = scaled.square().sum(-2, keepdim=True)
-    # a constant's deviations are the rounding of its mean: below this they are none
-    floor = (16 * torch.finfo(values.dtype).eps * values.detach().abs().amax(-2, keepdim=True)).square()
-    varies = square > floor
-    unit = torch.where(varies, scaled / torch.where(varies, square, 1).sqrt(), 0)
+    # a constant's deviations are the rounding of its mean: up to this they are none. NaN compares as False, and stays
+    constant = square <= (16 * torch.finfo(values.dtype).eps * largest).square()
+    unit = torch.where(constant, 0, scaled / torch.where(constant, 1, square).sqrt())
     correlation = torch.einsum("...fnk,...gnk->...kfg", unit, unit)
     pairs = torch.ones(terms, terms, dtype=torch.bool, device=values.device).triu(1)
     return correlation.abs()[..., pairs].mean((-1, -2))
 
 
 def _check(contributions: Tensor, members: bool) -> None:
+    _checks.boolean_flag("members", members)
     _checks.floating("contributions", contributions)
     if contributions.dim() - members not in (3, 4):
         lead = "members, " if members else ""
@@ -154,6 +158,7 @@ def _places(contributions: Tensor, weight: Tensor | None, members: bool) -> tupl
         weight = torch.ones(batch, dtype=values.dtype, device=values.device)
     _checks.floating("weight", weight)
     _checks.device("weight", weight, "contributions", contributions)
+    weight = _checks.weights("weight", weight)
     if len(batch) == 2 and weight.dim() == 1:
         _checks.shape("weight", weight, "batch", batch[:1])
         weight = weight[:, None].expand(batch)

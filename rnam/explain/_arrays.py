@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from rnam import _checks
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -49,6 +51,7 @@ def same_shape(name: str, value: NDArray[Any], like_name: str, like: NDArray[Any
 
 def contributions(name: str, value: ArrayLike | Tensor, members: bool) -> Floats:
     """`value` as ([members,] batch, terms, [seq,] out): 3 or 4 dimensions beside that of the members."""
+    _checks.boolean_flag("members", members)
     array = floats(name, value)
     if array.ndim - members not in (3, 4):
         lead = "members, " if members else ""
