@@ -123,6 +123,7 @@ def output(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> N
     _checks.shape("out", out, "terms, *, out_dim", (*input.shape[:-1], weight.shape[-1]))
     _checks.dtype("out", out, "input", input)
     _checks.device("out", out, "input", input)
+    _checks.apart("out", out, {"input": input, "weight": weight, "bias": bias})
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias, out)):
         raise RuntimeError("out must be None where a gradient is recorded; expected torch.no_grad() around the call")
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch._C import _are_functorch_transforms_active, _get_tracing_state, _len_torch_dispatch_stack
 
+from rnam._memory import overlap
+
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INTEGERS = (
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8,
@@ -166,6 +168,15 @@ def weights(name: str, value: Tensor) -> Tensor:
     return value
 
 
+def apart(name: str, value: Tensor, others: dict[str, Tensor | None]) -> None:
+    """`value`, which is written to, has memory of its own for each element. In a graph tensors have no memory yet."""
+    if any(stride == 0 and size > 1 for stride, size in zip(value.stride(), value.shape, strict=True)):
+        raise ValueError(f"{name} must not overlap itself, got strides {value.stride()}")
+    for other_name, other in others.items():
+        if other is not None and not _in_a_graph() and overlap(value, other):
+            raise ValueError(f"{name} must not overlap {other_name}, got memory that both use")
+
+
 def broadcastable(name: str, value: Tensor, layout: str, expected: Sequence[int]) -> None:
     """`value` can be expanded to `expected` by the rules of broadcasting."""
     pairs = zip(reversed(value.shape), reversed(tuple(expected)), strict=False)
@@ -175,9 +186,14 @@ def broadcastable(name: str, value: Tensor, layout: str, expected: Sequence[int]
 
 def _is_readable(value: Tensor) -> bool:
     """Whether Python can branch on the numbers of a tensor at no cost."""
-    if torch.compiler.is_compiling() or value.device.type != "cpu":
-        return False
-    return not (_len_torch_dispatch_stack() or _are_functorch_transforms_active() or _get_tracing_state())
+    return value.device.type == "cpu" and not _in_a_graph()
+
+
+def _in_a_graph() -> bool:
+    """Whether tensors stand for others: of a graph that is made, or of a transform."""
+    if torch.compiler.is_compiling():
+        return True
+    return bool(_len_torch_dispatch_stack() or _are_functorch_transforms_active() or _get_tracing_state())
 
 
 def _shape(value: Sequence[int]) -> str:

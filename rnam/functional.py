@@ -63,7 +63,7 @@ def grouped_linear(
 
     Raises:
         TypeError: an argument is no floating tensor, or the dtypes differ.
-        ValueError: a shape, a device or the activation does not fit.
+        ValueError: a shape, a device or the activation does not fit; `out` overlaps an argument, or itself.
         RuntimeError: `out` is given where a gradient is recorded, as in torch.
 
     Example:
