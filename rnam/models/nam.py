@@ -128,7 +128,7 @@ class NAM(Described):
     def observed(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Which contributions come from observed values: bool (terms, batch); the arguments are those of `forward`."""
         x, observed = self._read(input, mask)
-        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if observed is None else observed
+        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if observed is None else observed.clone()
 
     def _read(self, input: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         check_values("input", input, "batch, columns", self.gam.bias)

@@ -18,7 +18,7 @@ from rnam.models.block import CELLS, Block, CellName, at_step
 from rnam.models.description import Described
 from rnam.models.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
 from rnam.models.nam import FeatureNetworks
-from rnam.models.streaming import Layout, State, check_state
+from rnam.models.streaming import Layout, State, check_state, of_its_own
 from rnam.models.visits import WIDTH, Visits, read_visits, with_timing
 
 __all__ = ["RNAM", "Additive"]
@@ -295,7 +295,7 @@ class RNAM(Described):
                 for halves; contributions (members * terms, batch, out_dim); observed, bool (terms, batch), the
                 terms that were so far; with `timing` last_visit and visited, (batch,); with `static_columns` static
                 and static_observed, as contributions and observed. It keeps its graph unless the call is under
-                torch.no_grad().
+                torch.no_grad(), and shares no memory with what the step was given, nor with what else it returns.
 
         Raises:
             As `forward`; and TypeError, ValueError: the state is not one of this model and batch.
@@ -348,7 +348,7 @@ class RNAM(Described):
             constant, constant_seen = self._from_static(static, static_mask, x.shape[1])
         if constant is not None:
             after |= {"static": constant, "static_observed": constant_seen}
-        return *self.gam(join(contributions, constant, self.members), return_members), after
+        return *self.gam(join(contributions, constant, self.members), return_members), of_its_own(after)
 
     def _state_layout(self, input: Tensor) -> Layout:
         """The entries of a state that goes with `input` (*, batch, width) of one step."""

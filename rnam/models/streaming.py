@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rnam import _checks
 
-__all__ = ["Layout", "State", "check_state"]
+__all__ = ["Layout", "State", "check_state", "of_its_own"]
 
 # hidden: for each block (members * terms, batch, 1, hidden_dim); contributions: those after the step, (members * terms,
 # batch, out_dim); observed: the terms that were so far, (terms, batch); with timing last_visit and visited, (batch,);
@@ -51,3 +51,9 @@ def check_state(state: object, layout: Layout) -> None:
         check(label, state[name])
         _checks.shape(label, state[name], *shape)
         _checks.device(label, state[name], "input", layout.input)
+
+
+def of_its_own(state: State) -> State:
+    """The state in memory that nothing else has: the caller may change in place what a step was given and returned, and
+    so may whoever keeps the state before. Hidden states are made anew by every step."""
+    return {name: value if name == "hidden" else value.clone() for name, value in state.items()}
