@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Additive", "Sum", "join", "share", "unseen"]
+__all__ = ["Additive", "Sum", "join", "share", "unseen", "with_gradient_of"]
 
 
 class Additive(NamedTuple):
@@ -79,3 +79,11 @@ def unseen(missing: Tensor | None, like: Tensor) -> Tensor | int:
     if missing is None:
         return 0
     return missing.to(like.dtype).view(like.shape[0], *(1,) * (like.dim() - 2), like.shape[-1])
+
+
+def with_gradient_of(missing: Tensor | None, contributions: Tensor) -> Tensor:
+    """`contributions` that `missing` has no part in, with a gradient of 0 for it: DistributedDataParallel waits for one
+    of every parameter."""
+    if missing is None or not (torch.is_grad_enabled() and missing.requires_grad):
+        return contributions
+    return contributions + missing[:0].sum()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rnam import _checks
 from rnam.functional import ACTIVATIONS, Activation
 from rnam.linear import Linear
-from rnam.models.additive import Additive, Sum, share, unseen
+from rnam.models.additive import Additive, Sum, share, unseen, with_gradient_of
 from rnam.models.description import Described
 from rnam.models.inputs import Columns, Embedding, check_values
 
@@ -119,7 +119,9 @@ class NAM(Described):
         """
         x, observed = self._read(input, mask)
         contributions: Tensor = self.networks(share(x, self.members))
-        if observed is not None:
+        if observed is None:
+            contributions = with_gradient_of(self.missing, contributions)
+        else:
             seen = share(observed, self.members)[..., None]
             contributions = torch.where(seen, contributions, unseen(self.missing, contributions))
         summed: Additive = self.gam(contributions, return_members)

@@ -13,7 +13,7 @@ from rnam._untouched import untouched, watched
 from rnam.backends.calls import Embedding as Embedded
 from rnam.functional import keeps_embedding
 from rnam.linear import Linear
-from rnam.models.additive import Additive, Sum, join, share, unseen
+from rnam.models.additive import Additive, Sum, join, share, unseen, with_gradient_of
 from rnam.models.block import CELLS, Block, CellName, at_step
 from rnam.models.description import Described
 from rnam.models.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
@@ -223,6 +223,8 @@ class RNAM(Described):
         else:
             contributions = self._at_the_end(x, observed, embedding)
         contributions = join(contributions, self._from_static(static, static_mask, x.shape[1])[0], self.members)
+        if observed is None or observed.numel() == 0:
+            contributions = with_gradient_of(self.missing, contributions)
         summed: Additive = self.gam(contributions, return_members)
         return summed
 
@@ -348,7 +350,8 @@ class RNAM(Described):
             constant, constant_seen = self._from_static(static, static_mask, x.shape[1])
         if constant is not None:
             after |= {"static": constant, "static_observed": constant_seen}
-        return *self.gam(join(contributions, constant, self.members), return_members), of_its_own(after)
+        contributions = with_gradient_of(self.missing, join(contributions, constant, self.members))
+        return *self.gam(contributions, return_members), of_its_own(after)
 
     def _state_layout(self, input: Tensor) -> Layout:
         """The entries of a state that goes with `input` (*, batch, width) of one step."""
