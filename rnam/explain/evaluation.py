@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnam.explain._arrays import Bools, plain
-from rnam.explain.names import Labels, labels
+from rnam.explain.names import labels
+from rnam.models.description import Labels
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -18,7 +18,8 @@ from rnam.explain import _arrays, _inputs
 from rnam.explain._arrays import Floats
 from rnam.explain.centring import Centering, spread
 from rnam.explain.evaluation import evaluate, import_pandas, intercept
-from rnam.explain.names import INTERCEPT, labels, only_output
+from rnam.explain.names import labels, only_output
+from rnam.models.description import INTERCEPT
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

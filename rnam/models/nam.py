@@ -12,7 +12,7 @@ from rnam import _checks
 from rnam.functional import ACTIVATIONS, Activation
 from rnam.linear import Linear
 from rnam.models.additive import Additive, Sum, share, unseen, with_gradient_of
-from rnam.models.description import Described
+from rnam.models.description import Described, Sizes
 from rnam.models.inputs import Columns, Embedding, check_values
 
 __all__ = ["NAM", "FeatureNetworks"]
@@ -96,6 +96,9 @@ class NAM(Described):
             module.reset_parameters()
         if self.missing is not None:
             nn.init.zeros_(self.missing)
+
+    def sizes(self) -> Sizes:
+        return Sizes(len(self.columns.columns), self.gam.bias.shape[-1])
 
     def forward(self, input: Tensor, mask: Tensor | None = None, *, return_members: bool = False) -> Additive:
         """Predict.

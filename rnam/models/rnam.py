@@ -15,7 +15,7 @@ from rnam.functional import keeps_embedding
 from rnam.linear import Linear
 from rnam.models.additive import Additive, Sum, join, share, unseen, with_gradient_of
 from rnam.models.block import CELLS, Block, CellName, at_step
-from rnam.models.description import Described
+from rnam.models.description import Described, Sizes
 from rnam.models.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
 from rnam.models.nam import FeatureNetworks
 from rnam.models.streaming import Layout, State, check_state, of_its_own
@@ -162,6 +162,10 @@ class RNAM(Described):
                 module.reset_parameters()
         if self.missing is not None:
             nn.init.zeros_(self.missing)
+
+    def sizes(self) -> Sizes:
+        static = 0 if self.static_columns is None else len(self.static_columns.columns)
+        return Sizes(self.terms + self.timing + static, self.out_dim)
 
     def forward(
         self,
