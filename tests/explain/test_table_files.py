@@ -206,35 +206,36 @@ def _read_or_refuse(path: Path) -> None:
 REST = '"unit": ["mg"], "contribution": [1], "low": [0], "high": [2]'
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("nan.json", f'{{"term": ["a"], "x": [NaN], {REST}, "n": [1]}}', "must have null for NaN, got NaN"),
-        ("part.json", f'{{"term": ["a"], "x": [1], {REST}, "n": [1.5]}}', "must have counts in n, got 1.5"),
-        ("flag.json", f'{{"term": ["a"], "x": [true], {REST}, "n": [1]}}', "must have numbers in x, got True"),
-        ("less.json", f'{{"term": ["a"], "x": [1], {REST}, "n": [-1]}}', "must have counts in n, got -1"),
-        ("huge.json", f'{{"term": ["a"], "x": [1], {REST}, "n": [{10**30}]}}', "must be a table: .*too large"),
-        ("words.json", f'{{"term": [1], "x": [1], {REST}, "n": [1]}}', "must be a table: term must be str, got int"),
-        ("text.json", f'{{"term": "a", "x": [1], {REST}, "n": [1]}}', "must have a list in every column"),
-        ("order.json", f'{{"x": [1], "term": ["a"], {REST}, "n": [1]}}', "must have the columns term, x"),
-        ("twice.json", f'{{"term": ["a"], "term": ["a"], "x": [1], {REST}, "n": [1]}}', "must have each column once"),
-        ("deep.json", "[" * 100_000, "must be a table: maximum recursion"),
-        ("half.json", f'{{"term": ["\\ud800"], "x": [1], {REST}, "n": [1]}}', "term must be text"),
-        ("under.csv", HEAD + "a,1_0,mg,2,,,3\n", "must have numbers in x, got '1_0'"),
-        ("space.csv", HEAD + "a, 1,mg,2,,,3\n", "must have numbers in x, got ' 1'"),
-        ("count.csv", HEAD + "a,1,mg,2,,,1.0\n", "must have counts in n, got '1.0'"),
-        ("arabic.csv", HEAD + "a,1,mg,2,,,\u0663\n", "must have counts in n"),
-        ("quote.csv", HEAD + 'a"b,1,mg,2,,,3\n', "must have cells in quotes or without any"),
-        ("empty.csv", "", "must end in a line end"),
-        ("end.csv", HEAD + "a,1,mg,2,,,3", "must end in a line end"),
-        ("open.csv", HEAD + '"a,1,mg,2,,,3\n', "must have cells in quotes or without any"),
-        ("bom.csv", "\ufeff" + HEAD + "a,1,mg,2,,,3\n", "must have the columns"),
-        ("latin.csv", None, "must be a table: 'utf-8' codec can't decode"),
-        ("later.csv", HEAD[:-1] + ",rnam.explain.Table 3 00ff\n", "must be of version 2, got 3"),
-        ("first.csv", HEAD[:-1] + ",rnam.explain.Table 1 \n", "must be of version 2, got 1"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_is_said(tmp_path: Path, name: str, text: str | None, message: str) -> None:
+WRONG: dict[str, tuple[str | None, str]] = {
+    "nan.json": (f'{{"term": ["a"], "x": [NaN], {REST}, "n": [1]}}', "must have null for NaN, got NaN"),
+    "part.json": (f'{{"term": ["a"], "x": [1], {REST}, "n": [1.5]}}', "must have counts in n, got 1.5"),
+    "flag.json": (f'{{"term": ["a"], "x": [true], {REST}, "n": [1]}}', "must have numbers in x, got True"),
+    "less.json": (f'{{"term": ["a"], "x": [1], {REST}, "n": [-1]}}', "must have counts in n, got -1"),
+    "huge.json": (f'{{"term": ["a"], "x": [1], {REST}, "n": [{10**30}]}}', "must be a table: .*too large"),
+    "words.json": (f'{{"term": [1], "x": [1], {REST}, "n": [1]}}', "must be a table: term must be str, got int"),
+    "text.json": (f'{{"term": "a", "x": [1], {REST}, "n": [1]}}', "must have a list in every column"),
+    "order.json": (f'{{"x": [1], "term": ["a"], {REST}, "n": [1]}}', "must have the columns term, x"),
+    "twice.json": (f'{{"term": ["a"], "term": ["a"], "x": [1], {REST}, "n": [1]}}', "must have each column once"),
+    "deep.json": ("[" * 100_000, "must be a table: maximum recursion"),
+    "half.json": (f'{{"term": ["\\ud800"], "x": [1], {REST}, "n": [1]}}', "term must be text"),
+    "under.csv": (HEAD + "a,1_0,mg,2,,,3\n", "must have numbers in x, got '1_0'"),
+    "space.csv": (HEAD + "a, 1,mg,2,,,3\n", "must have numbers in x, got ' 1'"),
+    "count.csv": (HEAD + "a,1,mg,2,,,1.0\n", "must have counts in n, got '1.0'"),
+    "arabic.csv": (HEAD + "a,1,mg,2,,,\u0663\n", "must have counts in n"),
+    "quote.csv": (HEAD + 'a"b,1,mg,2,,,3\n', "must have cells in quotes or without any"),
+    "empty.csv": ("", "must end in a line end"),
+    "end.csv": (HEAD + "a,1,mg,2,,,3", "must end in a line end"),
+    "open.csv": (HEAD + '"a,1,mg,2,,,3\n', "must have cells in quotes or without any"),
+    "bom.csv": ("\ufeff" + HEAD + "a,1,mg,2,,,3\n", "must have the columns"),
+    "latin.csv": (None, "must be a table: 'utf-8' codec can't decode"),
+    "later.csv": (HEAD[:-1] + ",rnam.explain.Table 3 00ff\n", "must be of version 2, got 3"),
+    "first.csv": (HEAD[:-1] + ",rnam.explain.Table 1 \n", "must be of version 2, got 1"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said(tmp_path: Path, name: str) -> None:
+    text, message = WRONG[name]
     content = (HEAD + "\xb5,1,mg,2,,,3\n").encode("latin-1") if text is None else text.encode("utf-8", "surrogatepass")
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"^{name} {message}" if message.startswith("must") else message):
