@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
 __all__ = ["Additive", "Sum", "join", "share", "unseen", "with_gradient_of"]
 
@@ -18,6 +19,10 @@ class Additive(NamedTuple):
 
     prediction: Tensor
     contributions: Tensor
+
+
+# so that torch.export writes what a model gives, under a name that stays
+_register_namedtuple(Additive, serialized_type_name="rnam.Additive")
 
 
 class Sum(nn.Module):
