@@ -125,7 +125,10 @@ class Columns(nn.Module):
     def observed(self, mask: Tensor) -> Tensor:
         """A mask (batch, *, columns) of the columns as one of the terms (terms, batch, *): of those of which all
         columns are observed."""
-        own: Tensor = self(mask, fill=True)
+        if self.index is None:
+            own: Tensor = self(mask)
+        else:  # as numbers: the C++ that torch.compile makes for a CPU has no padding of bool
+            own = self(mask.to(torch.uint8), fill=1).to(torch.bool)
         return own.squeeze(-1) if self.widest == 1 else own.all(-1)
 
     def extra_repr(self) -> str:
