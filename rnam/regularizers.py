@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rnam import _checks
+from rnam.backends.calls import autocast_enabled, without_autocast
 
 __all__ = ["concurvity", "output_penalty", "term_dropout"]
 
@@ -90,7 +91,8 @@ def output_penalty(contributions: Tensor, weight: Tensor | None = None, *, membe
         tensor(2.5000)
     """
     values, shares = _places(contributions, weight, members)
-    return torch.einsum("...fnk,n->...", values.square(), shares) / values.shape[-3]
+    with without_autocast(values, autocast_enabled(values)):
+        return torch.einsum("...fnk,n->...", values.square(), shares) / values.shape[-3]
 
 
 def concurvity(contributions: Tensor, weight: Tensor | None = None, *, members: bool = False) -> Tensor:
@@ -120,9 +122,13 @@ def concurvity(contributions: Tensor, weight: Tensor | None = None, *, members: 
         1.0
     """
     values, shares = _places(contributions, weight, members)
-    terms = values.shape[-3]
-    if terms < 2:
-        raise ValueError(f"contributions must be of at least 2 terms, got {terms}")
+    if values.shape[-3] < 2:
+        raise ValueError(f"contributions must be of at least 2 terms, got {values.shape[-3]}")
+    with without_autocast(values, autocast_enabled(values)):  # a constant, less its rounded mean, is none
+        return _mean_correlation(values, shares)
+
+
+def _mean_correlation(values: Tensor, shares: Tensor) -> Tensor:
     # a correlation has no unit, and of numbers of size 1 no square overflows or vanishes: divide by a power of two
     largest = values.detach().abs().amax(-2, keepdim=True) if values.shape[-2] else values.new_zeros(())
     size = largest.clamp(min=torch.finfo(values.dtype).tiny).log2().floor().exp2()
@@ -134,6 +140,7 @@ def concurvity(contributions: Tensor, weight: Tensor | None = None, *, members: 
     constant = square <= (16 * torch.finfo(values.dtype).eps * largest).square()
     unit = torch.where(constant, 0, scaled / torch.where(constant, 1, square).sqrt())
     correlation = torch.einsum("...fnk,...gnk->...kfg", unit, unit)
+    terms = values.shape[-3]
     pairs = torch.ones(terms, terms, dtype=torch.bool, device=values.device).triu(1)
     return correlation.abs()[..., pairs].mean((-1, -2))
 

@@ -120,3 +120,16 @@ def test_weights_of_a_device_are_not_waited_for() -> None:
 def test_flags_and_probabilities(call: Callable[[Tensor], Tensor], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         call(torch.randn(3, 4, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@PENALTIES
+def test_autocast_rounds_no_penalty(penalty: Penalty, dtype: torch.dtype) -> None:
+    """The constant 0.1, less its mean in half precision, would be a constant that is not 0, and correlate."""
+    parts = torch.randn(3, 40, 2)
+    parts[1] = 0.1
+    expected = penalty(parts)
+    with torch.autocast("cpu", dtype):
+        got = penalty(parts)
+    assert got.dtype == torch.float32
+    assert torch.equal(got, expected)

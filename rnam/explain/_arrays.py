@@ -23,11 +23,15 @@ def plain(value: Any) -> Any:
 
 
 def floats(name: str, value: ArrayLike | Tensor) -> Floats:
-    """`value`, of numbers, as float64."""
-    array = np.asarray(plain(value))
+    """`value`, of numbers, as float64; NaN where a masked array is masked."""
+    given = plain(value)
+    array = np.asarray(given)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be an array of numbers, got {array.dtype}")
-    return array.astype(np.float64)
+    found = array.astype(np.float64)
+    if isinstance(given, np.ma.MaskedArray):
+        found[np.ma.getmaskarray(given)] = np.nan
+    return found
 
 
 def finite(name: str, value: ArrayLike | Tensor) -> Floats:

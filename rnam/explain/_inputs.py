@@ -19,18 +19,31 @@ if TYPE_CHECKING:
 Scale = Callable[[Floats], Floats]
 
 
-def scaling(scale: Scale | tuple[ArrayLike, ArrayLike] | None) -> Scale:
-    """`scale` as a function from values to model inputs: none, (mean, standard deviation), or the function itself."""
+def scaling(scale: Scale | tuple[ArrayLike, ArrayLike] | None, terms: int | None = None) -> Scale:
+    """`scale` as a function from values to model inputs: none, (mean, standard deviation), or the function itself.
+
+    Mean and deviation are numbers or, for values (rows, terms), of shape (terms,): others would be broadcast.
+    """
     if scale is None:
         return lambda values: values
     if callable(scale):
-        return scale
+        return lambda values: _same_shape(scale(values.copy()), values)
     if not isinstance(scale, tuple) or len(scale) != 2:
         raise TypeError(f"scale must be None, a pair (mean, sd) or a function, got {type(scale).__name__}")
     mean, sd = _arrays.finite("mean of scale", scale[0]), _arrays.finite("sd of scale", scale[1])
+    for name, part in (("mean", mean), ("sd", sd)):
+        if part.shape not in ((), *([] if terms is None else [(terms,)])):
+            expected = "a number" if terms is None else f"a number or of shape ({terms},)"
+            raise ValueError(f"{name} of scale must be {expected}, got shape {part.shape}")
     if not (sd > 0).all():
         raise ValueError(f"sd of scale must be greater than 0, got {sd.min()}")
     return lambda values: (values - mean) / sd
+
+
+def _same_shape(scaled: ArrayLike, values: Floats) -> Floats:
+    found = _arrays.floats("what scale gives", scaled)
+    _arrays.same_shape("what scale gives", found, "what it is given", values)
+    return found
 
 
 class OneValue:

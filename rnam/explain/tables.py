@@ -170,7 +170,7 @@ def table(
     encoder = encode or _plain_encoder(model, scale)
 
     def contributions(shown: Floats) -> Floats:
-        encoded = encoder(shown)
+        encoded = encoder(shown.copy())  # which may change what it is given
         pairs = encoded.items() if isinstance(encoded, dict) else zip(("input", "mask"), encoded, strict=True)
         given: dict[str, Any] = dict(pairs)
         return _arrays.floats("contributions", evaluate(model, **given, each_member=True))
@@ -214,11 +214,12 @@ def _plain_encoder(
     for columns, count, first in ((layout.columns, layout.terms, 0), (layout.static, static, layout.terms)):
         for term in range(count):
             layout.reads_one(columns, term, f"term {first + term}")
-    scaled = _inputs.scaling(scale)
+    terms = layout.terms + static
+    scaled = _inputs.scaling(scale, terms)
 
     def encode(shown: Floats) -> dict[str, Tensor]:
-        if shown.shape[1] != layout.terms + static:
-            raise ValueError(f"data must have {layout.terms + static} terms as the model has, got {shown.shape[1]}")
+        if shown.shape[1] != terms:
+            raise ValueError(f"data must have {terms} terms as the model has, got {shown.shape[1]}")
         return layout.at_one_time(shown, scaled(shown))
 
     return encode

@@ -364,14 +364,14 @@ class RNAM(Described):
         hidden = "terms, batch, 1, hidden_dim", (networks, batch, 1, self.hidden_dim)
         layout = Layout(input, len(self.blocks), hidden)
         layout.entry("contributions", "terms, batch, out_dim", (networks, batch, out_dim))
-        layout.entry("observed", "terms, batch", (terms, batch), torch.bool)
+        layout.entry("observed", "terms, batch", (terms, batch), _checks.boolean)
         if self.timing:
-            layout.entry("last_visit", "batch", (batch,))
-            layout.entry("visited", "batch", (batch,), torch.bool)
+            layout.entry("last_visit", "batch", (batch,), _checks.tensor)  # of any dtype that times may have
+            layout.entry("visited", "batch", (batch,), _checks.boolean)
         if self.static_columns is not None:
             others = len(self.static_columns.columns)
             layout.entry("static", "static terms, batch, out_dim", (self.members * others, batch, out_dim))
-            layout.entry("static_observed", "static terms, batch", (others, batch), torch.bool)
+            layout.entry("static_observed", "static terms, batch", (others, batch), _checks.boolean)
         return layout
 
     def _read(
