@@ -55,11 +55,11 @@ def main() -> None:
     import rnam
 
     layer = rnam.minGRU(3, 8)
-    x = torch.randn(3, 2, 20, 8)
+    x, state, mask = torch.randn(3, 2, 20, 8), torch.randn(3, 2, 1, 8), torch.rand(3, 2, 20) > 0.5
     for gradient in (True, False):
         with rnam.set_backend("triton"), torch.set_grad_enabled(gradient):
-            layer(x)  # imports and caches
-            counts = count(lambda: layer(x), ("launch.py", "run"))
+            layer(x, state, mask=mask)  # imports and caches
+            counts = count(lambda: layer(x, state, mask=mask), ("launch.py", "run"))
         counted = ", ".join(f"{value} {name}" for name, value in counts.items())
         print(f"{'with' if gradient else 'without'} a gradient: {counted}")
 

@@ -12,14 +12,13 @@ from ..common.flags import flagged_multiplier, is_masked, is_reset, load_flags
 from ..common.gates import min_gru_gates, min_gru_slopes
 from ..common.lanes import columns, factor, load_lanes, product, project_lanes, restored, row_mask, store_lanes
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import contiguous_layers, stride_arguments, unit_stride
+from ..common.operands import contiguous_layers, readable, stride_arguments, unit_stride
 from ..common.scans import chain_rows
 from ..common.tiles import multiply
 from ..feed_forward.backward import feed_forward_backward
 from ..feed_forward.tiles import load_embedding, load_first, load_row_vectors, load_second
 from ..min_gru.backward import Partials, min_gru_backward, min_steps, plan_partials
 from ..min_gru.chunks import plan_chunks
-from ..min_gru.operands import readable
 from ..min_gru.states import load_state, row_offsets, state_mask, state_offsets
 from ..min_gru.tiles import load_weight_tile
 from .config import backward_is_fused, select_block_backward

@@ -11,17 +11,24 @@ from ..common.arithmetic import in_elements
 from ..common.call import Recurrence
 from ..common.config import Chunks, LaunchConfig, resolve_precision
 from ..common.device import kernel
-from ..common.flags import check_flags, load_flags
+from ..common.flags import load_flags
 from ..common.lanes import columns, factor, load_lanes, padded_width, project_lanes, row_mask, store_lanes, vector
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import contiguous_layers, packed, stride_arguments, unit_stride, vector_unit
+from ..common.operands import (
+    check_flags,
+    contiguous_layers,
+    packed,
+    readable,
+    stride_arguments,
+    unit_stride,
+    vector_unit,
+)
 from ..common.scans import GROUPS, chain_rows
 from ..feed_forward.config import MAX_INPUTS, MAX_WIDTH, embedded_columns, num_parameters, uses_kernel
 from ..feed_forward.forward import check_parameters, feed_forward_forward
 from ..feed_forward.tiles import load_embedding, load_first, load_second
 from ..min_gru.chunks import cut_launches, plan_chunks
 from ..min_gru.forward import MAX_REGISTERS, min_gru_forward
-from ..min_gru.operands import readable
 from ..min_gru.states import first_state, place_rows, step_map, store_last
 from ..min_gru.tiles import load_weight_tile
 from .config import block_is_fused, select_block

@@ -35,10 +35,3 @@ class Recurrence(Protocol):
     def need_h(self) -> bool: ...
 
     def _replace(self, *args: Any, **changes: Any) -> Self: ...
-
-
-def is_log(space: str) -> bool:
-    """True if the states of a call are computed as logarithms; raises for a space that does not exist."""
-    if space not in ("linear", "log"):
-        raise ValueError(f"space: expected 'linear' or 'log', got {space!r}")
-    return space == "log"

@@ -56,16 +56,6 @@ def flagged_input(b, masked, LOG: tl.constexpr):
         return tl.where(masked, 0.0, b)
 
 
-def check_flags(flags: torch.Tensor | None, F: int, B: int, T: int) -> None:
-    """Raises unless flags are bytes that broadcast to [F, B, T]. Kernels broadcast them by a stride of 0."""
-    if flags is None:
-        return
-    if flags.dtype != torch.uint8:
-        raise TypeError(f"flags: expected uint8, got {flags.dtype}")
-    if flags.ndim != 3 or any(n not in (1, m) for n, m in zip(flags.shape, (F, B, T), strict=True)):
-        raise ValueError(f"flags: expected a shape that broadcasts to {(F, B, T)}, got {tuple(flags.shape)}")
-
-
 def observed(x: torch.Tensor, flags: torch.Tensor | None) -> torch.Tensor:
     """x [F, B, T, D] with 0, by selection, in its masked rows: NaN there must not reach a product, 0 * NaN in dW
     included."""

@@ -5,7 +5,7 @@ else knows the cell. Derivations and error bounds: README.md in the folder above
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import triton.language as tl
@@ -153,9 +153,10 @@ class Gates:
     fused: bool = False
     float32_preacts: bool = False
 
-    @property
-    def num_preacts(self) -> int:
-        return len(self.unread)
+    num_preacts: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "num_preacts", len(self.unread))
 
 
 MIN_GRU = Gates((-INF, -INF), min_gru_gates, min_gru_slopes, min_gru_log_gates, fused=True)

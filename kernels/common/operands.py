@@ -1,8 +1,12 @@
-"""Strides as the kernels take them, and copies of tensors where they can't."""
+"""The operands of launchers: checks, strides as the kernels take them, and copies of tensors where they can't."""
 
 import functools
+from typing import Any
 
 import torch
+
+from .call import Recurrence
+from .config import LaunchConfig
 
 MAX_VECTOR_BYTES = 16
 
@@ -67,3 +71,46 @@ def vector_unit(*tensors: torch.Tensor | None) -> int:
 def packed(x: torch.Tensor | None) -> bool:
     """True if consecutive time steps [..., T, N] lie side by side, so that the kernel knows the stride of T."""
     return x is None or x.shape[-2] == 1 or x.stride(-2) == x.shape[-1]
+
+
+def is_log(space: str) -> bool:
+    """True if the states of a call are computed as logarithms; raises for a space that does not exist."""
+    if space not in ("linear", "log"):
+        raise ValueError(f"space: expected 'linear' or 'log', got {space!r}")
+    return space == "log"
+
+
+def check_flags(flags: torch.Tensor | None, F: int, B: int, T: int) -> None:
+    """Raises unless flags are bytes that broadcast to [F, B, T]. Kernels broadcast them by a stride of 0."""
+    if flags is None:
+        return
+    if flags.dtype != torch.uint8:
+        raise TypeError(f"flags: expected uint8, got {flags.dtype}")
+    if flags.ndim != 3 or any(n not in (1, m) for n, m in zip(flags.shape, (F, B, T), strict=True)):
+        raise ValueError(f"flags: expected a shape that broadcasts to {(F, B, T)}, got {tuple(flags.shape)}")
+
+
+def readable(call: Recurrence, weight: torch.Tensor) -> Recurrence:
+    """The call with copies of what the kernels cannot read as it is, and with `weight` in the place of its own: x needs
+    an innermost stride of 1, h0 is contiguous."""
+    h0 = None if call.h0 is None else call.h0.contiguous()
+    return call._replace(input=unit_stride(call.input), weight=weight, h0=h0)
+
+
+def shared_operands(
+    call: Recurrence, precision: str, config: LaunchConfig, dh: torch.Tensor | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(arguments, constants) of a `readable` call, and of dh with an innermost stride of 1."""
+    x, flags = call.input, call.flags
+    (F, B, T, D), H = x.shape, call.weight.shape[2] // 2
+    check_flags(flags, F, B, T)
+    unit = vector_unit(x, dh)
+    arguments = dict(
+        x_ptr=x, w_ptr=call.weight, flags_ptr=flags, B=B, T=T,
+        **stride_arguments("fbt", unit, x=x), **stride_arguments("fbt", flags=flags),
+    )  # fmt: skip
+    constants = dict(
+        D=D, H=H, HAS_FLAGS=flags is not None, EVEN=config.divides(B, T), PACKED=packed(x) and packed(dh), UNIT=unit,
+        PRECISION=precision, **config.tiles(D, H),
+    )  # fmt: skip
+    return arguments, constants

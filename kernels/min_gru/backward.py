@@ -12,12 +12,11 @@ from ..common.device import kernel
 from ..common.flags import flagged_multiplier, is_masked, is_reset, load_flags
 from ..common.gates import min_gru_gates, min_gru_slopes
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import stride_arguments, unit_stride
+from ..common.operands import readable, shared_operands, stride_arguments, unit_stride
 from ..common.scans import chain_rows
 from ..common.tiles import join_tile, split_tile
 from .chunks import entry_launches, plan_chunks
 from .config import fused_precision, select_config
-from .operands import readable, shared_operands
 from .states import load_state, row_offsets, state_mask, state_offsets
 from .tiles import (
     add_weight_gradient,

@@ -12,11 +12,10 @@ from ..common.device import kernel
 from ..common.flags import flagged_input, flagged_multiplier, is_masked, is_reset, load_flags
 from ..common.gates import min_gru_gates
 from ..common.launch import Launch
-from ..common.operands import as_states, stride_arguments
+from ..common.operands import as_states, shared_operands, stride_arguments
 from ..common.scans import tile_map
 from ..scan.forward import forward_launches as scan_launches
 from .config import table_config
-from .operands import shared_operands
 from .tiles import input_pointers, load_input, load_rows, load_weight, project
 
 

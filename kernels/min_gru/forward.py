@@ -4,15 +4,15 @@ import torch
 import triton.language as tl
 
 from ..common.arithmetic import in_elements
-from ..common.call import Recurrence, is_log
+from ..common.call import Recurrence
 from ..common.config import LaunchConfig
 from ..common.device import kernel
 from ..common.flags import is_masked, load_flags
 from ..common.launch import Launch, check_dtypes
+from ..common.operands import is_log, readable, shared_operands
 from ..common.scans import GROUPS, advance, chain_rows, prolong, row_scan
 from .chunks import entry_launches, plan_chunks
 from .config import fused_precision, select_config
-from .operands import readable, shared_operands
 from .states import first_state, place_rows, step_map, store_last
 from .tiles import input_pointers, load_input, load_weight, project, store_rows
 

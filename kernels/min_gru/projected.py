@@ -22,11 +22,10 @@ from ..common.lanes import (
     vector,
 )
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import contiguous_layers, stride_arguments
+from ..common.operands import contiguous_layers, readable, shared_operands, stride_arguments
 from ..common.scans import GROUPS, chain_rows
 from .chunks import cut_launches
 from .forward import MAX_REGISTERS
-from .operands import readable, shared_operands
 from .projected_config import MAX_WIDTH, MIN_WIDTH, is_projected, select_projected
 from .states import first_state, place_rows, step_map, store_last
 from .tiles import load_weight_tile

@@ -7,10 +7,10 @@ import triton.language as tl
 from ..common.arithmetic import in_elements
 from ..common.call import Recurrence
 from ..common.device import kernel
-from ..common.flags import MASKED_BIT, check_flags, flagged_multiplier, is_masked, is_reset
+from ..common.flags import MASKED_BIT, flagged_multiplier, is_masked, is_reset
 from ..common.gates import Gates
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import as_states, stride_arguments, unit_stride
+from ..common.operands import as_states, check_flags, stride_arguments, unit_stride
 from ..common.scans import row_scan
 from .config import ScanConfig, channel_unit, gates_backward_steps, plan_chunks, select_scan
 from .forward import chunk_buffers, phase_launches

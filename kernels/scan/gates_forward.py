@@ -11,12 +11,12 @@ import triton
 import triton.language as tl
 
 from ..common.arithmetic import LOG2E, NEG_INF, in_elements, log2
-from ..common.call import Recurrence, is_log
+from ..common.call import Recurrence
 from ..common.device import kernel
-from ..common.flags import MASKED_BIT, check_flags, flagged_multiplier, is_masked, is_reset
+from ..common.flags import MASKED_BIT, flagged_multiplier, is_masked, is_reset
 from ..common.gates import Gates
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import as_states, stride_arguments, unit_stride
+from ..common.operands import as_states, check_flags, is_log, stride_arguments, unit_stride
 from ..common.scans import advance, compose, row_scan
 from .config import ScanConfig, channel_unit, gates_forward_steps, plan_chunks, select_scan
 from .forward import chunk_buffers, phase_launches

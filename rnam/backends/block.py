@@ -11,9 +11,8 @@ from torch.nn.functional import pad
 from rnam import reference
 from rnam.backends import choice
 from rnam.backends.calls import FeedForward, Recurrence, pack, state_dtype, widen
-from rnam.backends.cells import CELLS
+from rnam.backends.cells import CELLS, KERNELS
 from rnam.backends.feed_forward import feed_forward, packed_formula
-from rnam.backends.launchers import KERNELS
 from rnam.backends.linear import grouped_linear
 from rnam.backends.min_gru import composed, recurrence
 from rnam.backends.operator import Maybe, Operator, Tensors, learns

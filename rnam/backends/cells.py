@@ -1,4 +1,4 @@
-"""The table of recurrent cells: one row a cell.
+"""The table of recurrent cells, one row a cell, and the launchers that read it.
 
 A cell is h_t = a_t h_{t-1} + b_t, where a and b come from the pre-activations of the step, which are input @ weight cut
 in `num_preacts`. A row says how, for each backend. Everything else (projection, scan, masks, resets, derivatives of
@@ -12,10 +12,13 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from rnam import reference
-from rnam.backends.blocks import gates as blocks
+import torch
 
-__all__ = ["CELLS", "Cell"]
+from rnam import reference
+from rnam.backends import blocks
+from rnam.backends.blocks import gates
+
+__all__ = ["BLOCKS", "CELLS", "KERNELS", "Cell", "Launchers"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Cell:
     name: str
     num_preacts: int
     reference: reference.Gates
-    blocks: blocks.Gates
+    blocks: gates.Gates
     kernels_path: str
 
     @functools.cached_property
@@ -44,7 +47,34 @@ class Cell:
 CELLS = {
     cell.name: cell
     for cell in (
-        Cell("mingru", 2, reference.MIN_GRU, blocks.MIN_GRU, "rnam.kernels:MIN_GRU"),
-        Cell("minlstm", 3, reference.MIN_LSTM, blocks.MIN_LSTM, "rnam.kernels:MIN_LSTM"),
+        Cell("mingru", 2, reference.MIN_GRU, gates.MIN_GRU, "rnam.kernels:MIN_GRU"),
+        Cell("minlstm", 3, reference.MIN_LSTM, gates.MIN_LSTM, "rnam.kernels:MIN_LSTM"),
     )
 }
+
+
+@dataclass
+class Launchers:
+    """`rnam.backends.blocks`, or `rnam.kernels`, imported at the first launch so that `import rnam` needs no triton."""
+
+    column: str  # of the table of cells
+    found: Any = None
+
+    @property
+    def module(self) -> Any:
+        if self.found is not None:
+            return self.found
+        from rnam import kernels  # a statement: where a compiled call is the first of all, it is traced
+
+        if not torch.compiler.is_compiling():
+            self.found = kernels
+        return kernels
+
+    def gates(self, cell: str) -> Any:
+        """What the launchers take of a cell's row."""
+        row = CELLS[cell]
+        return row.kernels if self.column == "kernels" else row
+
+
+KERNELS = Launchers("kernels")
+BLOCKS = Launchers("blocks", blocks)

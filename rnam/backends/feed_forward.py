@@ -12,7 +12,7 @@ from torch.nn.functional import layer_norm
 from rnam import reference
 from rnam.backends import choice
 from rnam.backends.calls import Embedding, FeedForward, pack, unpack, widen
-from rnam.backends.launchers import BLOCKS, KERNELS, Launchers
+from rnam.backends.cells import BLOCKS, KERNELS, Launchers
 from rnam.backends.linear import grouped_linear
 from rnam.backends.operator import Maybe, Operator, Tensors
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rnam import reference
 from rnam.backends import choice
-from rnam.backends.launchers import BLOCKS, KERNELS, Launchers
+from rnam.backends.cells import BLOCKS, KERNELS, Launchers
 from rnam.backends.operator import Maybe, Operator, Tensors, is_plain
 
 __all__ = ["GroupedLinear", "Rows", "grouped_linear"]

@@ -11,8 +11,7 @@ from rnam import reference
 from rnam.backends import choice
 from rnam.backends.blocks import one_step
 from rnam.backends.calls import Embedding, Recurrence, state_dtype, widen
-from rnam.backends.cells import CELLS
-from rnam.backends.launchers import BLOCKS, KERNELS, Launchers
+from rnam.backends.cells import BLOCKS, CELLS, KERNELS, Launchers
 from rnam.backends.operator import Maybe, Operator, Tensors, is_plain, learns
 
 __all__ = ["MinGRU", "MinGRULast", "composed", "recurrence"]

@@ -103,12 +103,10 @@ class Operator(Generic[Call]):
             # inside vmap a tensor does not say that a grad around it wants its gradient
             return _as_tuple(self.function.apply(*arguments))
         if learns(*arguments[: self.floats]):
-            return _as_tuple(_apply(self.function, arguments))
+            # without what only torch.func needs: binding the arguments to a signature takes longer than a small call
+            apply = super(torch.autograd.Function, self.function).apply  # type: ignore[misc]
+            return _as_tuple(apply(*unwrap_dead_wrappers(arguments)))
         return self.launch(call) if is_plain(arguments[: self.tensors]) else _as_tuple(self.op(*arguments))
-
-    def _run(self, *arguments: Any) -> Any:
-        """By the launcher where nothing needs the op to see the call."""
-        return (self._launch if is_plain(arguments[: self.tensors]) else self.op)(*arguments)
 
     def _run_backward(self, *arguments: Any) -> Any:
         tensors = arguments[: self.tensors] + arguments[len(self.fields) : -1]
@@ -181,7 +179,9 @@ class Operator(Generic[Call]):
         class Forward(torch.autograd.Function):
             @staticmethod
             def forward(*arguments: Any) -> Any:
-                return operator._run(*arguments)
+                if is_plain(arguments[: operator.tensors]):
+                    return _alone(operator.launch(operator.record(*arguments)))
+                return operator.op(*arguments)
 
             setup_context = staticmethod(operator._save)
 
@@ -313,12 +313,6 @@ def is_plain(tensors: Iterable[Maybe]) -> bool:
         or choice.forward_mode()
         or _profiler_enabled()
     )
-
-
-def _apply(function: Any, arguments: tuple[Any, ...]) -> Any:
-    """function.apply outside of torch.func, without what only torch.func needs: binding the arguments to a signature
-    takes longer than a small call."""
-    return super(torch.autograd.Function, function).apply(*unwrap_dead_wrappers(arguments))
 
 
 class _Mapped:

@@ -11,8 +11,7 @@ from torch import Tensor
 from rnam import reference
 from rnam.backends import choice
 from rnam.backends.calls import Recurrence, state_dtype, widen
-from rnam.backends.cells import CELLS
-from rnam.backends.launchers import KERNELS
+from rnam.backends.cells import CELLS, KERNELS
 from rnam.backends.linear import grouped_linear
 from rnam.backends.min_gru import recurrence
 from rnam.backends.operator import Maybe, Operator, Tensors, learns

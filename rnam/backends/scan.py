@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rnam import reference
 from rnam.backends import choice
-from rnam.backends.launchers import KERNELS
+from rnam.backends.cells import KERNELS
 from rnam.backends.operator import Maybe, Operator, Tensors
 
 __all__ = ["Scan", "Steps", "scan"]
