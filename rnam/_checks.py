@@ -180,7 +180,8 @@ def apart(name: str, value: Tensor, others: dict[str, Tensor | None]) -> None:
 def broadcastable(name: str, value: Tensor, layout: str, expected: Sequence[int]) -> None:
     """`value` can be expanded to `expected` by the rules of broadcasting."""
     pairs = zip(reversed(value.shape), reversed(tuple(expected)), strict=False)
-    if value.dim() > len(expected) or any(own not in (1, full) for own, full in pairs):
+    # not `in (1, full)`, which torch.compile denies where one of the sizes may change and the other may not
+    if value.dim() > len(expected) or any(own != 1 and own != full for own, full in pairs):
         raise ValueError(f"{name} must be broadcastable to ({layout}) = {_shape(expected)}, got {_shape(value.shape)}")
 
 
