@@ -25,7 +25,7 @@ demo: $(VENV)/.demo
 INTERPRETED = tests/kernels tests/test_ops.py tests/test_dispatch.py tests/test_linear.py tests/test_gru.py \
 	tests/test_lstm.py tests/test_feed_forward.py tests/test_model.py tests/test_masks.py tests/test_layouts.py \
 	tests/test_gpu_suite.py tests/test_additive_interpreter.py tests/test_block.py tests/test_embedding.py \
-	tests/test_projected.py tests/examples/pbcseq/test_kernels.py
+	tests/test_projected.py tests/examples/pbcseq/test_kernels.py tests/benchmarks/protocol/test_anchor.py
 
 # one thread each, or tests that run at once wait for one another
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal

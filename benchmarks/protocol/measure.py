@@ -131,14 +131,18 @@ def timer(bounds: list[Bound], pass_: str, device: torch.device) -> tuple[Timer,
     return _cpu_timer(calls(bounds[0], pass_)), "warm caches"
 
 
-def copy_timer(count: int, copies: int, device: torch.device) -> tuple[Timer, str]:
-    """Of a copy that reads and writes `count` bytes in all, with the same rotation."""
+# Writes what is in the first tensor to the second, and gives that.
+Copy = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def copy_timer(half: int, device: torch.device, copy: Copy) -> tuple[Timer, str]:
+    """Of a copy that reads `half` bytes and writes as many, with the rotation of any other work."""
 
     def buffers() -> Bound:
-        source, target = (torch.zeros(max(1, count // 2), dtype=torch.uint8, device=device) for _ in range(2))
-        return Bound(target.copy_, (source,), source)
+        source, target = (torch.zeros(max(1, half), dtype=torch.uint8, device=device) for _ in range(2))
+        return Bound(lambda source: copy(source, target), (source,), source)
 
-    return timer([buffers() for _ in range(copies)], "forward", device)
+    return timer([buffers() for _ in range(copies(half, device))], "forward", device)
 
 
 def wait(device: torch.device) -> None:
