@@ -38,6 +38,9 @@ SLOW_SECONDS = 0.25
 # Of the L2 cache, the bytes of all copies of the inputs.
 COLD = 2
 MOST_COPIES = 64
+# Calls in a row where the host is timed. On a GPU the kernels of so many training steps of a layer fit the launch queue
+# of 1024, so that the host does not wait for it.
+HOST_CALLS = 20
 
 
 @dataclass
@@ -163,6 +166,26 @@ def whole_timer(call: Callable[[], Any], device: torch.device) -> Timer:
         return wall, None if device.type == "cuda" else cpu
 
     sample()
+    return sample
+
+
+def host_timer(
+    call: Callable[[], Any],
+    device: torch.device,
+    context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> Timer:
+    """Of the host's work for a call: HOST_CALLS in a row, after one that is not timed, all inside `context`."""
+
+    def sample() -> tuple[float, float]:
+        with context():
+            call()
+            wait(device)
+            start, start_cpu = time.perf_counter(), time.process_time()
+            for _ in range(HOST_CALLS):
+                call()
+            cpu, wall = time.process_time() - start_cpu, time.perf_counter() - start
+        return wall / HOST_CALLS, cpu / HOST_CALLS
+
     return sample
 
 
