@@ -41,7 +41,7 @@ def run(units: dict[str, Unit], options: argparse.Namespace, *, anchored: bool) 
         print(f"{len(units) - len(left)} of {len(units)} are in {file.path} already")
     seconds = QUICK_SECONDS if options.quick and device.type == "cuda" else math.inf
     start, broken = time.monotonic(), []
-    if anchored and left and file.anchor is None:
+    if anchored and file.anchor is None:
         file.hold(anchor.take(device, options.rounds))
     if file.anchor is not None:
         print(file.anchor)

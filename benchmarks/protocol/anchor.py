@@ -64,7 +64,7 @@ class Anchor:
 
     @property
     def share(self) -> float | None:
-        """Of the data sheet."""
+        """The share of the data sheet's bandwidth."""
         return None if self.data_sheet is None else self.gbps / self.data_sheet
 
     def as_json(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _by(way: str) -> measure.Copy:
 
 
 def _among(rows: Iterable[Row], shapes: Mapping[str, Mapping[str, Any]], device: str) -> Anchor | None:
-    """Of a run from before anchors were measured, whose rows have a copy for each piece of work."""
+    """The anchor of a run from before they were measured, whose rows have a copy for each piece of work."""
     found = []
     for row in rows:
         moved = shapes.get(f"{row.op}/{row.shape}/{row.dtype}", {}).get("bytes", {}).get(row.pass_)
