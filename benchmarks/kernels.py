@@ -7,23 +7,25 @@ from dataclasses import dataclass
 
 import torch
 
-from rnam.kernels import (
-    block,
-    block_bwd,
-    feed_forward,
-    feed_forward_bwd,
-    gates_scan,
-    grouped_linear,
-    linear_scan,
-    min_gru_bwd,
-    min_gru_fwd,
-    projected,
-)
-from rnam.kernels.config import TABLE, is_fused, table_config
-from rnam.kernels.config_block import MAX_BACKWARD_WIDTH, block_backward_config, block_config
-from rnam.kernels.config_feed_forward import MAX_WIDTH, parameters
-from rnam.kernels.config_projected import projected_config
-from rnam.kernels.launch import Launch
+from rnam.kernels import MIN_GRU, MIN_LSTM
+from rnam.kernels.block import backward as block_backward
+from rnam.kernels.block import forward as block_forward
+from rnam.kernels.block.config import MAX_BACKWARD_WIDTH, block_backward_config, block_config
+from rnam.kernels.common.launch import Launch
+from rnam.kernels.feed_forward import backward as feed_forward_backward
+from rnam.kernels.feed_forward import forward as feed_forward_forward
+from rnam.kernels.feed_forward.config import MAX_WIDTH, num_parameters
+from rnam.kernels.linear import backward as linear_backward
+from rnam.kernels.linear import forward as linear_forward
+from rnam.kernels.min_gru import backward as min_gru_backward
+from rnam.kernels.min_gru import forward as min_gru_forward
+from rnam.kernels.min_gru import projected
+from rnam.kernels.min_gru.config import TABLE, is_fused, table_config
+from rnam.kernels.min_gru.projected_config import projected_config
+from rnam.kernels.scan import backward as scan_backward
+from rnam.kernels.scan import forward as scan_forward
+from rnam.kernels.scan import gates_backward, gates_forward
+from tests.support.calls import Call
 
 FLOAT32, BF16 = torch.float32, torch.bfloat16
 PRECISIONS = {FLOAT32: ("tf32", "tf32x3"), BF16: ("ieee",)}
@@ -59,44 +61,43 @@ class Entry:
     wide: bool
 
 
-def min_gru_name(what: str, seq: bool, dim: int, hidden: int, dtype: torch.dtype, precision: str) -> str:
+def form_name(batch_rows: bool) -> str:
+    return "batch_rows" if batch_rows else "time_rows"
+
+
+def min_gru_name(pass_: str, batch_rows: bool, dim: int, hidden: int, dtype: torch.dtype, precision: str) -> str:
     kind = "bfloat16" if dtype == BF16 else precision
-    return f"min_gru {what} {'SEQ' if seq else 'SEG'} D={dim} H={hidden} {kind}"
+    return f"min_gru {pass_} {form_name(batch_rows)} D={dim} H={hidden} {kind}"
 
 
 def min_gru_entry(
-    what: str, seq: bool, dim: int, hidden: int, dtype: torch.dtype, precision: str, *, in_block: bool = False
+    pass_: str, batch_rows: bool, dim: int, hidden: int, dtype: torch.dtype, precision: str, *, in_block: bool = False
 ) -> Entry:
-    """`what` in "forward", "log", "backward"; the form with rows of time (SEG) or of the batch (SEQ). `in_block`, a
-    backward adds what reaches x directly."""
-    config = table_config(what, seq, dim, hidden, dtype, precision)
+    """`pass_` in "forward", "log", "backward". `in_block`, a backward adds what reaches x directly."""
+    config = table_config(pass_, batch_rows, dim, hidden, dtype, precision)
     size, ratio = dtype.itemsize, dim / hidden
-    backward = what == "backward"
+    backward = pass_ == "backward"
     # x and h; or x, dx and dh, and h where a row starts
     ideal = size * (2 * ratio + 1 + in_block if backward else ratio + 1)
 
     def build() -> Launch:
         x = torch.empty(1, BATCH, STEPS, dim, dtype=dtype)
-        weight = torch.empty(1, dim, 2 * hidden)
         h, state = torch.empty(1, BATCH, STEPS, hidden, dtype=dtype), torch.empty(1, BATCH, 1, hidden)
+        call = Call(x, torch.empty(1, dim, 2 * hidden), state, space="log" if pass_ == "log" else "linear")
         options = dict(precision=precision, config=config)
-        if backward:
-            dy = x if in_block else None
-            launches, _ = min_gru_bwd.backward_launches(
-                x, weight, state, h, None, h, state, x, state, True, dy, **options
-            )  # fmt: skip
-        else:
-            space = "log" if what == "log" else "linear"
-            launches = min_gru_fwd.forward_launches(x, weight, state, None, h, state, space=space, **options)
+        if not backward:
+            return min_gru_forward.forward_launches(call, h, state, **options)[-1]
+        dy = x if in_block else None
+        launches, _ = min_gru_backward.backward_launches(call, h, h, state, x, state, True, dy, **options)
         return launches[-1]
 
     return Entry(
-        min_gru_name("backward in a block" if in_block else what, seq, dim, hidden, dtype, precision),
+        min_gru_name("backward in a block" if in_block else pass_, batch_rows, dim, hidden, dtype, precision),
         build,
         lanes=config.ROWS * config.STEPS * hidden / (32 * config.num_warps),
         moved=ideal + (size / config.STEPS if backward else 0),
         ideal=ideal,
-        mufu=GATE_MUFU[what],
+        mufu=GATE_MUFU[pass_],
         wide=dim * size % 16 == 0 and dim * size >= 32,
     )
 
@@ -106,30 +107,32 @@ def _scan_entry(log: bool, backward: bool, width: int, dtype: torch.dtype) -> En
 
     def build() -> Launch:
         if backward:
-            return linear_scan.backward_launches(x, x if log else None, state, x, x, x, x, state, log=log)[0]
-        return linear_scan.forward_launches(x, x, state, x, log=log)[0]
+            return scan_backward.backward_launches(x, x if log else None, state, x, x, x, x, state, log=log)[0]
+        return scan_forward.forward_launches(x, x, state, x, log=log)[0]
 
     tensors = (6 if log else 5) if backward else 3
     name = f"{'log' if log else 'linear'}_scan {'backward' if backward else 'forward'} H={width} {_kind(dtype)}"
     return _scanned(name, build, tensors * dtype.itemsize, 5 * dtype.itemsize if backward else None)
 
 
-def _gates_entry(what: str, width: int, dtype: torch.dtype) -> Entry:
+def _gates_entry(pass_: str, width: int, dtype: torch.dtype) -> Entry:
     """A minLSTM ("lstm forward", "lstm backward") reads p in float32 whatever `dtype` is."""
-    lstm, backward = what.startswith("lstm"), what.endswith("backward")
-    parts, inner = (3, FLOAT32) if lstm else (2, dtype)
-    h, state = torch.empty(1, ROWS, 40, width, dtype=dtype), torch.empty(ROWS, width)
-    p, dp = (torch.empty(1, ROWS, 40, parts * width, dtype=d) for d in (inner, dtype))
+    lstm, backward = pass_.startswith("lstm"), pass_.endswith("backward")
+    gates, inner = (MIN_LSTM, FLOAT32) if lstm else (MIN_GRU, dtype)
+    h, state = torch.empty(1, ROWS, 40, width, dtype=dtype), torch.empty(1, ROWS, 1, width)
+    p, dp = (torch.empty(1, ROWS, 40, gates.num_preacts * width, dtype=d) for d in (inner, dtype))
+    call = Call(h, h, state, space="log" if pass_ == "log" else "linear")
 
     def build() -> Launch:
         if backward:
-            return gates_scan.gates_backward_launches(p, state, h, None, h, state, dp, state)[0]
-        return gates_scan.gates_forward_launches(p, state, None, h, state, log=what == "log", parts=parts)[0]
+            return gates_backward.backward_launches(p, call, gates, h, h, state, dp, state)[0]
+        return gates_forward.forward_launches(p, call, gates, h, state)[0]
 
     # p and h; or p, dp and dh, and h where a row starts
-    ideal = parts * inner.itemsize + (parts + 1 if backward else 1) * dtype.itemsize
+    n = gates.num_preacts
+    ideal = n * inner.itemsize + (n + 1 if backward else 1) * dtype.itemsize
     again = dtype.itemsize / build().constants["STEPS"] if backward else 0
-    return _scanned(f"gates_scan {what} H={width} {_kind(dtype)}", build, ideal + again, ideal, GATE_MUFU[what])
+    return _scanned(f"gates_scan {pass_} H={width} {_kind(dtype)}", build, ideal + again, ideal, GATE_MUFU[pass_])
 
 
 def _scanned(
@@ -146,10 +149,8 @@ def _linear_entry(dim: int, hidden: int, backward: bool, dtype: torch.dtype, pre
 
     def build() -> Launch:
         if not backward:
-            return grouped_linear.linear_forward_launch(x, weight, bias, y, "relu", precision)
-        return grouped_linear.linear_backward_launch(
-            x, weight, bias, y, "relu", precision, need_x=True, need_weight=True, need_bias=True
-        )
+            return linear_forward.forward_launch(x, weight, bias, "relu", y, precision)
+        return linear_backward.backward_launch(x, weight, bias, "relu", y, precision, needs=(True, True, True))
 
     launch = build()
     bytes_ = dtype.itemsize * (2 * dim / hidden + 1 if backward else dim / hidden + 1)
@@ -163,13 +164,13 @@ def _feed_forward_entry(dim: int, backward: bool, dtype: torch.dtype, precision:
     """With `embedded` numbers a row in the place of x, and no dx, as in the first block of a model."""
     h = torch.empty(2, 4096, dim, dtype=dtype)
     x = torch.empty(2, 4096, embedded, dtype=dtype) if embedded else h
-    params = torch.empty(2, parameters(dim, embedded), dtype=dtype)
+    params = torch.empty(2, num_parameters(dim, embedded), dtype=dtype)
 
     def build() -> Launch:
         if not backward:
-            return feed_forward.forward_launch(x, params, h, h, precision=precision)
+            return feed_forward_forward.forward_launch(x, params, h, h, precision=precision)
         needs = (not embedded, True, True)
-        return feed_forward_bwd.backward_launch(x, params, h, h, needs=needs, precision=precision)
+        return feed_forward_backward.backward_launch(x, params, h, h, needs=needs, precision=precision)
 
     constants = build().constants
     # h and y, or h, dy and dh; and x, in the backward with dx
@@ -182,28 +183,31 @@ def _feed_forward_entry(dim: int, backward: bool, dtype: torch.dtype, precision:
     return Entry(name, build, lanes, bytes_, bytes_, None, not embedded)
 
 
-def _block_entry(dim: int, seq: bool, backward: bool, dtype: torch.dtype, precision: str, embedded: int = 0) -> Entry:
+def _block_entry(
+    dim: int, batch_rows: bool, backward: bool, dtype: torch.dtype, precision: str, embedded: int = 0
+) -> Entry:
     """Forwards without h, as they run where no gradient is recorded. With `embedded` numbers a row in the place of x,
     and no dx, as in the first block of a model."""
-    config = (block_backward_config if backward else block_config)(seq, dim, dtype, precision)
+    config = (block_backward_config if backward else block_config)(batch_rows, dim, dtype, precision)
     h, state = torch.empty(1, BATCH, STEPS, dim, dtype=dtype), torch.empty(1, BATCH, 1, dim)
     x = torch.empty(1, BATCH, STEPS, embedded, dtype=dtype) if embedded else h
     weight = torch.empty(1, embedded + 1 if embedded else dim, 2 * dim, dtype=dtype)
-    params = torch.empty(1, parameters(dim, embedded), dtype=dtype)
+    params = torch.empty(1, num_parameters(dim, embedded), dtype=dtype)
+    call = Call(x, weight, state)
 
     def build() -> Launch:
         options = dict(precision=precision, config=config)
         if backward:
             needs = (not embedded, True, True)
-            return block_bwd.backward_launch(x, weight, params, state, h, None, h, state, needs=needs, **options)
-        return block.forward_launches(x, weight, params, state, None, h, None, state, **options)[-1]
+            return block_backward.backward_launch(call, params, h, h, state, needs=needs, **options)
+        return block_forward.forward_launches(call, params, h, None, state, **options)[-1]
 
     # y; or dy, and dx unless the rows are embedded
     tensors = (embedded / dim or 1) + (1 if not backward or embedded else 2)
     ideal = dtype.itemsize * tensors
     kind = "bfloat16" if dtype == BF16 else precision
     of = f"D={dim} K={embedded}" if embedded else f"D={dim}"
-    name = f"block {'backward' if backward else 'forward'} {'SEQ' if seq else 'SEG'} {of} {kind}"
+    name = f"block {'backward' if backward else 'forward'} {form_name(batch_rows)} {of} {kind}"
     return Entry(
         name,
         build,
@@ -215,18 +219,17 @@ def _block_entry(dim: int, seq: bool, backward: bool, dtype: torch.dtype, precis
     )
 
 
-def _projected_entry(dim: int, hidden: int, seq: bool, dtype: torch.dtype, precision: str) -> Entry:
+def _projected_entry(dim: int, hidden: int, batch_rows: bool, dtype: torch.dtype, precision: str) -> Entry:
     """Elements are those of y."""
-    config = projected_config(seq, dim, hidden, precision)
+    config = projected_config(batch_rows, dim, hidden, precision)
     x, state = torch.empty(1, BATCH, STEPS, dim, dtype=dtype), torch.empty(1, BATCH, 1, hidden)
-    weight, out_weight = torch.empty(1, dim, 2 * hidden), torch.empty(1, hidden, dim)
+    call, out_weight = Call(x, torch.empty(1, dim, 2 * hidden), state), torch.empty(1, hidden, dim)
 
     def build() -> Launch:
-        options = dict(precision=precision, config=config)
-        return projected.forward_launches(x, weight, out_weight, state, None, x, state, **options)[-1]
+        return projected.forward_launches(call, out_weight, x, state, precision=precision, config=config)[-1]
 
     kind = "bfloat16" if dtype == BF16 else precision
-    name = f"min_gru projected {'SEQ' if seq else 'SEG'} D={dim} H={hidden} {kind}"
+    name = f"min_gru projected {form_name(batch_rows)} D={dim} H={hidden} {kind}"
     bytes_ = 2 * dtype.itemsize  # x and y
     mufu = GATE_MUFU["forward"] * hidden // dim
     wide = dim // 4 * dtype.itemsize % 16 == 0  # a thread's share of a row
@@ -240,21 +243,21 @@ def _kind(dtype: torch.dtype) -> str:
 def entries() -> Iterator[Entry]:
     """Every form of the table at its width (and 8, which it pads to 16), the scans, the gates, the linear layer, the
     feed-forward, the block and the minGRU with its projection."""
-    for what, seq, width, size in TABLE:
+    for pass_, batch_rows, width, size in TABLE:
         dtype = DTYPES[size]
         for each in (8, 16) if width == 16 else (width,):
             for precision in PRECISIONS[dtype]:
-                if is_fused(each, each, dtype, what, precision):
-                    yield min_gru_entry(what, seq, each, each, dtype, precision)
-                    if what == "backward" and each == MAX_WIDTH:
-                        yield min_gru_entry(what, seq, each, each, dtype, precision, in_block=True)
+                if is_fused(each, each, dtype, pass_, precision):
+                    yield min_gru_entry(pass_, batch_rows, each, each, dtype, precision)
+                    if pass_ == "backward" and each == MAX_WIDTH:
+                        yield min_gru_entry(pass_, batch_rows, each, each, dtype, precision, in_block=True)
     for dtype in PRECISIONS:
         for backward in (False, True):
             for log in (False, True):
                 for width in (32, 1):
                     yield _scan_entry(log, backward, width, dtype)
-        for what in ("forward", "log", "backward", "lstm forward", "lstm backward"):
-            yield _gates_entry(what, 128, dtype)
+        for pass_ in ("forward", "log", "backward", "lstm forward", "lstm backward"):
+            yield _gates_entry(pass_, 128, dtype)
         for dim, hidden in ((1, 16), (8, 8), (16, 16), (32, 32)):
             for backward in (False, True):
                 for precision in PRECISIONS[dtype] if dim > 2 else PRECISIONS[dtype][:1]:
@@ -264,12 +267,12 @@ def entries() -> Iterator[Entry]:
                 for precision in PRECISIONS[dtype]:
                     yield _feed_forward_entry(dim, backward, dtype, precision)
                     yield _feed_forward_entry(dim, backward, dtype, precision, embedded=1)
-            for seq in (False, True):
+            for batch_rows in (False, True):
                 for precision in PRECISIONS[dtype]:
                     for backward in (False, True) if dim <= MAX_BACKWARD_WIDTH else (False,):
-                        yield _block_entry(dim, seq, backward, dtype, precision)
-                        yield _block_entry(dim, seq, backward, dtype, precision, embedded=1)
+                        yield _block_entry(dim, batch_rows, backward, dtype, precision)
+                        yield _block_entry(dim, batch_rows, backward, dtype, precision, embedded=1)
         for dim, hidden in ((8, 16), (16, 32), (32, 32)):
-            for seq in (False, True):
+            for batch_rows in (False, True):
                 for precision in PRECISIONS[dtype]:
-                    yield _projected_entry(dim, hidden, seq, dtype, precision)
+                    yield _projected_entry(dim, hidden, batch_rows, dtype, precision)

@@ -19,8 +19,9 @@ import torch
 
 from benchmarks.kernels import BF16, FLOAT32, Entry, entries, min_gru_name
 from benchmarks.protocol.shapes import BY_COMMAND, SHAPES
-from benchmarks.sass import Usage, compile_launch, usage
-from rnam.kernels.config import is_fused, select_config
+from rnam.kernels.min_gru.config import is_fused, select_config
+from tools.ptx.compile import compile_launch
+from tools.ptx.sass import Usage, load_bits, usage
 
 FIGURES = Path(__file__).parent / "results" / "static" / "figures.json"
 MUFU, WAVEFRONT, HMMA = 8, 4, 5
@@ -47,9 +48,11 @@ DEVICES = {
     100: Device("B200", 148, 1.85e9, 7.2e12),
 }
 
-# What a quick run compiles, in half a minute: the forms of one width with one precision.
+# The rows that a quick run compiles, in half a minute: the forms of one width with one precision.
 QUICK = tuple(
-    f"min_gru {what} {form} D=16 H=16 tf32" for what in ("forward", "log", "backward") for form in ("SEG", "SEQ")
+    f"min_gru {pass_} {form} D=16 H=16 tf32"
+    for pass_ in ("forward", "log", "backward")
+    for form in ("time_rows", "batch_rows")
 )
 
 # Per element, twice what the formula needs is work done twice.
@@ -65,13 +68,13 @@ def _row(entry: Entry, cc: int, used: Usage) -> dict[str, Any]:
     mix = dict(used.mix)
     instructions = sum(n for op, n in mix.items() if op != "NOP")
     products = {op: n for op, n in mix.items() if "MMA" in op}
-    parts = {
+    cycles_of = {
         "issue": instructions,
         "mufu": MUFU * used.mufu,
         "memory": WAVEFRONT * used.wavefronts,
         "tensor": HMMA * mix.get("HMMA", 0),
     }
-    bound = max(parts.values()) / entry.lanes
+    bound = max(cycles_of.values()) / entry.lanes
     cycles = DEVICES[cc].cycles_per_byte
     budget = cycles * entry.moved
     row = {
@@ -90,7 +93,7 @@ def _row(entry: Entry, cc: int, used: Usage) -> dict[str, Any]:
         "products": products,
         "loads": _widths(used.loads),
         "bound": round(bound, 1),
-        "bound_by": max(parts, key=lambda part: parts[part]),
+        "bound_by": max(cycles_of, key=lambda cause: cycles_of[cause]),
         "budget": round(budget, 1),
         "copy_limit": round(cycles * entry.ideal / max(bound, budget), 3),
     }
@@ -101,8 +104,7 @@ def _widths(loads: Iterable[str]) -> dict[str, int]:
     """Global loads by their width in bits."""
     counts: dict[str, int] = {}
     for op in loads:
-        parts = op.split(".")
-        width = next((n for n in ("128", "64", "U16", "U8") if n in parts), "32").removeprefix("U")
+        width = str(load_bits(op))
         counts[width] = counts.get(width, 0) + 1
     return dict(sorted(counts.items()))
 
@@ -132,22 +134,23 @@ def run(names: Iterable[str] | None = None, progress: Any = iter) -> list[dict[s
 def limits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per named shape, type and pass: the most of copy bandwidth that the selected kernel can reach.
 
-    Padding to whole tiles counts as work. What a cut in time reads again does not. A width that has no fused kernel
-    takes products of cuBLAS, of whose time nothing is known but the bytes: `kernel` is None then.
+    Padding to whole tiles counts as work; the second reading of a T that is cut does not. A width that has no fused
+    kernel takes products of cuBLAS, of whose time nothing is known but the bytes: `kernel` is None then.
     """
     found = {(row["kernel"], row["cc"]): row for row in rows}
     table = []
     for name in BY_COMMAND["layer"]:
         shape = SHAPES[name]
         for dtype, precision in ((FLOAT32, "tf32"), (FLOAT32, "tf32x3"), (BF16, "ieee")):
-            for what in ("forward", "log", "backward"):
-                kernel, waste = _selected(shape.dim, shape.hidden, dtype, precision, what, shape)
+            for pass_ in ("forward", "log", "backward"):
+                kernel, waste = _selected(shape.dim, shape.hidden, dtype, precision, pass_, shape)
                 for cc in DEVICES:
-                    row = found.get((kernel, cc)) if kernel else None
-                    limit = _apart(shape.dim, shape.hidden, what) if kernel is None else None
-                    limit = round(_limit(row, cc, waste), 3) if row is not None else limit
+                    figure = found.get((kernel, cc)) if kernel else None
+                    limit = _apart(shape.dim, shape.hidden, pass_) if kernel is None else None
+                    limit = round(_limit(figure, cc, waste), 3) if figure is not None else limit
                     kind = "bfloat16" if dtype == BF16 else precision
-                    table.append(dict(shape=name, dtype=kind, what=what, cc=cc, kernel=kernel, copy_limit=limit))
+                    row = {"shape": name, "dtype": kind, "pass": pass_, "cc": cc, "kernel": kernel}
+                    table.append(row | {"copy_limit": limit})
     return table
 
 
@@ -157,41 +160,41 @@ def _limit(row: dict[str, Any], cc: int, waste: float) -> float:
     return ideal / max(row["bound"] * waste, row["budget"])
 
 
-def _apart(dim: int, hidden: int, what: str) -> float:
+def _apart(dim: int, hidden: int, pass_: str) -> float:
     """Ideal bytes over those of products and gates apart, per element of h, with r = dim / hidden.
 
     The forward writes p, two numbers, and reads it: r + 2, then 2 + 1. The backward makes p again, r + 2, and its gates
     read p and dh and write dp, 2 + 1 + 2; dx takes dp and writes r, dW takes x and dp, r + 2.
     """
     ratio = dim / hidden
-    if what == "backward":
+    if pass_ == "backward":
         return round((2 * ratio + 1) / (3 * ratio + 11), 3)
     return round((ratio + 1) / (ratio + 5), 3)
 
 
 def _selected(
-    dim: int, hidden: int, dtype: torch.dtype, precision: str, what: str, shape: Any
+    dim: int, hidden: int, dtype: torch.dtype, precision: str, pass_: str, shape: Any
 ) -> tuple[str | None, float]:
-    if not is_fused(dim, hidden, dtype, what, precision):
+    if not is_fused(dim, hidden, dtype, pass_, precision):
         return None, 1.0
     sizes = shape.terms, shape.batch, shape.steps
-    config = select_config(dim, hidden, dtype, *sizes, what, precision)
-    return min_gru_name(what, config.seq, dim, hidden, dtype, precision), config.waste(*sizes[1:])
+    config = select_config(dim, hidden, dtype, *sizes, pass_, precision)
+    return min_gru_name(pass_, config.batch_rows, dim, hidden, dtype, precision), config.waste(*sizes[1:])
 
 
 def text(rows: list[dict[str, Any]]) -> str:
     """The rows as lines."""
     head = f"{'sm':>4s} {'reg':>4s} {'spill':>5s} {'in loop':>7s} {'bound':>7s} {'budget':>7s} {'% copy':>6s}"
-    lines = [f"{'kernel':52s} {head}  flags"]
+    lines = [f"{'kernel':58s} {head}  flags"]
     for row in rows:
         numbers = f"{row['cc']:4d} {row['registers']:4d} {row['spills']:5d} {row['loop_spills']:7d}"
         numbers += f" {row['bound']:7.1f} {row['budget']:7.1f}"
-        lines.append(f"{row['kernel']:52s} {numbers} {100 * row['copy_limit']:6.0f}  {', '.join(row['flags'])}")
+        lines.append(f"{row['kernel']:58s} {numbers} {100 * row['copy_limit']:6.0f}  {', '.join(row['flags'])}")
     return "\n".join(lines)
 
 
 def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is committed: the versions that compiled it, the rows, and the limits of the named shapes."""
+    """The committed file: the versions that compiled it, the rows, and the limits of the named shapes."""
     import triton
 
     cards = {str(cc): f"{d.card}, {d.cycles_per_byte:.2f} cycles per byte" for cc, d in DEVICES.items()}

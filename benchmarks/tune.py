@@ -1,7 +1,7 @@
 """`python -m benchmarks tune`: every launch configuration that the table could have, timed on the GPU at hand.
 
-It prints and writes measurements, the table's own row among them; `kernels/config.py` is edited by hand, with the
-measurement that chose the row. Nothing is tuned at run time.
+It prints and writes measurements, the table's own row among them; `kernels/min_gru/config.py` is edited by hand, with
+the measurement that chose the row. Nothing is tuned at run time.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from typing import Any
 
 import torch
 
-from benchmarks.kernels import DTYPES
+from benchmarks.kernels import DTYPES, form_name
 from benchmarks.protocol import measure
 from benchmarks.protocol.shapes import SHAPES
 from benchmarks.protocol.work import GRADIENT
-from rnam.kernels import min_gru_bwd, min_gru_fwd
-from rnam.kernels.config import TABLE, LaunchConfig, is_fused, padded_state, select_config, table_config
+from rnam.kernels import MIN_GRU, recurrence_backward, recurrence_forward
+from rnam.kernels.common.config import LaunchConfig, padded_state
+from rnam.kernels.min_gru.config import TABLE, is_fused, select_config, table_config
+from tests.support.calls import Call
 
 STEPS, WARPS, STAGES = (1, 2, 4, 8), (1, 2, 4), (1, 2, 3)
 ROUNDS = 7
-# Of float32 products.
+# float32 products have this one.
 PRECISION = "tf32"
 
 # 2^25 numbers: 128 MiB in float32, more than twice any L2 cache, and 5e5 rows of work at any width.
@@ -35,15 +37,15 @@ LONG = 1024  # steps of a sequence, as in the notebook
 class Key:
     """A row of the table."""
 
-    what: str
-    seq: bool
+    pass_: str
+    batch_rows: bool
     width: int
     itemsize: int
 
     @property
     def name(self) -> str:
         kind = "float32" if self.itemsize == 4 else "bfloat16"
-        return f"{self.what} {'SEQ' if self.seq else 'SEG'} {self.width} {kind}"
+        return f"{self.pass_} {form_name(self.batch_rows)} {self.width} {kind}"
 
 
 def keys(shapes: list[str]) -> list[Key]:
@@ -53,19 +55,19 @@ def keys(shapes: list[str]) -> list[Key]:
     found = []
     for name in shapes:
         shape = SHAPES[name]
-        for what in ("forward", "log", "backward"):
+        for pass_ in ("forward", "log", "backward"):
             for size, dtype in DTYPES.items():
-                if is_fused(shape.dim, shape.hidden, dtype, what, PRECISION):
+                if is_fused(shape.dim, shape.hidden, dtype, pass_, PRECISION):
                     sizes = shape.terms, shape.batch, shape.steps
-                    seq = select_config(shape.dim, shape.hidden, dtype, *sizes, what, PRECISION).seq
+                    batch_rows = select_config(shape.dim, shape.hidden, dtype, *sizes, pass_, PRECISION).batch_rows
                     width = max(16, 1 << (max(shape.dim, shape.hidden) - 1).bit_length())
-                    found.append(Key(what, seq, width, size))
+                    found.append(Key(pass_, batch_rows, width, size))
     return list(dict.fromkeys(found))
 
 
 def candidates(key: Key) -> Iterator[LaunchConfig]:
-    """What the table could say, its own entry first. A warp takes at least 8 columns."""
-    table = table_config(key.what, key.seq, key.width, key.width, DTYPES[key.itemsize], PRECISION)
+    """The entries that the table could have, its own first. A warp takes at least 8 columns."""
+    table = table_config(key.pass_, key.batch_rows, key.width, key.width, DTYPES[key.itemsize], PRECISION)
     yield table
     for steps in STEPS:
         for warps in WARPS:
@@ -78,13 +80,13 @@ def candidates(key: Key) -> Iterator[LaunchConfig]:
 def tune(key: Key, device: torch.device) -> list[dict[str, Any]]:
     """Each candidate's median, p20 and p80 in ms, fastest first; one that fails, or differs from the table's own by
     more than rounding, has the reason instead."""
-    rows_ = ELEMENTS // key.width
-    steps = LONG if not key.seq else 64
+    steps = 64 if key.batch_rows else LONG
     terms = 64
+    batch = ELEMENTS // key.width // steps // terms
     dtype = DTYPES[key.itemsize]
-    x = torch.randn(terms, rows_ // steps // terms, steps, key.width, device=device).to(dtype)
+    x = torch.randn(terms, batch, steps, key.width, device=device).to(dtype)
     weight = torch.randn(terms, key.width, 2 * key.width, device=device) / key.width**0.5
-    h, dh = min_gru_fwd.min_gru_forward(x, weight)[0], torch.randn_like(x)
+    h, dh = recurrence_forward(Call(x, weight), MIN_GRU)[0], torch.randn_like(x)
     timers: dict[str, measure.Timer] = {}
     found: dict[str, dict[str, Any]] = {}
     want: tuple[torch.Tensor | None, ...] = ()
@@ -109,10 +111,10 @@ def tune(key: Key, device: torch.device) -> list[dict[str, Any]]:
 def _call(
     key: Key, config: LaunchConfig, x: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, dh: torch.Tensor
 ) -> Callable[[], tuple[torch.Tensor | None, ...]]:
-    if key.what == "backward":
-        return lambda: min_gru_bwd.min_gru_backward(x, weight, None, h, None, dh, None, config=config)
-    space = "log" if key.what == "log" else "linear"
-    return lambda: min_gru_fwd.min_gru_forward(x, weight, space=space, config=config)
+    call = Call(x, weight, space="log" if key.pass_ == "log" else "linear")
+    if key.pass_ == "backward":
+        return lambda: recurrence_backward(call, MIN_GRU, h, dh, None, config=config)
+    return lambda: recurrence_forward(call, MIN_GRU, config=config)
 
 
 def _difference(got: tuple[torch.Tensor | None, ...], want: tuple[torch.Tensor | None, ...]) -> float:

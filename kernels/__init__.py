@@ -1,24 +1,34 @@
 """The fused Triton kernels and their launchers: tensors in, tensors out, no autograd. See README.md."""
 
-from .block import block_forward
-from .block_bwd import block_backward
-from .config import is_fused as min_gru_is_fused
-from .config_block import backward_is_fused as block_backward_is_fused
-from .config_block import block_is_fused
-from .config_feed_forward import embedded_columns
-from .config_feed_forward import keeps_embedding as feed_forward_keeps_embedding
-from .config_feed_forward import uses_kernel as feed_forward_is_fused
-from .config_projected import is_projected as min_gru_projected_is_fused
-from .feed_forward import feed_forward_forward
-from .feed_forward_bwd import feed_forward_backward
-from .grouped_linear import grouped_linear_backward, grouped_linear_forward
-from .grouped_linear import uses_kernel as linear_is_fused
-from .linear_scan import scan_backward, scan_forward
-from .min_gru import min_gru_backward, min_gru_forward
-from .min_lstm import min_lstm_backward, min_lstm_forward
-from .projected import min_gru_projected_forward
+from .block.backward import block_backward
+from .block.config import backward_is_fused as block_backward_is_fused
+from .block.config import block_is_fused
+from .block.forward import block_forward
+from .common.activations import ACTIVATIONS
+from .common.flags import MASKED, RESET
+from .common.gates import MIN_GRU, MIN_LSTM, Gates
+from .feed_forward.backward import feed_forward_backward
+from .feed_forward.config import embedded_columns
+from .feed_forward.config import keeps_embedding as feed_forward_keeps_embedding
+from .feed_forward.config import uses_kernel as feed_forward_is_fused
+from .feed_forward.forward import feed_forward_forward
+from .linear.backward import grouped_linear_backward
+from .linear.config import uses_kernel as linear_is_fused
+from .linear.forward import grouped_linear_forward
+from .min_gru.config import is_fused as min_gru_is_fused
+from .min_gru.projected import projected_forward
+from .min_gru.projected_config import is_projected as projected_is_fused
+from .recurrence import recurrence_backward, recurrence_forward
+from .scan.backward import scan_backward
+from .scan.forward import scan_forward
 
 __all__ = [
+    "ACTIVATIONS",
+    "MASKED",
+    "MIN_GRU",
+    "MIN_LSTM",
+    "RESET",
+    "Gates",
     "block_backward",
     "block_backward_is_fused",
     "block_forward",
@@ -31,13 +41,11 @@ __all__ = [
     "grouped_linear_backward",
     "grouped_linear_forward",
     "linear_is_fused",
-    "min_gru_backward",
-    "min_gru_forward",
     "min_gru_is_fused",
-    "min_gru_projected_forward",
-    "min_gru_projected_is_fused",
-    "min_lstm_backward",
-    "min_lstm_forward",
+    "projected_forward",
+    "projected_is_fused",
+    "recurrence_backward",
+    "recurrence_forward",
     "scan_backward",
     "scan_forward",
 ]

@@ -1,106 +1,96 @@
-"""What the forwards of a minGRU share, by itself (min_gru_fwd.py) and inside a residual block (block.py): where the
-rows of a program are, the state that enters them, and the map of a step."""
+"""The recurrence of any cell and width: one fused kernel each way where the cell and the table have one, else a matrix
+product and a scan.
 
-import triton
-import triton.language as tl
+A forward and its backward may go different ways, since the backward reads x, the weight and h alone.
+"""
 
-from .primitives import (
-    coded_input,
-    coded_multiplier,
-    is_masked,
-    is_reset,
-    log2,
-    min_gru_gates,
-    min_gru_gates_of_halves,
-    min_gru_log_gates,
-)
-from .tiles import state_mask, state_offsets
+import torch
+
+from .common import matmul
+from .common.call import Gradients, Needs, Recurrence
+from .common.config import LaunchConfig
+from .common.flags import observed
+from .common.gates import Gates
+from .linear.backward import grouped_linear_backward
+from .linear.forward import grouped_linear_forward
+from .min_gru.backward import min_gru_backward
+from .min_gru.config import is_fused
+from .min_gru.forward import min_gru_forward
+from .scan.gates_backward import gates_scan_backward
+from .scan.gates_forward import gates_scan_forward
 
 
-@triton.jit
-def place_rows(B, T, length, count, ROWS: tl.constexpr, STEPS: tl.constexpr, SEQ: tl.constexpr):
-    """(f, b, g, row_exists, state_exists, t_row, begin, end, middle) of a program.
+def recurrence_forward(
+    call: Recurrence, gates: Gates, *, precision: str | None = None, config: LaunchConfig | None = None
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """(h, h_last) of F independent layers of a cell.
 
-    Term f; batch rows b, [ROWS] with SEQ and else one, and which there are; chunk g of its time, steps [begin, end);
-    the first step of each row. From `middle` on tiles have a tail.
+    gates      the cell, a row of the table in common/gates.py.
+    precision  of float32 products, as `resolve_precision` in common/config.py takes it; cuBLAS has its own setting.
+    config     of the fused kernel, instead of the one that its table gives.
+    h          [F, B, T, H] in the dtype of x, or None without need_h; h_last [F, B, 1, H] float32, the state before it
+               is rounded.
     """
-    TILE: tl.constexpr = STEPS if SEQ else ROWS * STEPS
-    r = tl.arange(0, ROWS)
-    pid = tl.program_id(0).to(tl.int64)
-    if SEQ:
-        groups = tl.cdiv(B, ROWS)
-        f = pid // groups
-        b = pid % groups * ROWS + r
-        g = 0
-        row_exists = b < B
-        state_exists = row_exists
-        t_row = tl.zeros((ROWS,), tl.int32)
-        begin, end = 0, T
+    if _takes_kernel(call, gates, "log" if call.space == "log" else "forward", precision, config):
+        return min_gru_forward(call, precision=precision, config=config)
+    if call.weight is None:
+        return gates_scan_forward(call.input, call, gates)
+    x = observed(call.input, call.flags)
+    return gates_scan_forward(_project(x, call.weight, gates, precision), call, gates)
+
+
+def recurrence_backward(
+    call: Recurrence, gates: Gates, h: torch.Tensor, dh: torch.Tensor | None, dh_last: torch.Tensor | None,
+    *, needs: Needs = (True, True, True), precision: str | None = None, config: LaunchConfig | None = None,
+) -> Gradients:  # fmt: skip
+    """(dx, dW, dh0) from the call of `recurrence_forward`, its h, and the gradients of h and h_last; either may be
+    None.
+
+    They have the dtypes of x, the weight and h0. A gradient that `needs` leaves out is not computed and is None, as is
+    dh0 without h0. The projection is computed again.
+    """
+    if _takes_kernel(call, gates, "backward", precision, config):
+        return min_gru_backward(call, h, dh, dh_last, needs=needs, precision=precision, config=config)
+    need_x, need_weight, need_h0 = needs
+    if call.weight is None:
+        dp, dh0 = gates_scan_backward(
+            call.input, call, gates, h, dh, dh_last, need_preacts=need_x, need_h0=need_h0
+        )  # fmt: skip
+        return dp, None, dh0
+    x, weight = observed(call.input, call.flags), call.weight
+    preacts = _project(x, weight, gates, precision)
+    need_preacts = need_x or need_weight
+    dp, dh0 = gates_scan_backward(
+        preacts, call, gates, h, dh, dh_last, need_preacts=need_preacts, need_h0=need_h0
+    )  # fmt: skip
+    if dp is None:
+        return None, None, dh0
+    rows, dp, needed = x.flatten(1, 2), dp.flatten(1, 2), (need_x, need_weight, False)
+    if gates.fused:
+        dx, dweight, _ = matmul.linear_backward(rows, weight, None, None, dp, needs=needed)
     else:
-        g = (pid % count).to(tl.int32)
-        f = pid // count // B
-        b = pid // count % B
-        row_exists = r < ROWS
-        state_exists = b < B
-        t_row = r * STEPS
-        begin = g * length
-        end = tl.minimum(begin + length, T)
-    middle = begin + (end - begin) // TILE * TILE
-    if SEQ:
-        middle = tl.where(pid % groups * ROWS + ROWS <= B, middle, begin)
-    return f, b, g, row_exists, state_exists, t_row, begin, end, middle
+        dx, dweight, _ = grouped_linear_backward(rows, weight, None, None, dp, needs=needed, precision=precision)
+    return None if dx is None else torch.unflatten(dx, 1, x.shape[1:3]), dweight, dh0
 
 
-@triton.jit
-def first_state(
-    h0_ptr, entry_ptr, row, g, count, exists,
-    H: tl.constexpr, HAS_H0: tl.constexpr, SPLIT: tl.constexpr, SEQ: tl.constexpr, LOG: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK_H: tl.constexpr,
-):  # fmt: skip
-    """The state before the first step of a program: h0 [rows, H] or 0, with SPLIT from chunk 1 on that of entry."""
-    there = state_mask(exists, H, BLOCK_H, SEQ)
-    if HAS_H0:
-        carry = tl.load(h0_ptr + state_offsets(row, H, BLOCK_H, SEQ), mask=there, other=0.0).to(tl.float32)
+def _takes_kernel(
+    call: Recurrence, gates: Gates, pass_: str, precision: str | None, config: LaunchConfig | None
+) -> bool:
+    """True if the fused kernel computes a pass of this call: "forward", "log" or "backward"."""
+    if not gates.fused or call.weight is None:
+        return False
+    D, H = call.weight.shape[1], call.weight.shape[2] // gates.num_preacts
+    return config is not None or is_fused(D, H, call.input.dtype, pass_, precision)
+
+
+def _project(x: torch.Tensor, weight: torch.Tensor, gates: Gates, precision: str | None) -> torch.Tensor:
+    """The pre-activations x W [F, B, T, n H] of x [F, B, T, D], in x's dtype, or in float32 where the cell wants them
+    so. A cell that has a fused kernel comes here with widths at which cuBLAS is the faster one."""
+    rows = x.flatten(1, 2)
+    if gates.fused:
+        preacts = matmul.affine(rows, weight, None)
+    elif gates.float32_preacts and x.dtype != torch.float32:
+        preacts = matmul.float32_bmm(rows, weight.to(x.dtype))
     else:
-        carry = tl.zeros((ROWS, BLOCK_H) if SEQ else (BLOCK_H,), tl.float32)
-    if SPLIT:
-        entry = state_offsets(row * count + g - 1, H, BLOCK_H, SEQ)
-        carry = tl.where(g == 0, carry, tl.load(entry_ptr + entry, mask=there & (g > 0), other=0.0))
-    if LOG:
-        carry = log2(carry)
-    return carry
-
-
-@triton.jit
-def store_last(
-    h_last_ptr, carry, row, g, count, exists,
-    H: tl.constexpr, SEQ: tl.constexpr, LOG: tl.constexpr, BLOCK_H: tl.constexpr,
-):  # fmt: skip
-    """The state after the last step, [rows, H], from the program that has it."""
-    if LOG:
-        carry = tl.exp2(carry)
-    there = state_mask(exists, H, BLOCK_H, SEQ)
-    if not SEQ:
-        there = there & (g == count - 1)
-    tl.store(h_last_ptr + state_offsets(row, H, BLOCK_H, SEQ), carry, mask=there)
-
-
-@triton.jit
-def step_map(u, k, code, read, HAS_CODES: tl.constexpr, MASKED: tl.constexpr, LOG: tl.constexpr, HALVES: tl.constexpr):
-    """The map (a, b) of one step of all rows, h -> a h + b, edited by its codes; with MASKED the identity where it is
-    not `read`. With HALVES by the gates of one reciprocal."""
-    if LOG:
-        a, b = min_gru_log_gates(u, k)
-    elif HALVES:
-        z, v, a = min_gru_gates_of_halves(u, k)
-        b = z * v
-    else:
-        z, v, a, _ = min_gru_gates(u, k)
-        b = z * v
-    if HAS_CODES:
-        a = coded_multiplier(a, is_masked(code)[:, None], is_reset(code)[:, None], LOG)
-        b = coded_input(b, is_masked(code)[:, None], LOG)
-    elif MASKED:
-        a = coded_multiplier(a, ~read[:, None], False, LOG)
-        b = coded_input(b, ~read[:, None], LOG)
-    return a, b
+        preacts = grouped_linear_forward(rows, weight, precision=precision)
+    return torch.unflatten(preacts, 1, x.shape[1:3])

@@ -4,7 +4,8 @@ Triton reads TRITON_INTERPRET once, when it is imported, and compiles nothing in
 marked `interpreter` run where it is 1, those marked `compiled` where it isn't, and `make test` runs both.
 In the interpreter's process the tests of the layers and the model run on the kernels in float32 and
 float16: there "auto" treats the CPU as it treats a GPU. (bfloat16 stays on the reference, because the
-interpreter truncates to it where a GPU rounds; tests/kernels has bounds for that.)
+interpreter truncates to it where a GPU rounds; tests/kernels has bounds for that.) Programs of a launch run
+in a shuffled order there, and none may touch what another one writes.
 """
 
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=choice.interpreted())
 def kernels_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from tests.support.interpreter import vectorised_scans
+    from tests.support.interpreter import programs, vectorised_scans
 
     decide = choice.path
 
@@ -67,5 +68,5 @@ def kernels_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(choice, "_takes_kernels", lambda device: device.type in ("cpu", "cuda"))
     monkeypatch.setattr(choice, "path", path)
-    with vectorised_scans():
+    with vectorised_scans(), programs(seed=0):
         yield

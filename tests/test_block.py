@@ -87,12 +87,12 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         launch = getattr(kernels, name)
 
         def call(*given: Any, **options: Any) -> Any:
-            calls.append((name, options.get("need_h")))
+            calls.append((name, getattr(given[0], "need_h", None) if name.endswith("forward") else None))
             return launch(*given, **options)
 
         return call
 
-    names = "block_forward", "block_backward", "min_gru_forward", "min_lstm_forward", "feed_forward_forward"
+    names = "block_forward", "block_backward", "recurrence_forward", "feed_forward_forward"
     for name in names:
         monkeypatch.setattr(kernels, name, spy(name))
     return calls
@@ -102,7 +102,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.mark.parametrize("cell", ["mingru", "minlstm"])
 def test_which_kernels_run(cell: Any, backend: str, launched: list[Any]) -> None:
     block, x = Block(1, 4, cell), torch.randn(1, 2, 3, 4)
-    name = {"mingru": "min_gru_forward", "minlstm": "min_lstm_forward"}[cell]
+    name = "recurrence_forward"
     rest = ("feed_forward_forward", None)
     halves = [(name, True), rest]
     kept, dropped = ([("block_forward", h)] if cell == "mingru" else halves for h in (True, False))
@@ -188,8 +188,8 @@ def test_one_kernel_and_two_in_float16() -> None:
     from tests.support.block_cases import inputs as block_inputs
     from tests.support.feed_forward_cases import split
 
-    given, params = block_inputs(case("SEG", 3, 9, 8, torch.float16, codes="own"))
-    codes = {"mask": (given.codes & 1) == 0, "reset": (given.codes & 2) != 0}
+    given, params = block_inputs(case("time_rows", 3, 9, 8, torch.float16, flags="own"))
+    codes = {"mask": (given.flags & 1) == 0, "reset": (given.flags & 2) != 0}
     wanted = exact(given, params)
     gamma, beta, *others = split(params, 8)
     arguments = [given.x, given.weight.half(), gamma[0, 0], beta[0, 0], *others, given.h0]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnam.kernels.launch import Launch
+from rnam.kernels.common.launch import Launch
 from tests.benchmarks.support import a_run
 from tests.gpu import __main__ as command
 from tests.gpu import cache, joined, measured, parity, plan, report, sanitizer, shapes, short_run, stages
@@ -305,7 +305,7 @@ def test_the_short_run_launches_every_kernel(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Launch, "run", run)
     short_run.main([])
-    written = "".join(path.read_text() for path in (ROOT / "kernels").glob("*.py"))
+    written = "".join(path.read_text() for path in (ROOT / "kernels").rglob("*.py"))
     assert launched == set(re.findall(r"def (_\w+_kernel)\(", written))
 
 

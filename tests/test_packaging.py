@@ -1,5 +1,6 @@
 """What is installed: the wheel and its metadata."""
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -11,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-SOURCES = ["rnam", "kernels", "licenses", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
+SOURCES = ["rnam", "kernels", "tools", "licenses", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
 
 
 def copy_sources(to: Path) -> None:
@@ -22,7 +23,7 @@ def copy_sources(to: Path) -> None:
 
 
 def test_the_wheel_holds_the_package_and_its_kernels(tmp_path: Path) -> None:
-    """`rnam.kernels` and no top-level `kernels`, a name that is taken; the marker of types; the licences."""
+    """`rnam.kernels` and no top-level `kernels`, a name that is taken; no tools; the marker of types; the licences."""
     source = tmp_path / "source"
     copy_sources(source)
     build = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
@@ -31,8 +32,9 @@ def test_the_wheel_holds_the_package_and_its_kernels(tmp_path: Path) -> None:
     files = zipfile.ZipFile(wheel).namelist()
     top = {name.split("/")[0] for name in files}
     assert {name for name in top if not name.endswith(".dist-info")} == {"rnam"}
-    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "rnam").rglob("*.py") if "kernels" not in path.parts}
-    assert {"rnam/py.typed", "rnam/kernels/min_gru_fwd.py"} | sources <= set(files)
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "rnam").rglob("*.py")}
+    kernels = {f"rnam/{path.relative_to(ROOT)}" for path in (ROOT / "kernels").rglob("*.py")}
+    assert {"rnam/py.typed"} | sources | kernels <= set(files)
     licences = {Path(name).name for name in files if "/licenses/" in name and name.endswith(".txt")}
     assert licences == {path.name for path in (ROOT / "licenses").iterdir()}
 
@@ -62,9 +64,16 @@ def test_triton_is_required_where_it_exists() -> None:
 
 
 def test_the_kernels_import_nothing_of_the_package() -> None:
-    for path in (ROOT / "kernels").glob("*.py"):
+    for path in (ROOT / "kernels").rglob("*.py"):
         for line in path.read_text().splitlines():
             assert not line.startswith(("import rnam", "from rnam")), f"{path.name}: {line}"
+
+
+def test_the_tools_import_nothing_of_the_project() -> None:
+    project = re.compile(r"\s*(from|import) (rnam|benchmarks|examples|tests)\b")
+    for path in (ROOT / "tools").rglob("*.py"):
+        for line in path.read_text().splitlines():
+            assert not project.match(line), f"{path.name}: {line}"
 
 
 def test_make_runs_every_test_of_the_interpreter_in_it() -> None:

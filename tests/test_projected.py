@@ -72,7 +72,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         launch = getattr(kernels, name)
         return lambda *given, **options: calls.append(name) or launch(*given, **options)
 
-    for name in ("min_gru_projected_forward", "min_gru_forward", "min_lstm_forward", "grouped_linear_forward"):
+    for name in ("projected_forward", "recurrence_forward", "grouped_linear_forward"):
         monkeypatch.setattr(kernels, name, spy(name))
     return calls
 
@@ -80,7 +80,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.interpreter
 def test_which_kernels_run(backend: str, launched: list[str]) -> None:
     layer, x = rnam.minGRU(1, 4, 2.0), torch.randn(1, 2, 3, 4)
-    one, two = ["min_gru_projected_forward"], ["min_gru_forward", "grouped_linear_forward"]
+    one, two = ["projected_forward"], ["recurrence_forward", "grouped_linear_forward"]
 
     def ran(run: Callable[[], Any]) -> list[str]:
         launched.clear()
@@ -95,7 +95,7 @@ def test_which_kernels_run(backend: str, launched: list[str]) -> None:
         assert ran(lambda: layer(x, need_output=False)) == two[:1]
         assert ran(lambda: layer(x[..., :1], embedding=embedding)) == two
         assert ran(lambda: rnam.minGRU(1, 4)(x)) == two[:1]
-        assert ran(lambda: rnam.minLSTM(1, 4, 2.0)(x)) == ["min_lstm_forward", two[1]]
+        assert ran(lambda: rnam.minLSTM(1, 4, 2.0)(x)) == two
         assert ran(lambda: rnam.minGRU(1, 1, 2.0)(x[..., :1])) == two  # too narrow
         assert ran(lambda: rnam.minGRU(1, 16, 2.5)(torch.randn(1, 2, 3, 16))) == two  # too wide
     layer.requires_grad_(False)

@@ -63,6 +63,9 @@ def grouped_linear(
         output = reference.grouped_linear(input, weight, bias, activation)
         return output if out is None else out.copy_(output)
     operator, rows = _OPERATORS[path], input.flatten(1, -2)
+    if activation is not None and activation not in operator.launchers.module.ACTIVATIONS:
+        known = ", ".join(map(repr, operator.launchers.module.ACTIVATIONS))
+        raise ValueError(f"activation must be None or one of {known} on backend {path!r}, got {activation!r}")
     if out is not None and out.is_contiguous() and not torch.compiler.is_compiling():
         into = out.view(*rows.shape[:2], weight.shape[2])
         operator.launchers.module.grouped_linear_forward(rows, weight, bias, activation, out=into)

@@ -24,8 +24,9 @@ F, B, D, H = 2, 3, 4, 5
 
 
 def coefficients(u: Tensor, f: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
-    """h = sigmoid(f) h + sigmoid(i) tanh(u): an LSTM whose gates do not see the state."""
-    return torch.sigmoid(f), torch.sigmoid(i) * torch.tanh(u)
+    """h = sigmoid(f) h + sigmoid(i) g(u): an LSTM whose gates do not see the state. On the kernels it is
+    `tests.kernels.cells.THIRD`."""
+    return torch.sigmoid(f), torch.sigmoid(i) * torch.where(u >= 0, u + 0.5, torch.sigmoid(u))
 
 
 def _block_coefficients(preacts: list[Tensor], out: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,14 +36,15 @@ def _block_coefficients(preacts: list[Tensor], out: Tensor) -> tuple[Tensor, Ten
 
 def _block_gates(preacts: list[Tensor], buffer: object) -> tuple[Tensor, ...]:
     u, f, i = preacts
-    return torch.sigmoid(f), torch.sigmoid(i), torch.tanh(u)
+    return torch.sigmoid(f), torch.sigmoid(i), torch.where(u >= 0, u + 0.5, torch.sigmoid(u))
 
 
 def _block_slopes(
     preacts: list[Tensor], kept: tuple[Tensor, ...], a: Tensor, before: Tensor, lam: Tensor
 ) -> list[Tensor]:
-    _, i, v = kept
-    return [lam * i * (1 - v * v), lam * before * a * (1 - a), lam * v * i * (1 - i)]
+    (u, _, _), (_, i, v) = preacts, kept
+    slope = torch.where(u >= 0, 1, v * (1 - v))
+    return [lam * i * slope, lam * before * a * (1 - a), lam * v * i * (1 - i)]
 
 
 THIRD = Cell(
@@ -50,7 +52,7 @@ THIRD = Cell(
     num_preacts=3,
     reference=reference.Gates(coefficients),
     blocks=blocks.Gates(_block_coefficients, _block_gates, _block_slopes),
-    kernels_path="tests.backends.third_cell:GATES",
+    kernels_path="tests.kernels.cells:THIRD",
 )
 
 
@@ -88,7 +90,7 @@ def test_a_third_cell_runs_from_one_row(seq: int, rows: int) -> None:
     """Values and the gradient of every input, within twice the error of its plain steps and a band."""
     x, w, _ = inputs.layer_inputs(F, rows, seq, D, 2 * H, dtype=torch.float32)
     _, _, h0 = inputs.layer_inputs(F, rows, seq, D, H, dtype=torch.float32)
-    w = w[..., : 3 * H].contiguous()
+    x, w = inputs.away_from_the_kink(x, w[..., : 2 * H]), w[..., : 3 * H].contiguous()
     mask, reset = inputs.codes(F, rows, seq)
     grads = [torch.randn(F, rows, n, H) for n in (seq, 1)]
 

@@ -38,4 +38,4 @@ def test_a_reset_at_the_first_step_forgets_the_state() -> None:
 def test_the_kernels_read_the_same_bits() -> None:
     from rnam.kernels.common import flags
 
-    assert (flags.MASKED.value, flags.RESET.value) == (MASKED, RESET)
+    assert (flags.MASKED, flags.RESET) == (MASKED, RESET)

@@ -15,14 +15,14 @@ import triton
 from benchmarks import kernels, static, tune
 from benchmarks.kernels import Entry, entries
 from benchmarks.protocol.shapes import SHAPES
-from benchmarks.sass import Usage, wavefronts
-from rnam.kernels.config import TABLE, select_config, table_config
+from rnam.kernels.min_gru.config import TABLE, select_config, table_config
+from tools.ptx.sass import Usage
 
 COMMITTED = json.loads(static.FIGURES.read_text())
 FIGURES = {(row["kernel"], row["cc"]): row for row in COMMITTED["rows"]}
 CHEAP = [
-    ("min_gru forward SEG D=16 H=16 tf32", 90),
-    ("min_gru forward SEQ D=8 H=8 bfloat16", 80),
+    ("min_gru forward time_rows D=16 H=16 tf32", 90),
+    ("min_gru forward batch_rows D=8 H=8 bfloat16", 80),
     ("linear_scan forward H=32 float32", 100),
     ("grouped_linear forward 8x8 relu tf32x3", 90),
 ]
@@ -55,8 +55,9 @@ def test_all_committed_figures(name: str, cc: int) -> None:
 
 def test_every_configuration_of_the_table_is_there() -> None:
     assert sorted(ALL) == sorted(FIGURES)
-    for what, seq, width, _ in TABLE:
-        assert any(f"min_gru {what} {'SEQ' if seq else 'SEG'} D={width} " in name for name, _ in ALL)
+    for pass_, batch_rows, width, _ in TABLE:
+        row = f"min_gru {pass_} {kernels.form_name(batch_rows)} D={width} "
+        assert any(row in name for name, _ in ALL), row
     assert COMMITTED["limits"] == static.limits(COMMITTED["rows"])
 
 
@@ -94,22 +95,19 @@ def test_what_is_flagged() -> None:
 def test_loads_are_counted_by_width() -> None:
     loads = ("LDG.E.128", "LDG.E", "LDG.E.64.CONSTANT", "LDGSTS.E.BYPASS.128", "LDG.E.U8", "LDG.E.U16")
     assert static._widths(loads) == {"128": 2, "16": 1, "32": 1, "64": 1, "8": 1}
-    assert [wavefronts(op) for op in ("LDS.128", "STS.64", "SHFL.IDX", "LDSM.16.M88.4", "LDGSTS.E.128", "FFMA")] == [
-        4, 2, 1, 4, 8, 0
-    ]  # fmt: skip
 
 
 def test_padding_lowers_the_limit_of_a_shape() -> None:
     row = {"copy_limit": 0.5, "bound": 160.0, "budget": 80.0}
     assert static._limit(row, 90, 1.0) == pytest.approx(0.5)
     assert static._limit(row, 90, 2.0) == pytest.approx(0.25)
-    limits = {(r["shape"], r["dtype"], r["what"], r["cc"]): r for r in COMMITTED["limits"]}
+    limits = {(r["shape"], r["dtype"], r["pass"], r["cc"]): r for r in COMMITTED["limits"]}
     assert (
         limits["big", "tf32", "forward", 90] | {"kernel": None, "copy_limit": 0.333}
         == limits["big", "tf32", "forward", 90]
     )
     assert all(row["copy_limit"] is not None for row in limits.values())
-    form = "SEQ" if select_config(16, 16, torch.float32, 37, 512, 48, "forward").seq else "SEG"
+    form = "batch_rows" if select_config(16, 16, torch.float32, 37, 512, 48, "forward").batch_rows else "time_rows"
     assert limits["p12", "tf32", "forward", 90]["kernel"] == f"min_gru forward {form} D=16 H=16 tf32"
 
 
@@ -117,9 +115,11 @@ def test_tuning_tries_the_table_first_and_nothing_twice() -> None:
     for key in tune.keys([]):
         found = list(tune.candidates(key))
         assert len(found) == len(set(found)) > 3
-        assert found[0] == table_config(key.what, key.seq, key.width, key.width, tune.DTYPES[key.itemsize], "tf32")
+        assert found[0] == table_config(
+            key.pass_, key.batch_rows, key.width, key.width, tune.DTYPES[key.itemsize], "tf32"
+        )
     names = [key.name for key in tune.keys(["notebook"])]
-    assert "forward SEG 16 float32" in names and len(names) == len(set(names)) == 6
+    assert "forward time_rows 16 float32" in names and len(names) == len(set(names)) == 6
 
 
 def test_what_the_named_shapes_select_meets_its_budget() -> None:
@@ -132,30 +132,30 @@ def test_what_the_named_shapes_select_meets_its_budget() -> None:
     chosen = set()
     for row in COMMITTED["limits"]:
         shape = SHAPES[row["shape"]]
-        if row["cc"] != 90 or row["what"] == "log" or row["dtype"] == "tf32x3" or shape.name == "eeg-wide":
+        if row["cc"] != 90 or row["pass"] == "log" or row["dtype"] == "tf32x3" or shape.name == "eeg-wide":
             continue
         if max(shape.dim, shape.hidden) > 32:
             continue
-        chosen.add((row["kernel"], row["what"], row["dtype"]))
+        chosen.add((row["kernel"], row["pass"], row["dtype"]))
     assert len(chosen) == 16
     ideal = {entry.name: entry.ideal * static.DEVICES[90].cycles_per_byte for entry in entries()}
-    for name, what, dtype in chosen:
+    for name, pass_, dtype in chosen:
         found = FIGURES[name, 90]
         budget = min(found["budget"], ideal[name] * 13 / 12)
-        assert found["bound"] <= budget * (1.2 if (what, dtype) == ("backward", "bfloat16") else 1.0), name
-        assert found["loop_spills"] <= 16 if what == "backward" else found["spills"] == 0, name
+        assert found["bound"] <= budget * (1.2 if (pass_, dtype) == ("backward", "bfloat16") else 1.0), name
+        assert found["loop_spills"] <= 16 if pass_ == "backward" else found["spills"] == 0, name
 
 
 def test_a_configuration_with_another_result_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    (key,) = (key for key in tune.keys([]) if key.name == "forward SEG 16 float32")
+    (key,) = (key for key in tune.keys([]) if key.name == "forward time_rows 16 float32")
     _, wrong, broken, *_ = tune.candidates(key)
 
-    def forward(x, weight, *, space="linear", config=None):
+    def forward(call, gates, *, config=None):
         if config == broken:
             raise RuntimeError("out of resources\nand more")
-        return x * (2.0 if config == wrong else 1.0), None
+        return call.input * (2.0 if config == wrong else 1.0), None
 
-    monkeypatch.setattr(tune.min_gru_fwd, "min_gru_forward", forward)
+    monkeypatch.setattr(tune, "recurrence_forward", forward)
     monkeypatch.setattr(tune, "ELEMENTS", 1 << 20)
     monkeypatch.setattr(tune, "_timer", lambda call: lambda: (1e-3, None))
     rows = tune.tune(key, torch.device("cpu"))
@@ -178,21 +178,21 @@ SELECTED = [(False, 8), (False, 16), (True, 16), (True, 32)]
 @pytest.mark.compiled
 @of_this_compiler
 @pytest.mark.parametrize(
-    ("seq", "width", "dtype"),
+    ("batch_rows", "width", "dtype"),
     [
-        pytest.param(seq, width, dtype, marks=() if (width, dtype) == (16, torch.float32) else pytest.mark.slow)
-        for seq, width in SELECTED
+        pytest.param(batch_rows, width, dtype, marks=() if (width, dtype) == (16, torch.float32) else pytest.mark.slow)
+        for batch_rows, width in SELECTED
         for dtype in (torch.float32, torch.bfloat16)
     ],
 )
 def test_a_tail_leaves_the_loop_as_it_is(
-    seq: bool, width: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    batch_rows: bool, width: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sizes that no tile divides: full tiles are peeled, so the loop over them meets its budget with few spills."""
     monkeypatch.setattr(kernels, "BATCH", 15)
     monkeypatch.setattr(kernels, "STEPS", 61)
     precision = kernels.PRECISIONS[dtype][0]
-    entry = kernels.min_gru_entry("backward", seq, width, width, dtype, precision)
+    entry = kernels.min_gru_entry("backward", batch_rows, width, width, dtype, precision)
     row = static.figures(entry, 90)
     assert row["bound"] <= row["budget"] * (1.2 if dtype == torch.bfloat16 else 1.0)
     assert row["loop_spills"] <= 16

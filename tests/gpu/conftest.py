@@ -25,8 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if INTERPRETED:
         # numpy, which runs the kernels then, warns of what they handle: -inf - -inf and log2(0) in lanes that a
         # `where` leaves out, and exponentials that overflow to the infinity that is meant
-        for what in ("invalid value encountered", "divide by zero encountered", "overflow encountered"):
-            config.addinivalue_line("filterwarnings", f"ignore:{what}:RuntimeWarning")
+        for message in ("invalid value encountered", "divide by zero encountered", "overflow encountered"):
+            config.addinivalue_line("filterwarnings", f"ignore:{message}:RuntimeWarning")
 
 
 def passed_before(file: Path | None) -> set[str]:

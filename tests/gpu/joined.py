@@ -1,5 +1,5 @@
-"""What joins a minGRU to its neighbours, and the minLSTM, against the float64 reference: inputs, references and
-budgets."""
+"""The kernels that join a minGRU to its neighbours, and the minLSTM, against the float64 reference: inputs, references
+and budgets."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from torch import Tensor
 import rnam
 from rnam import functional
 from tests.gpu import parity
-from tests.gpu.shapes import BF16, DEVICE, FLOAT32, HALF, SEG, LayerCase, size
+from tests.gpu.shapes import BF16, DEVICE, FLOAT32, HALF, TIME_ROWS, LayerCase, size
 from tests.support.min_gru_cases import REL, ROUNDING, TF32, assert_gradient
 
 # Products that a number goes through at most, forward and backward: W, W1, W2 and each back.
@@ -34,29 +34,29 @@ class JoinedCase:
     K: int = 0
     dtype: torch.dtype = FLOAT32
     precision: str = "tf32x3"
-    codes: str | None = None
+    flags: str | None = None
 
     def __str__(self) -> str:
         sizes = f"F{self.F} B{self.B} T{self.T} D{self.D} K{self.K}"
-        return f"{self.name} {sizes} {str(self.dtype)[6:]} {self.precision} codes={self.codes}"
+        return f"{self.name} {sizes} {str(self.dtype)[6:]} {self.precision} flags={self.flags}"
 
 
 _CASES = [
-    JoinedCase("block", B=37, T=333, codes="own"),  # tiles of time, or of the batch with many terms
+    JoinedCase("block", B=37, T=333, flags="own"),  # tiles of time, or of the batch with many terms
     JoinedCase("block", F=100, B=128, T=100, D=16, precision="tf32"),
-    JoinedCase("block", D=8, T=1025, dtype=BF16, codes="shared"),
+    JoinedCase("block", D=8, T=1025, dtype=BF16, flags="shared"),
     JoinedCase("block", D=13, T=777, dtype=HALF),
     JoinedCase("block", D=32, T=600, precision="tf32"),
     JoinedCase("block", D=31, B=3, T=599, dtype=BF16),
     JoinedCase("block", F=1, B=1, T=50_000, D=5),  # cut in time
-    JoinedCase("block", K=1, T=1025, D=8, codes="own"),
+    JoinedCase("block", K=1, T=1025, D=8, flags="own"),
     JoinedCase("block", K=2, F=100, B=128, T=64, D=16, precision="tf32"),
     JoinedCase("block", K=3, D=32, T=600),
     JoinedCase("block", K=1, F=1, B=1, T=50_000, D=8),
-    JoinedCase("projected", D=8, codes="own"),
+    JoinedCase("projected", D=8, flags="own"),
     JoinedCase("projected", F=100, B=128, T=100, D=16, dtype=BF16),
     JoinedCase("projected", D=15, dtype=HALF),
-    JoinedCase("lstm", codes="own"),
+    JoinedCase("lstm", flags="own"),
     JoinedCase("lstm", F=1, B=1, T=50_000, D=8),
     JoinedCase("lstm", D=65, T=500, dtype=BF16),
 ]
@@ -67,15 +67,15 @@ def cases() -> list[JoinedCase]:
     return size(_CASES, [dataclasses.replace(c, **small(c)) for c in _CASES])
 
 
-def _block(x: Tensor, weights: list[Tensor], h0: Tensor, codes: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def _block(x: Tensor, weights: list[Tensor], h0: Tensor, flags: dict[str, Any]) -> tuple[Tensor, Tensor]:
     embedding = (weights[7], weights[8]) if len(weights) > 7 else None
-    return functional.min_gru_block(x, *weights[:7], h0, embedding=embedding, **codes)
+    return functional.min_gru_block(x, *weights[:7], h0, embedding=embedding, **flags)
 
 
 FUNCTIONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "block": _block,
-    "projected": lambda x, w, h0, codes: functional.min_gru_projected(x, *w, h0, **codes),
-    "lstm": lambda x, w, h0, codes: functional.min_lstm(x, *w, h0, **codes),
+    "projected": lambda x, w, h0, flags: functional.min_gru_projected(x, *w, h0, **flags),
+    "lstm": lambda x, w, h0, flags: functional.min_lstm(x, *w, h0, **flags),
 }
 
 
@@ -85,7 +85,8 @@ def inputs(case: JoinedCase) -> tuple[Tensor, list[Tensor], Tensor, dict[str, An
     F, D, K, dtype = case.F, case.D, case.K, case.dtype
     hidden = min(2 * D, 32) if case.name == "projected" else D
     layer = LayerCase(
-        F=F, B=case.B, T=case.T, D=D, H=hidden, dtype=dtype, config=SEG, precision=case.precision, codes=case.codes
+        F=F, B=case.B, T=case.T, D=D, H=hidden, dtype=dtype, config=TIME_ROWS, precision=case.precision,
+        flags=case.flags,
     )  # fmt: skip
     given = parity.layer_inputs(layer)
     generator = torch.Generator(DEVICE).manual_seed(1)
@@ -102,7 +103,7 @@ def inputs(case: JoinedCase) -> tuple[Tensor, list[Tensor], Tensor, dict[str, An
         if K:
             x = normal(F, case.B, case.T, K)
             weights += [normal(F, K, D), normal(F, 1, D)]
-    mask, reset = parity.mask_and_reset(given.codes)
+    mask, reset = parity.mask_and_reset(given.flags)
     grads = normal(F, case.B, case.T, D), given.dh_last
     return x, weights, given.h0, {"mask": mask, "reset": reset}, grads
 
@@ -110,12 +111,12 @@ def inputs(case: JoinedCase) -> tuple[Tensor, list[Tensor], Tensor, dict[str, An
 def check_joined(case: JoinedCase) -> None:
     """Outputs and gradients against float64, in the 2-norm: twice the error of the reference in float32, and a rounding
     for each product on the way, h and the result."""
-    x, weights, h0, codes, grads = inputs(case)
+    x, weights, h0, flags, grads = inputs(case)
 
     def run(dtype: torch.dtype | None) -> list[Tensor]:
         """In the dtypes of the case, or all in `dtype`."""
         leaves = [t.detach().to(dtype or t.dtype).requires_grad_() for t in (x, h0, *weights)]
-        y, h_last = FUNCTIONS[case.name](leaves[0], leaves[2:], leaves[1], codes)
+        y, h_last = FUNCTIONS[case.name](leaves[0], leaves[2:], leaves[1], flags)
         found = torch.autograd.grad(
             (y, h_last), leaves, [g.to(t.dtype) for g, t in zip(grads, (y, h_last), strict=True)]
         )

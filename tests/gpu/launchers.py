@@ -10,10 +10,11 @@ from torch import Tensor
 
 import rnam
 from rnam.backends import choice
-from rnam.kernels.config import LaunchConfig, is_fused, select_config, table_config
-from rnam.kernels.launch import Launch
-from rnam.kernels.min_gru_bwd import min_gru_backward
-from rnam.kernels.min_gru_fwd import min_gru_forward
+from rnam.backends.calls import Recurrence
+from rnam.kernels import MIN_GRU, recurrence_backward, recurrence_forward
+from rnam.kernels.common.config import LaunchConfig
+from rnam.kernels.common.launch import Launch
+from rnam.kernels.min_gru.config import is_fused, select_config, table_config
 from tests.gpu.occupancy import programs_per_sm
 
 TIME_ROWS, BATCH_ROWS = "rows of time", "batch rows"
@@ -40,7 +41,7 @@ class _MinGRU(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, forward: LaunchConfig | None, backward: LaunchConfig | None
     ) -> Tensor:
-        h, _ = min_gru_forward(x, weight, config=forward)
+        h, _ = recurrence_forward(Recurrence(x, weight), MIN_GRU, config=forward)
         ctx.save_for_backward(x, weight, h)
         ctx.backward_config = backward
         return h
@@ -48,7 +49,8 @@ class _MinGRU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, h = ctx.saved_tensors
-        dx, dweight, _ = min_gru_backward(x, weight, None, h, None, dh, None, config=ctx.backward_config)
+        call, config = Recurrence(x, weight), ctx.backward_config
+        dx, dweight, _ = recurrence_backward(call, MIN_GRU, h, dh, None, config=config)
         return dx, dweight, None, None
 
 
@@ -74,8 +76,8 @@ def registers(most: int) -> contextlib.AbstractContextManager[None]:
 
 
 def kernels_of(call: Callable[[], Any]) -> list[dict[str, Any]]:
-    """The kernels that a call launches, each with its programs, warps, registers, spills, shared memory and the programs that an SM
-    holds at once. Nothing in the interpreter, which compiles nothing."""
+    """The kernels that a call launches, each with its programs, warps, registers, spills and shared memory, and the
+    programs that an SM holds at once. None in the interpreter, which compiles nothing."""
     found: list[dict[str, Any]] = []
     device = torch.cuda.get_device_properties() if torch.cuda.is_available() else None
 

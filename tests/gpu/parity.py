@@ -1,4 +1,4 @@
-"""What the kernels compute on a device, against the float64 reference there: inputs, references and budgets."""
+"""The results of the kernels on a device, against the float64 reference there: inputs, references and budgets."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,12 +10,11 @@ import rnam
 from rnam import functional, kernels, reference
 from rnam.backends.calls import Recurrence
 from rnam.backends.cells import CELLS
-from rnam.kernels import min_gru_bwd, min_gru_fwd
-from rnam.kernels.config import table_config
+from rnam.kernels import MASKED, MIN_GRU, RESET
+from rnam.kernels.min_gru.config import table_config
 from tests.gpu.shapes import DEVICE, LayerCase, LinearCase, ScanCase
 from tests.support import min_gru_cases, scan_bounds
 from tests.support.min_gru_cases import ABS, LAYOUTS, REL, ROUNDING, TF32, Inputs, assert_gradient, tf32_exact
-from tests.support.oracle import MASKED, RESET
 
 # tf32 keeps 10 bits behind the leading one: cut off there, a factor is wrong by up to 2^-10 of itself, a product by
 # twice that.
@@ -89,21 +88,23 @@ def layer_inputs(case: LayerCase) -> Inputs:
         x = lay_out(torch.where(near, draw(), x.contiguous()))
     else:
         raise AssertionError("no x keeps |u| away from 0")
-    codes = None
-    if case.codes:
-        shape = {"shared": (1, B, T), "own": (F, B, T), "rows": (1, 1, T)}[case.codes]
-        codes = torch.randint(0, 8, shape, generator=generator, dtype=torch.uint8, device=DEVICE)
-        codes = codes * (codes <= MASKED | RESET)
+    flags = None
+    if case.flags:
+        shape = {"shared": (1, B, T), "own": (F, B, T), "rows": (1, 1, T)}[case.flags]
+        flags = torch.randint(0, 8, shape, generator=generator, dtype=torch.uint8, device=DEVICE)
+        flags = flags * (flags <= MASKED | RESET)
     dh = LAYOUTS[case.dh_layout](round_(normal(F, B, T, H)))
-    return Inputs(x, weight, normal(F, B, 1, H).abs() if case.h0 else None, codes, dh, normal(F, B, 1, H))
+    return Inputs(x, weight, normal(F, B, 1, H).abs() if case.h0 else None, flags, dh, normal(F, B, 1, H))
 
 
-def mask_and_reset(codes: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    return (None, None) if codes is None else ((codes & MASKED) == 0, (codes & RESET) != 0)
+def mask_and_reset(flags: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    return (None, None) if flags is None else ((flags & MASKED) == 0, (flags & RESET) != 0)
 
 
-def _in_halves(x: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None) -> Tensor:
-    """minGRU as a PyTorch program in a half dtype: products and gates are rounded to it, the scan is float32."""
+def _in_half_precision(
+    x: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None, reset: Tensor | None
+) -> Tensor:
+    """minGRU as a PyTorch program in half precision: products and gates are rounded to it, the scan is float32."""
     x = x if mask is None else torch.where(mask[..., None], x, 0)
     u, k = (x @ weight[:, None]).chunk(2, -1)
     a, b = torch.sigmoid(-k), torch.sigmoid(k) * torch.where(u >= 0, u + 0.5, torch.sigmoid(u))
@@ -116,16 +117,16 @@ def _in_halves(x: Tensor, weight: Tensor, h0: Tensor | None, mask: Tensor | None
 
 def layer_reference(given: Inputs, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """(h, h_last, dx, dw[, dh0]) in plain PyTorch of a dtype, as float64: in float64 it is what is right."""
-    halves = dtype in (torch.bfloat16, torch.float16)
+    half_precision = dtype in (torch.bfloat16, torch.float16)
     leaves = [None if t is None else t.detach().to(dtype).requires_grad_() for t in (given.x, given.weight, given.h0)]
     x, weight, h0 = leaves
-    codes = mask_and_reset(given.codes)
+    flags = mask_and_reset(given.flags)
     with plain_torch():
-        if halves:
-            h = _in_halves(x, weight, h0, *codes)
+        if half_precision:
+            h = _in_half_precision(x, weight, h0, *flags)
             h_last = h[:, :, -1:]
         else:
-            h, h_last = reference.recurrence(Recurrence(x, weight, h0, given.codes), CELLS["mingru"])
+            h, h_last = reference.recurrence(Recurrence(x, weight, h0, given.flags), CELLS["mingru"])
         used = [t for t in leaves if t is not None]
         gradients = torch.autograd.grad((h, h_last), used, (given.dh.to(dtype), given.dh_last.to(h_last.dtype)))
     return tuple(t.detach().double() for t in (h, h_last, *gradients))
@@ -135,26 +136,23 @@ def layer_on_kernels(case: LayerCase, given: Inputs) -> tuple[Tensor, ...]:
     """(h, h_last, dx, dw[, dh0]): by the launchers in the form of the case, or through autograd in the table's."""
     if case.config is None:
         leaves = [t if t is None else t.detach().requires_grad_() for t in (given.x, given.weight, given.h0)]
-        mask, reset = mask_and_reset(given.codes)
+        mask, reset = mask_and_reset(given.flags)
         with on_kernels(case.precision):
             h, h_last = functional.min_gru(*leaves, mask=mask, reset=reset, space=case.space)
             used = [t for t in leaves if t is not None]
             return h, h_last, *torch.autograd.grad((h, h_last), used, (given.dh, given.dh_last))
-    form, widths = case.config.seq, (case.D, case.H, case.dtype, case.precision)
+    form, widths = case.config.batch_rows, (case.D, case.H, case.dtype, case.precision)
     config = table_config("log" if case.space == "log" else "forward", form, *widths)
-    options = {"space": case.space, "precision": case.precision, "config": config}
-    h, h_last = min_gru_fwd.min_gru_forward(given.x, given.weight, given.h0, given.codes, **options)
+    call, precision = given.call(space=case.space), case.precision
+    h, h_last = kernels.recurrence_forward(call, MIN_GRU, precision=precision, config=config)
     config = table_config("backward", form, *widths)
-    got = min_gru_bwd.min_gru_backward(
-        *(given.x, given.weight, given.h0, h, given.codes, given.dh, given.dh_last),
-        precision=case.precision, config=config,
-    )  # fmt: skip
+    got = kernels.recurrence_backward(call, MIN_GRU, h, given.dh, given.dh_last, precision=precision, config=config)
     assert (got[2] is None) == (given.h0 is None)
     return h, h_last, *(g for g in got if g is not None)
 
 
 def tf32_bound(given: Inputs) -> Tensor:
-    """|h - exact h| that tf32 products may cause, element by element, for inputs without codes.
+    """|h - exact h| that tf32 products may cause, element by element, for inputs without flags.
 
     To first order an error e_u of u and e_k of k adds z g'(u) e_u + z a (v - h_{t-1}) e_k to a step, and the
     recurrence carries it on.
@@ -189,7 +187,7 @@ def check_layer(case: LayerCase) -> None:
         largest = torch.maximum(largest, given.h0.double().abs())
     rounding = 0.0 if case.dtype == torch.float32 else ROUNDING[case.dtype]
     budget = ABS * largest + REL * exact[0].abs()
-    apart = case.config is None and not kernels.min_gru_is_fused(case.D, case.H, case.dtype, _what(case))
+    apart = case.config is None and not kernels.min_gru_is_fused(case.D, case.H, case.dtype, _pass(case))
     if apart or case.gate == "closed":
         # apart: a product by cuBLAS, which rounds to the dtype before the gates; closed: z is 1e-9 and 1 - z rounds to
         # 1, so what thousands of steps take from the state is lost in any float32 program
@@ -206,12 +204,12 @@ def check_layer(case: LayerCase) -> None:
     for name, got, like, want, same in zip(names, gradients, likes, exact[2:], plain[2:], strict=False):
         assert got.dtype == like.dtype, name
         assert_gradient(name, got, want, same, band + ROUNDING[got.dtype])
-    if given.codes is not None:
-        masked = ((given.codes & MASKED) != 0).expand(h.shape[:3])
+    if given.flags is not None:
+        masked = ((given.flags & MASKED) != 0).expand(h.shape[:3])
         assert (gradients[0][masked] == 0).all(), "dx at masked steps"
 
 
-def _what(case: LayerCase) -> str:
+def _pass(case: LayerCase) -> str:
     return "log" if case.space == "log" else "forward"
 
 
@@ -267,8 +265,8 @@ def check_scan(case: ScanCase) -> None:
         got = torch.autograd.grad(h, [t for t in leaves if t is not None], dh)
     assert h.dtype == b.dtype and h.is_contiguous()
     scan_bounds.assert_states(h.detach(), exact, size)
-    for what, ours, wanted, other in zip(("da", "db", "dh0"), got, want, same, strict=False):
-        scan_bounds.assert_gradient(what, ours, wanted, other)
+    for gradient, ours, wanted, other in zip(("da", "db", "dh0"), got, want, same, strict=False):
+        scan_bounds.assert_gradient(gradient, ours, wanted, other)
 
 
 def check_linear(case: LinearCase) -> None:
@@ -285,16 +283,16 @@ def check_linear(case: LinearCase) -> None:
         dy = torch.where(u.abs() < NEAR_ZERO, 0, dy)
     dy = lay_out(dy)
 
-    def through(function: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
+    def in_dtype(function: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
         leaves = [None if t is None else t.detach().to(dtype).requires_grad_() for t in (x, weight, bias)]
         y = function(*leaves, case.activation)
         used = [t for t in leaves if t is not None]
         return [y.detach(), *torch.autograd.grad(y, used, dy.to(dtype))]
 
     with plain_torch():
-        exact, same = through(reference.grouped_linear, torch.float64), through(_linear_in_dtype, case.dtype)
+        exact, same = in_dtype(reference.grouped_linear, torch.float64), in_dtype(_linear_in_dtype, case.dtype)
     with on_kernels():
-        y, *gradients = through(functional.grouped_linear, case.dtype)
+        y, *gradients = in_dtype(functional.grouped_linear, case.dtype)
     assert y.dtype == case.dtype
     # Each of D products and sums rounds once, or is cut off, in float32, relative to the sum of the sizes.
     size = reference.grouped_linear(

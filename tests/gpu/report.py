@@ -1,4 +1,4 @@
-"""What a run leaves: gpu.json, and the same as a table."""
+"""The report of a run: gpu.json, and the same as a table."""
 
 import json
 import subprocess

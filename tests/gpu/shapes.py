@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from tests.support.min_gru_cases import SEG, SEQ, Case
+from tests.support.min_gru_cases import BATCH_ROWS, TIME_ROWS, Case
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 # where kernels are compiled ahead of time (cache.py) the shapes are those of a GPU, and the tensors lie on the CPU
@@ -29,8 +29,9 @@ def size(full: _Size, tiny: _Size) -> _Size:
 
 @dataclass(frozen=True)
 class LayerCase(Case):
-    """A minGRU. `config` names the form (SEG, SEQ), whose numbers are the table's; None leaves the form to it as well
-    and goes through `rnam.functional`. With `generic` the inputs of precision "tf32" have more bits than it keeps."""
+    """A minGRU. `config` names the form (time_rows, batch_rows), whose numbers are the table's; None leaves the form to
+    it as well and goes through `rnam.functional`. With `generic` the inputs of precision "tf32" have more bits than it
+    keeps."""
 
     generic: bool = False
 
@@ -73,36 +74,40 @@ class LinearCase:
 
 _LAYERS = [
     # both forms, odd widths and lengths, flags and layouts
-    LayerCase(F=3, B=5, T=1000, D=16, H=16, config=SEG, codes="own"),
-    LayerCase(F=3, B=37, T=1000, D=16, H=16, config=SEQ, codes="shared", dh_layout="sliced"),
-    LayerCase(F=2, B=3, T=4099, D=5, H=3, config=SEG, space="log", gate="closed"),
-    LayerCase(F=2, B=33, T=777, D=7, H=11, config=SEQ, space="log", h0=False, dtype=BF16),
-    LayerCase(F=2, B=4, T=2048, D=1, H=1, config=SEG, gate="saturated", codes="rows"),
-    LayerCase(F=2, B=20, T=500, D=2, H=31, config=SEQ, gate="open", x_layout="every second step"),
-    LayerCase(F=2, B=4, T=1025, D=31, H=32, config=SEG, dtype=HALF, x_layout="time first", dh_layout="transposed"),
-    LayerCase(F=2, B=17, T=333, D=32, H=17, config=SEQ, x_layout="sliced", codes="own"),
-    LayerCase(F=2, B=4, T=600, D=64, H=64, config=SEG, dtype=BF16, codes="own", dh_layout="expanded"),
-    LayerCase(F=2, B=16, T=600, D=33, H=63, config=SEQ, dtype=HALF),
-    LayerCase(F=2, B=4, T=512, D=8, H=8, config=SEG, x_layout="transposed", dh_layout="broadcast", h0=False),
-    LayerCase(F=2, B=4, T=512, D=16, H=16, config=SEG, x_layout="broadcast", space="log", dtype=HALF, codes="shared"),
+    LayerCase(F=3, B=5, T=1000, D=16, H=16, config=TIME_ROWS, flags="own"),
+    LayerCase(F=3, B=37, T=1000, D=16, H=16, config=BATCH_ROWS, flags="shared", dh_layout="sliced"),
+    LayerCase(F=2, B=3, T=4099, D=5, H=3, config=TIME_ROWS, space="log", gate="closed"),
+    LayerCase(F=2, B=33, T=777, D=7, H=11, config=BATCH_ROWS, space="log", h0=False, dtype=BF16),
+    LayerCase(F=2, B=4, T=2048, D=1, H=1, config=TIME_ROWS, gate="saturated", flags="rows"),
+    LayerCase(F=2, B=20, T=500, D=2, H=31, config=BATCH_ROWS, gate="open", x_layout="every second step"),
+    LayerCase(
+        F=2, B=4, T=1025, D=31, H=32, config=TIME_ROWS, dtype=HALF, x_layout="time first", dh_layout="transposed"
+    ),
+    LayerCase(F=2, B=17, T=333, D=32, H=17, config=BATCH_ROWS, x_layout="sliced", flags="own"),
+    LayerCase(F=2, B=4, T=600, D=64, H=64, config=TIME_ROWS, dtype=BF16, flags="own", dh_layout="expanded"),
+    LayerCase(F=2, B=16, T=600, D=33, H=63, config=BATCH_ROWS, dtype=HALF),
+    LayerCase(F=2, B=4, T=512, D=8, H=8, config=TIME_ROWS, x_layout="transposed", dh_layout="broadcast", h0=False),
+    LayerCase(
+        F=2, B=4, T=512, D=16, H=16, config=TIME_ROWS, x_layout="broadcast", space="log", dtype=HALF, flags="shared"
+    ),
     # precisions of float32 products
-    LayerCase(F=2, B=4, T=1000, D=8, H=8, config=SEG, precision="ieee"),
-    LayerCase(F=2, B=16, T=1000, D=8, H=8, config=SEQ, precision="ieee", space="log", codes="own"),
-    LayerCase(F=2, B=4, T=1000, config=SEG, precision="tf32", codes="own"),
-    LayerCase(F=2, B=16, T=1000, D=32, H=32, config=SEQ, precision="tf32"),
-    LayerCase(F=2, B=4, T=1000, D=64, H=64, config=SEG, precision="tf32", codes="own"),
-    LayerCase(F=2, B=17, T=501, D=33, H=63, config=SEQ, precision="tf32"),
-    LayerCase(F=2, B=4, T=1000, config=SEG, precision="tf32", generic=True),
-    LayerCase(F=2, B=16, T=1000, D=32, H=32, config=SEQ, precision="tf32", generic=True),
+    LayerCase(F=2, B=4, T=1000, D=8, H=8, config=TIME_ROWS, precision="ieee"),
+    LayerCase(F=2, B=16, T=1000, D=8, H=8, config=BATCH_ROWS, precision="ieee", space="log", flags="own"),
+    LayerCase(F=2, B=4, T=1000, config=TIME_ROWS, precision="tf32", flags="own"),
+    LayerCase(F=2, B=16, T=1000, D=32, H=32, config=BATCH_ROWS, precision="tf32"),
+    LayerCase(F=2, B=4, T=1000, D=64, H=64, config=TIME_ROWS, precision="tf32", flags="own"),
+    LayerCase(F=2, B=17, T=501, D=33, H=63, config=BATCH_ROWS, precision="tf32"),
+    LayerCase(F=2, B=4, T=1000, config=TIME_ROWS, precision="tf32", generic=True),
+    LayerCase(F=2, B=16, T=1000, D=32, H=32, config=BATCH_ROWS, precision="tf32", generic=True),
     # what the table chooses: a long T is cut, a wide layer is a product and a scan
-    LayerCase(F=1, B=1, T=100_000, D=16, H=16, config=None, codes="own"),
+    LayerCase(F=1, B=1, T=100_000, D=16, H=16, config=None, flags="own"),
     LayerCase(F=1, B=1, T=100_000, D=1, H=1, config=None, space="log"),
     LayerCase(F=2, B=3, T=99_999, D=5, H=8, config=None, dtype=BF16),
     LayerCase(F=2, B=300, T=100, D=16, H=16, config=None, h0=False),
-    LayerCase(F=2, B=4, T=500, D=48, H=40, config=None, codes="shared"),
-    LayerCase(F=2, B=4, T=1000, D=65, H=67, config=None, codes="own"),
+    LayerCase(F=2, B=4, T=500, D=48, H=40, config=None, flags="shared"),
+    LayerCase(F=2, B=4, T=1000, D=65, H=67, config=None, flags="own"),
     LayerCase(F=2, B=8, T=512, D=128, H=96, config=None, dtype=BF16, space="log"),
-    LayerCase(F=1, B=1, T=100_000, D=3, H=100, config=None, dtype=HALF, codes="rows"),
+    LayerCase(F=1, B=1, T=100_000, D=3, H=100, config=None, dtype=HALF, flags="rows"),
 ]
 
 _SCANS = [

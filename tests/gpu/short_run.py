@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from rnam import functional
-from rnam.kernels import min_gru_bwd, min_gru_fwd
-from rnam.kernels.config import table_config
+from rnam.kernels import MIN_GRU, recurrence_backward, recurrence_forward
+from rnam.kernels.min_gru.config import table_config
 from tests.gpu import parity, shapes
 from tests.gpu.shapes import BF16, DEVICE, FLOAT32
+from tests.support.calls import Call
 
 STEPS = shapes.size(200, 20)
 # as many steps of one channel as make the table cut the sequence
@@ -32,24 +33,25 @@ def _backward(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> None:
     assert all(t.isfinite().all() for t in (*outputs, *gradients))
 
 
-def min_gru(dim: int, hidden: int, batch: int, steps: int, dtype: torch.dtype, space: str, coded: bool) -> None:
+def min_gru(dim: int, hidden: int, batch: int, steps: int, dtype: torch.dtype, space: str, flagged: bool) -> None:
     """Through autograd, in the form of the table."""
     inputs = [_rand(2, batch, steps, dim, dtype=dtype), _rand(2, dim, 2 * hidden, dtype=dtype)]
     inputs.append(_rand(2, batch, 1, hidden))
-    codes = {}
-    if coded:
-        codes = {n: torch.rand(1, batch, steps).to(DEVICE) < p for n, p in (("mask", 0.8), ("reset", 0.1))}
-    _backward(functional.min_gru(*inputs, space=space, **codes), inputs)
+    flags = {}
+    if flagged:
+        flags = {n: torch.rand(1, batch, steps).to(DEVICE) < p for n, p in (("mask", 0.8), ("reset", 0.1))}
+    _backward(functional.min_gru(*inputs, space=space, **flags), inputs)
 
 
-def min_gru_form(seq: bool, dim: int, hidden: int, dtype: torch.dtype, space: str) -> None:
+def min_gru_form(batch_rows: bool, dim: int, hidden: int, dtype: torch.dtype, space: str) -> None:
     """By the launchers, in one form, with a tail in time and in the batch."""
     x, weight = (t.detach() for t in (_rand(2, 17, 21, dim, dtype=dtype), _rand(2, dim, 2 * hidden)))
     h0, widths = _rand(2, 17, 1, hidden).detach(), (dim, hidden, dtype)
-    config = table_config("log" if space == "log" else "forward", seq, *widths)
-    h, h_last = min_gru_fwd.min_gru_forward(x, weight, h0, space=space, config=config)
-    config = table_config("backward", seq, *widths)
-    gradients = min_gru_bwd.min_gru_backward(x, weight, h0, h, None, torch.ones_like(h), h_last, config=config)
+    config = table_config("log" if space == "log" else "forward", batch_rows, *widths)
+    call = Call(x, weight, h0, space=space)
+    h, h_last = recurrence_forward(call, MIN_GRU, config=config)
+    config = table_config("backward", batch_rows, *widths)
+    gradients = recurrence_backward(call, MIN_GRU, h, torch.ones_like(h), h_last, config=config)
     assert all(t.isfinite().all() for t in (h, *gradients))
 
 
@@ -100,15 +102,18 @@ def projected(dim: int, hidden: int, dtype: torch.dtype) -> None:
 
 
 def calls() -> list[Callable[[], None]]:
-    """What is run, the longest to compile first."""
+    """The calls, the longest to compile first."""
     call = functools.partial
     found: list[Callable[[], None]] = []
     for dtype in (FLOAT32, BF16):
         found += [call(block, 13, 13, dtype), call(block, 8, 1, dtype)]
         found += [call(block, 20, 20, dtype), call(feed_forward, 7, dtype)]  # two kernels back
         found += [call(min_lstm, 13, dtype), call(projected, 8, 16, dtype)]
-    for seq in (False, True):
-        found += [call(min_gru_form, seq, 16, 16, FLOAT32, "linear"), call(min_gru_form, seq, 5, 3, BF16, "log")]
+    for batch_rows in (False, True):
+        found += [
+            call(min_gru_form, batch_rows, 16, 16, FLOAT32, "linear"),
+            call(min_gru_form, batch_rows, 5, 3, BF16, "log"),
+        ]
     return [
         *found,
         call(min_gru, 16, 16, 2, STEPS, FLOAT32, "linear", True),

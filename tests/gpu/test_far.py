@@ -121,8 +121,8 @@ def test_scan_of_many_rows(log: bool) -> None:
     assert (ends(h, 0).double() - want).norm() <= (REL + ROUNDING) * want.norm()
     # an h rounded to the dtype is read where a row of the tile starts: in logs its error is one of log h
     size = float(want.detach().abs().max()) if log else 1.0
-    for what, ours, theirs in zip(("da", "db"), got, wanted, strict=True):
-        close(what, ends(ours, 0), theirs, REL + 2 * ROUNDING * max(1.0, size))
+    for gradient, ours, theirs in zip(("da", "db"), got, wanted, strict=True):
+        close(gradient, ends(ours, 0), theirs, REL + 2 * ROUNDING * max(1.0, size))
         put_ends(ours, 0, 0.0)
         assert not ours.any(), "a gradient where none came in"
 

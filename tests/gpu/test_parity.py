@@ -31,10 +31,10 @@ def test_joined(case: joined.JoinedCase) -> None:
 
 @pytest.mark.parametrize("hidden", [16, 65])
 def test_nan_at_masked_steps_enters_nowhere(hidden: int) -> None:
-    case = shapes.LayerCase(F=2, B=3, T=shapes.size(700, 20), D=5, H=hidden, config=None, codes="own")
+    case = shapes.LayerCase(F=2, B=3, T=shapes.size(700, 20), D=5, H=hidden, config=None, flags="own")
     given = parity.layer_inputs(case)
     clean = parity.layer_on_kernels(case, given)
-    masked = ~parity.mask_and_reset(given.codes)[0]
+    masked = ~parity.mask_and_reset(given.flags)[0]
     given.x = torch.where(masked[..., None], torch.nan, given.x)
     for a, b in zip(clean, parity.layer_on_kernels(case, given), strict=True):
         assert torch.equal(a, b)

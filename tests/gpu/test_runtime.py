@@ -141,18 +141,18 @@ def test_a_compiled_model() -> None:
     mask[..., 0] = True
     compiled = torch.compile(model, fullgraph=True, backend=shapes.size("inductor", "aot_eager"))
 
-    def through(module: Callable[..., tuple[Tensor, Tensor]], x: Tensor) -> list[Tensor]:
+    def derive(module: Callable[..., tuple[Tensor, Tensor]], x: Tensor) -> list[Tensor]:
         prediction, contributions = module(x, mask=mask)
         loss = prediction.square().sum() + contributions.square().sum()
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         return [t.detach().double() for t in (prediction, contributions, *gradients)]
 
     with parity.on_kernels():
-        got = through(compiled, x)
+        got = derive(compiled, x)
     with rnam.set_backend("reference"):
-        plain = through(model, x)
+        plain = derive(model, x)
         model.double()
-        exact = through(model, x.double())
+        exact = derive(model, x.double())
     # The band of one layer, for each of the ten that stand behind each other.
     for ours, theirs, want in zip(got, plain, exact, strict=True):
         assert (ours - want).norm() <= 2 * (theirs - want).norm() + 10 * REL * want.norm()

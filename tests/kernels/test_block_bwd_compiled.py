@@ -4,14 +4,16 @@ read back."""
 import pytest
 import torch
 
-from rnam.kernels import block_bwd
-from rnam.kernels.config_block import block_backward_config
-from rnam.kernels.config_feed_forward import parameters
+from rnam.kernels.block.backward import backward_launch
+from rnam.kernels.block.config import block_backward_config
+from rnam.kernels.feed_forward.config import num_parameters
 from tests.kernels.test_block_bwd_interpreter import case
 from tests.support import block_cases
 from tests.support.block_cases import check_backward
-from tests.support.compile import ARCHITECTURES, compile_launch, usage
-from tests.support.execute import compiled_code
+from tests.support.calls import Call
+from tests.support.compiled import compiled_code
+from tools.ptx.compile import ARCHITECTURES, compile_launch
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = [
     pytest.mark.compiled,
@@ -23,22 +25,22 @@ FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
 # exp2 and reciprocal for each of two sigmoids; the row's rsqrt is one in two numbers of a lane at most.
 GATE_MUFU, ROW_MUFU = 4, 0.5
 
-# In the loop over full tiles, plain and with codes and a tail.
+# In the loop over full tiles, plain and with flags and a tail.
 SPILLS, SPILLS_WITH_CODES = 16, 40
 
 
-def launch(D, dtype, precision, seq, K=0, T=64, codes=False):
+def launch(D, dtype, precision, batch_rows, K=0, T=64, flags=False):
     """One term with rows side by side; T = 65 leaves a tail."""
     x, state = torch.empty(1, 16, T, K or D, dtype=dtype), torch.empty(1, 16, 1, D)
     h = torch.empty(1, 16, T, D, dtype=dtype)
-    weight, params = torch.empty(1, K + 1 if K else D, 2 * D), torch.empty(1, parameters(D, K))
-    code = torch.empty(1, 16, T, dtype=torch.uint8) if codes else None
-    config = block_backward_config(seq, D, dtype, precision)
-    operands = x, weight, params, state, h, code, h, state
-    return block_bwd.backward_launch(*operands, needs=(not K, True, True), precision=precision, config=config)
+    weight, params = torch.empty(1, K + 1 if K else D, 2 * D), torch.empty(1, num_parameters(D, K))
+    call = Call(x, weight, state, torch.empty(1, 16, T, dtype=torch.uint8) if flags else None)
+    config = block_backward_config(batch_rows, D, dtype, precision)
+    needs = (not K, True, True)
+    return backward_launch(call, params, h, h, state, needs=needs, precision=precision, config=config)
 
 
-@pytest.mark.parametrize("seq", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("batch_rows", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("D", "dtype", "precision", "K"),
     [
@@ -52,10 +54,10 @@ def launch(D, dtype, precision, seq, K=0, T=64, codes=False):
         pytest.param(16, BFLOAT16, "ieee", 1, marks=pytest.mark.slow),
     ],
 )
-def test_code(D, dtype, precision, K, seq):
+def test_code(D, dtype, precision, K, batch_rows):
     """Few spills in the loop, the gates once, products on tensor cores, and loads of 16 bytes or a lane's share of a
     row."""
-    plain, everything = (launch(D, dtype, precision, seq, K, T, T > 64) for T in (64, 65))
+    plain, everything = (launch(D, dtype, precision, batch_rows, K, T, T > 64) for T in (64, 65))
     c = plain.constants
     elements = c["ROWS"] * c["STEPS"] * D / 32
     for cc in ARCHITECTURES:
@@ -65,8 +67,7 @@ def test_code(D, dtype, precision, K, seq):
         assert {op for op, _ in used.mix if "MMA" in op or op.startswith("UTC")} == {"HMMA"}, cc
         if not K:
             least = min(128, 8 * (D // 4) * dtype.itemsize)
-            widths = [next((n for n in (128, 64) if f".{n}" in op), 32) for op in used.loads]
-            assert min(widths) >= least, (cc, used.loads)
+            assert min(load_bits(op) for op in used.loads) >= least, (cc, used.loads)
     for cc in (80, 100):  # 100 is where most is spilled
         used = usage(compile_launch(everything, cc))
         assert used.loop_spills <= SPILLS_WITH_CODES, (cc, used)
@@ -75,14 +76,14 @@ def test_code(D, dtype, precision, K, seq):
 @pytest.mark.parametrize(
     ("K", "case"),
     [
-        (0, case("SEG", 1, 66, 8, codes="own")),
-        (0, case("SEG", 2, 33, 16, BFLOAT16, h0=False)),
-        pytest.param(0, case("SEG", 1, 17, 13, FLOAT16, x_layout="sliced", codes="rows"), marks=pytest.mark.slow),
-        (0, case("SEQ", 17, 3, 16, codes="own", F=2)),
-        pytest.param(0, case("SEQ", 3, 5, 3, precision="tf32x3"), marks=pytest.mark.slow),
-        pytest.param(0, case("SEG", 1, 17, 16, precision="tf32x3"), marks=pytest.mark.slow),
-        (1, case("SEG", 1, 40, 16, codes="own")),
-        pytest.param(2, case("SEQ", 17, 2, 8, FLOAT16), marks=pytest.mark.slow),
+        (0, case("time_rows", 1, 66, 8, flags="own")),
+        (0, case("time_rows", 2, 33, 16, BFLOAT16, h0=False)),
+        pytest.param(0, case("time_rows", 1, 17, 13, FLOAT16, x_layout="sliced", flags="rows"), marks=pytest.mark.slow),
+        (0, case("batch_rows", 17, 3, 16, flags="own", F=2)),
+        pytest.param(0, case("batch_rows", 3, 5, 3, precision="tf32x3"), marks=pytest.mark.slow),
+        pytest.param(0, case("time_rows", 1, 17, 16, precision="tf32x3"), marks=pytest.mark.slow),
+        (1, case("time_rows", 1, 40, 16, flags="own")),
+        pytest.param(2, case("batch_rows", 17, 2, 8, FLOAT16), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -95,9 +96,9 @@ def test_results_as_compiled(K, case):
 @pytest.mark.parametrize(
     "case",
     [
-        block_cases.case("SEG", 1, 40, 20, codes="own"),
-        pytest.param(block_cases.case("SEQ", 17, 2, 32, BFLOAT16), marks=pytest.mark.slow),
-        pytest.param(block_cases.case("SEG", 1, 30, 1), marks=pytest.mark.slow),
+        block_cases.case("time_rows", 1, 40, 20, flags="own"),
+        pytest.param(block_cases.case("batch_rows", 17, 2, 32, BFLOAT16), marks=pytest.mark.slow),
+        pytest.param(block_cases.case("time_rows", 1, 30, 1), marks=pytest.mark.slow),
     ],
     ids=str,
 )

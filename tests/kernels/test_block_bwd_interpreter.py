@@ -5,17 +5,16 @@ import dataclasses
 import pytest
 import torch
 
-from rnam.kernels import block_bwd, min_gru_bwd
-from rnam.kernels.block_bwd import block_backward
-from rnam.kernels.config_block import (
-    BACKWARD,
-    backward_is_fused,
-    block_backward_config,
-    padded_width,
-    select_block_backward,
-)
+from rnam.kernels.block import backward as module
+from rnam.kernels.block.backward import block_backward
+from rnam.kernels.block.config import BACKWARD, backward_is_fused, block_backward_config, select_block_backward
+from rnam.kernels.common.config import Chunks
+from rnam.kernels.common.lanes import padded_width
+from rnam.kernels.min_gru import backward as min_gru_backward
 from tests.support import block_cases
 from tests.support.block_cases import check_backward, exact, gradient_inputs
+from tests.support.calls import Call, changed
+from tests.support.min_gru_cases import FORMS
 from tests.support.oracle import MASKED
 
 pytestmark = [
@@ -30,46 +29,46 @@ HALF, BF16 = torch.float16, torch.bfloat16
 def case(form, B, T, D, dtype=torch.float32, **options):
     """One of the table of the backward; the interpreter's products are exact in float32 whatever the precision."""
     chosen = block_cases.case(form, B, T, D, dtype, **(dict(precision="tf32") | options))
-    config = block_backward_config(form == "SEQ", D, dtype, chosen.precision)
+    config = block_backward_config(FORMS[form], D, dtype, chosen.precision)
     return dataclasses.replace(chosen, config=config)
 
 
 CASES = [
-    case("SEG", 1, 1, 3),
-    case("SEG", 2, 33, 16, codes="own"),
-    case("SEG", 1, 70, 8, h0=False, x_layout="sliced"),
-    case("SEG", 3, 64, 8, BF16, codes="rows", dh_layout="time first"),
-    case("SEG", 1, 64, 5, codes="shared", x_layout="every second step", dh_layout="broadcast"),
-    case("SEG", 2, 32, 16, gate="closed", dh_layout="sliced"),
-    case("SEG", 2, 35, 13, HALF, x_layout="time first", gate="open"),
-    case("SEG", 1, 150, 7, HALF, codes="own", F=2),
-    case("SEQ", 17, 3, 16, codes="own", F=2),
-    case("SEQ", 16, 4, 16, BF16, h0=False, x_layout="broadcast", dh_layout="transposed"),
-    case("SEQ", 3, 5, 12, HALF, x_layout="sliced", codes="shared"),
-    case("SEQ", 16, 4, 8, gate="saturated"),
-    case("SEQ", 33, 2, 8, codes="rows", dh_layout="expanded"),
+    case("time_rows", 1, 1, 3),
+    case("time_rows", 2, 33, 16, flags="own"),
+    case("time_rows", 1, 70, 8, h0=False, x_layout="sliced"),
+    case("time_rows", 3, 64, 8, BF16, flags="rows", dh_layout="time first"),
+    case("time_rows", 1, 64, 5, flags="shared", x_layout="every second step", dh_layout="broadcast"),
+    case("time_rows", 2, 32, 16, gate="closed", dh_layout="sliced"),
+    case("time_rows", 2, 35, 13, HALF, x_layout="time first", gate="open"),
+    case("time_rows", 1, 150, 7, HALF, flags="own", F=2),
+    case("batch_rows", 17, 3, 16, flags="own", F=2),
+    case("batch_rows", 16, 4, 16, BF16, h0=False, x_layout="broadcast", dh_layout="transposed"),
+    case("batch_rows", 3, 5, 12, HALF, x_layout="sliced", flags="shared"),
+    case("batch_rows", 16, 4, 8, gate="saturated"),
+    case("batch_rows", 33, 2, 8, flags="rows", dh_layout="expanded"),
 ]  # fmt: skip
 
 
 EMBEDDED = [
-    (1, case("SEG", 2, 33, 16, codes="own")),
-    (1, case("SEG", 1, 70, 8, HALF, h0=False)),
-    (2, case("SEG", 1, 35, 6, codes="shared", dh_layout="sliced")),
-    (3, case("SEQ", 17, 3, 13, codes="rows", F=2)),
-    (1, case("SEQ", 16, 4, 8, BF16)),
+    (1, case("time_rows", 2, 33, 16, flags="own")),
+    (1, case("time_rows", 1, 70, 8, HALF, h0=False)),
+    (2, case("time_rows", 1, 35, 6, flags="shared", dh_layout="sliced")),
+    (3, case("batch_rows", 17, 3, 13, flags="rows", F=2)),
+    (1, case("batch_rows", 16, 4, 8, BF16)),
 ]
 
 
 @pytest.fixture
 def launches(monkeypatch):
     """The launches of the one kernel."""
-    ran, launch = [], block_bwd.backward_launch
+    ran, launch = [], module.backward_launch
 
     def spy(*given, **options):
         ran.append(launch(*given, **options))
         return ran[-1]
 
-    monkeypatch.setattr(block_bwd, "backward_launch", spy)
+    monkeypatch.setattr(module, "backward_launch", spy)
     return ran
 
 
@@ -84,11 +83,11 @@ def test_parity(K, case, launches):
 @pytest.mark.parametrize(
     "chosen",
     [
-        block_cases.case("SEG", 1, 35, 1, codes="own", dh_layout="time first"),
-        block_cases.case("SEG", 2, 20, 2, HALF, h0=False),
-        block_cases.case("SEG", 2, 35, 20, codes="own", dh_layout="sliced"),
-        block_cases.case("SEQ", 17, 3, 31, BF16, codes="rows", x_layout="sliced", dh_layout="broadcast"),
-        block_cases.case("SEG", 1, 300, 32, codes="shared"),
+        block_cases.case("time_rows", 1, 35, 1, flags="own", dh_layout="time first"),
+        block_cases.case("time_rows", 2, 20, 2, HALF, h0=False),
+        block_cases.case("time_rows", 2, 35, 20, flags="own", dh_layout="sliced"),
+        block_cases.case("batch_rows", 17, 3, 31, BF16, flags="rows", x_layout="sliced", dh_layout="broadcast"),
+        block_cases.case("time_rows", 1, 300, 32, flags="shared"),
     ],
     ids=str,
 )
@@ -100,25 +99,25 @@ def test_widths_of_two_kernels(chosen, launches):
 
 def test_every_width():
     for D in range(3, 17):
-        check_backward(case("SEG", 1, 3, D, codes="own"))
+        check_backward(case("time_rows", 1, 3, D, flags="own"))
 
 
-@pytest.mark.parametrize(("form", "B", "T"), [("SEG", 5, 9), ("SEQ", 37, 3)])
+@pytest.mark.parametrize(("form", "B", "T"), [("time_rows", 5, 9), ("batch_rows", 37, 3)])
 @pytest.mark.parametrize("share", [1e-6, 1.0])
 def test_programs_take_several_rows(form, B, T, share, launches, monkeypatch):
     """One partial gradient of the parameters at a small share, and as many as there is work at a large one."""
-    monkeypatch.setattr(min_gru_bwd, "PARTIALS_SHARE", share if share < 1 else 1e3)
-    check_backward(case(form, B, T, 5, codes="own"))
-    assert launches[0].arguments["parts"] == (1 if share < 1 else {"SEG": 5, "SEQ": 3}[form])
+    monkeypatch.setattr(min_gru_backward, "PARTIALS_SHARE", share if share < 1 else 1e3)
+    check_backward(case(form, B, T, 5, flags="own"))
+    assert launches[0].arguments["num_partials"] == (1 if share < 1 else {"time_rows": 5, "batch_rows": 3}[form])
 
 
 @pytest.mark.parametrize("K", [0, 1])
 @pytest.mark.parametrize("needs", [(True, False, False), (False, True, False), (False, False, True)])
 def test_only_what_is_asked_is_computed(needs, K, launches):
-    chosen = case("SEG", 2, 35, 6, codes="own")
+    chosen = case("time_rows", 2, 35, 6, flags="own")
     given, params = block_cases.embedded_inputs(chosen, K) if K else gradient_inputs(chosen)
     h = exact(given, params)[1].float()
-    operands = given.x, given.weight, params, given.h0, h, given.codes, given.dh, given.dh_last
+    operands = given.call(), params, h, given.dh, given.dh_last
     whole = block_backward(*operands, config=chosen.config)
     part = block_backward(*operands, config=chosen.config, needs=needs)
     assert [g is not None for g in part] == list(needs) and len(launches) == 2
@@ -129,16 +128,16 @@ def test_only_what_is_asked_is_computed(needs, K, launches):
 @pytest.mark.parametrize("K", [0, 2])
 def test_two_kernels_give_the_same(K, launches, monkeypatch):
     """Where time is cut, in a precision or a width that one kernel has not, and without a gradient of y."""
-    chosen = case("SEG", 1, 40, 6, codes="own", precision="tf32x3")
+    chosen = case("time_rows", 1, 40, 6, flags="own", precision="tf32x3")
     given, params = block_cases.embedded_inputs(chosen, K) if K else gradient_inputs(chosen)
     h = exact(given, params)[1].float()
-    operands = given.x, given.weight, params, given.h0, h, given.codes
+    operands = given.call(), params, h
     one = block_backward(*operands, given.dh, given.dh_last)
     assert len(launches) == 1
     two = [block_backward(*operands, given.dh, given.dh_last, precision="ieee")]
     zero = block_backward(*operands, torch.zeros_like(given.dh), given.dh_last)
     none = block_backward(*operands, None, given.dh_last)
-    monkeypatch.setattr(block_bwd, "plan_chunks", lambda *_: (20, 2))
+    monkeypatch.setattr(module, "plan_chunks", lambda *_: Chunks(20, 2))
     two.append(block_backward(*operands, given.dh, given.dh_last))
     assert len(launches) == 2
     for got, wanted in ((two[0], one), (two[1], one), (none, zero)):
@@ -150,14 +149,12 @@ def test_two_kernels_give_the_same(K, launches, monkeypatch):
 
 def test_a_nan_at_a_masked_step_does_not_reach_the_cell():
     """The gradient of its own y is 0, as in a loss that leaves masked steps out."""
-    chosen = case("SEG", 2, 35, 8, codes="own")
+    chosen = case("time_rows", 2, 35, 8, flags="own")
     given, params = gradient_inputs(chosen)
-    masked = ((given.codes & MASKED) != 0)[..., None]
+    masked = ((given.flags & MASKED) != 0)[..., None]
     given.dh = torch.where(masked, 0.0, given.dh)
     h = exact(given, params)[1].float()
-    run = lambda: block_backward(
-        given.x, given.weight, params, given.h0, h, given.codes, given.dh, None, config=chosen.config
-    )  # fmt: skip
+    run = lambda: block_backward(given.call(), params, h, given.dh, None, config=chosen.config)
     clean = run()
     given.x = torch.where(masked, 100.0, given.x)
     other = run()
@@ -170,7 +167,7 @@ def test_a_nan_at_a_masked_step_does_not_reach_the_cell():
 def test_empty(shape):
     F, B = shape[:2]
     x, weight, params, state = torch.zeros(shape), torch.ones(F, 3, 6), torch.ones(F, 30), torch.ones(F, B, 1, 3)
-    dx, dpacked, dh0 = block_backward(x, weight, params, state, x, None, x, state)
+    dx, dpacked, dh0 = block_backward(Call(x, weight, state), params, x, x, state)
     assert dx.shape == shape and torch.equal(dpacked, torch.zeros(F, 48)) and torch.equal(dh0, state)
 
 
@@ -179,14 +176,14 @@ def test_the_table_is_complete():
     for D in range(3, 17):
         for dtype, precision in ((torch.float32, "tf32"), (torch.float32, "tf32x3"), (BF16, "ieee")):
             assert backward_is_fused(D, dtype, precision)
-            for seq in (False, True):
-                assert block_backward_config(seq, D, dtype, precision).seq == seq
-                used.add((seq, padded_width(D), "half" if dtype == BF16 else precision))
+            for batch_rows in (False, True):
+                assert block_backward_config(batch_rows, D, dtype, precision).batch_rows == batch_rows
+                used.add((batch_rows, padded_width(D), "half" if dtype == BF16 else precision))
     assert used == set(BACKWARD)
     assert not any(backward_is_fused(D, BF16) for D in (0, 2, 17, 33)) and not backward_is_fused(
         8, torch.float32, "ieee"
     )
-    form = lambda *sizes: select_block_backward(16, BF16, "ieee", *sizes).seq
+    form = lambda *sizes: select_block_backward(16, BF16, "ieee", *sizes).batch_rows
     assert form(100, 128, 1000) and not form(1, 1, 1000)
 
 
@@ -197,15 +194,16 @@ def test_bad_arguments():
         torch.zeros(1, 30),
         torch.zeros(1, 1, 1, 3),
     )
-    given = dict(x=x, weight=weight, params=params, h0=state, h=x, codes=None, dy=x, dh_last=state)
+    call, given = Call(x, weight, state), dict(params=params, h=x, dy=x, dh_last=state)
     for wrong, kind, message in (
         (dict(weight=torch.zeros(1, 4, 6)), ValueError, "weight: expected"),
-        (dict(x=torch.zeros(1, 1, 2, 33)), ValueError, "x: expected rows of 1 to 32"),
+        (dict(input=torch.zeros(1, 1, 2, 33)), ValueError, "x: expected rows of 1 to 32"),
         (dict(params=torch.zeros(1, 29)), ValueError, "params: expected"),
         (dict(dy=x.double()), TypeError, "dy: expected float32"),
         (dict(dy=torch.zeros(1, 1, 2, 4)), ValueError, "dy: expected"),
         (dict(h=torch.zeros(1, 1, 3, 3)), ValueError, "h: expected"),
         (dict(precision="fp8"), ValueError, "precision: expected one of"),
     ):  # fmt: skip
+        bad, options = changed(call, given, wrong)
         with pytest.raises(kind, match=message):
-            block_backward(**given | wrong)
+            block_backward(bad, **options)

@@ -4,11 +4,14 @@ back."""
 import pytest
 import torch
 
-from rnam.kernels import feed_forward, feed_forward_bwd
-from rnam.kernels.config_feed_forward import EMBEDDED_SPILLS, SPILLS, parameters
-from tests.support.compile import ARCHITECTURES, compile_launch, signature, usage
-from tests.support.execute import compiled_code
+from rnam.kernels import feed_forward_backward, feed_forward_forward
+from rnam.kernels.feed_forward.backward import backward_launch
+from rnam.kernels.feed_forward.config import EMBEDDED_SPILLS, SPILLS, num_parameters
+from rnam.kernels.feed_forward.forward import forward_launch
+from tests.support.compiled import compiled_code
 from tests.support.feed_forward_cases import check, inputs
+from tools.ptx.compile import ARCHITECTURES, compile_launch, signature
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = [
     pytest.mark.compiled,
@@ -17,7 +20,7 @@ pytestmark = [
 
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
 
-# In halves at 32 columns ptxas leaves 15 to 18 instructions outside the loop on sm_100 and sm_120.
+# In half precision at 32 columns ptxas leaves 15 to 18 instructions outside the loop on sm_100 and sm_120.
 SPILLS_OUTSIDE = 18
 
 VARIANTS = [
@@ -37,9 +40,9 @@ def launches(D, dtype, precision, strided=False, N=100_000, K=0):
     """(forward, backward) of one term, with rows side by side or between others; with K > 0 embedded, without dx."""
     h = torch.empty(1, N, 2 * D if strided else D, dtype=dtype)[..., :D]
     x = torch.empty(1, N, K, dtype=dtype) if K else h
-    params = torch.empty(1, parameters(D, K))
-    backward = feed_forward_bwd.backward_launch(x, params, h, h, needs=(not K, True, True), precision=precision)
-    return feed_forward.forward_launch(x, params, h, h, precision=precision), backward
+    params = torch.empty(1, num_parameters(D, K))
+    backward = backward_launch(x, params, h, h, needs=(not K, True, True), precision=precision)
+    return forward_launch(x, params, h, h, precision=precision), backward
 
 
 def check_code(launch, cc):
@@ -59,7 +62,7 @@ def check_code(launch, cc):
             limit = c["BLOCK_N"] * c["BLOCK_D"] // 32 // 4
             assert 0 < used.mufu <= limit, f"a row is normalized twice: {used.mufu} MUFU"
         least = min(128, 8 * c["D"] * launch.arguments["x_ptr"].element_size())
-        found = [next((n for n in (128, 64, 16) if f".{'U' * (n == 16)}{n}" in op), 32) for op in used.loads]
+        found = [load_bits(op) for op in used.loads]
         narrow = [n for n in found if n < least]
         assert len(found) > len(narrow), used.loads
         # of an embedded tile each lane reads K numbers of a row, or of two, again in each of up to three layouts that
@@ -161,8 +164,8 @@ def test_what_is_not_finite_stays_in_its_row(D):
     x, params, h, dy = inputs(1, 40, D, FLOAT32, "tf32x3")
     x[0, 5, 1], dy[0, 9, 2] = torch.nan, torch.inf
     with compiled_code():
-        y = feed_forward.feed_forward_forward(x, params, h)
-        dx, dparams, dh = feed_forward_bwd.feed_forward_backward(x, params, h, dy)
+        y = feed_forward_forward(x, params, h)
+        dx, dparams, dh = feed_forward_backward(x, params, h, dy)
     lost = torch.zeros(40, dtype=torch.bool)
     lost[5] = True
     assert torch.equal(y[0].isnan(), lost[:, None].expand(-1, D))

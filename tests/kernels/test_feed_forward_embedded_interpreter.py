@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from rnam.kernels import config_feed_forward, feed_forward_keeps_embedding
-from rnam.kernels.feed_forward import feed_forward_forward
-from rnam.kernels.feed_forward_bwd import feed_forward_backward
+from rnam.kernels import feed_forward_keeps_embedding
+from rnam.kernels.feed_forward.backward import feed_forward_backward
+from rnam.kernels.feed_forward.config import num_parameters, select_feed_forward
+from rnam.kernels.feed_forward.forward import feed_forward_forward
 from tests.support.feed_forward_cases import check, inputs
 
 pytestmark = pytest.mark.interpreter
@@ -22,7 +23,7 @@ def test_parity(D, K, N, dtype):
 
 def test_several_programs_per_term():
     N, D, K = 2500, 8, 1
-    config = config_feed_forward.select_feed_forward(1, N, D, 4, backward=True, K=K)
+    config = select_feed_forward(1, N, D, 4, backward=True, K=K)
     assert config.span < N and N % config.span
     check(*inputs(1, N, D, torch.float32, K=K))
 
@@ -84,7 +85,7 @@ def test_what_is_not_finite_stays_in_its_row(D, value):
 
 @pytest.mark.parametrize("K", [1, 3])
 def test_empty(K):
-    x, params, h = torch.randn(2, 0, K), torch.randn(2, config_feed_forward.parameters(8, K)), torch.randn(2, 0, 8)
+    x, params, h = torch.randn(2, 0, K), torch.randn(2, num_parameters(8, K)), torch.randn(2, 0, 8)
     assert feed_forward_forward(x, params, h).shape == h.shape
     dx, dparams, dh = feed_forward_backward(x, params, h, h)
     assert (dx.shape, dh.shape) == (x.shape, h.shape) and dparams.shape == params.shape and (dparams == 0).all()
@@ -94,8 +95,8 @@ def test_empty(K):
 @pytest.mark.parametrize(("D", "K"), [(4, 1), (8, 3), (32, 3)])
 def test_partials_stay_under_a_twentieth_of_h(D, K, itemsize):
     F, N = 8, 200_000
-    config = config_feed_forward.select_feed_forward(F, N, D, itemsize, backward=True, K=K)
-    partials = F * -(-N // config.span) * config_feed_forward.parameters(D, K) * 4
+    config = select_feed_forward(F, N, D, itemsize, backward=True, K=K)
+    partials = F * -(-N // config.span) * num_parameters(D, K) * 4
     assert partials <= F * N * D * itemsize / 20
 
 
@@ -104,8 +105,8 @@ def test_what_no_kernel_takes():
     assert kept == [(1, 4), (1, 8), (1, 32), (2, 8), (2, 32), (3, 8), (3, 32)]
     x, h = torch.randn(2, 3, 4), torch.randn(2, 3, 16)
     with pytest.raises(ValueError, match="of 1 to 3 before an embedding"):
-        feed_forward_forward(x, torch.randn(2, config_feed_forward.parameters(16, 4)), h)
+        feed_forward_forward(x, torch.randn(2, num_parameters(16, 4)), h)
     with pytest.raises(ValueError, match="params: expected"):
-        feed_forward_forward(x[..., :2], torch.randn(2, config_feed_forward.parameters(16)), h)
+        feed_forward_forward(x[..., :2], torch.randn(2, num_parameters(16)), h)
     with pytest.raises(ValueError, match="h: expected"):
-        feed_forward_forward(x[:, 1:, :2], torch.randn(2, config_feed_forward.parameters(16, 2)), h)
+        feed_forward_forward(x[:, 1:, :2], torch.randn(2, num_parameters(16, 2)), h)

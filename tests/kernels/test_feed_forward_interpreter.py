@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from rnam.kernels import config_feed_forward, feed_forward_is_fused
-from rnam.kernels.feed_forward import feed_forward_forward
-from rnam.kernels.feed_forward_bwd import feed_forward_backward
+from rnam.kernels import feed_forward_is_fused
+from rnam.kernels.feed_forward.backward import feed_forward_backward
+from rnam.kernels.feed_forward.config import num_parameters, select_feed_forward
+from rnam.kernels.feed_forward.forward import feed_forward_forward
 from tests.support.feed_forward_cases import check, exact, feed_forward, inputs
 
 pytestmark = pytest.mark.interpreter
@@ -26,7 +27,7 @@ def test_parity(D, N, dtype):
 @pytest.mark.parametrize("D", [1, 8])
 def test_several_programs_per_term(D, dtype):
     N = 2500
-    config = config_feed_forward.select_feed_forward(2, N, D, dtype.itemsize, backward=True)
+    config = select_feed_forward(2, N, D, dtype.itemsize, backward=True)
     assert config.span < N and N % config.span
     check(*inputs(2, N, D, dtype))
 
@@ -69,7 +70,7 @@ def test_only_what_is_needed(D, need):
     assert feed_forward_backward(x, params, h, dy, needs=(False, False, False)) == (None, None, None)
 
 
-def test_float32_parameters_of_half_inputs():
+def test_float32_parameters_of_half_precision_inputs():
     x, params, h, dy = inputs(2, 40, 8, torch.bfloat16)
     half, single = check(x, params, h, dy), check(x, params.float(), h, dy)
     assert single[2].dtype == torch.float32
@@ -174,8 +175,8 @@ def test_close_to_pytorch_in_its_own_formula():
 @pytest.mark.parametrize("D", [1, 3, 8, 16, 32])
 def test_partials_stay_under_a_twentieth_of_x(D, itemsize):
     F, N = 8, 200_000
-    config = config_feed_forward.select_feed_forward(F, N, D, itemsize, backward=True)
-    partials = F * -(-N // config.span) * config_feed_forward.parameters(D) * 4
+    config = select_feed_forward(F, N, D, itemsize, backward=True)
+    partials = F * -(-N // config.span) * num_parameters(D) * 4
     assert partials <= F * N * D * itemsize / 20
 
 

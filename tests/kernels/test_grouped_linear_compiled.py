@@ -3,12 +3,16 @@
 import pytest
 import torch
 
-from rnam.kernels import grouped_linear as module
-from tests.kernels.test_grouped_linear_interpreter import inputs, through
+from rnam.kernels import grouped_linear_backward, grouped_linear_forward
+from rnam.kernels.linear.backward import backward_launch
+from rnam.kernels.linear.config import BACKWARD_SPILLS
+from rnam.kernels.linear.forward import forward_launch
+from tests.kernels.test_grouped_linear_interpreter import ACTIVATIONS, in_dtype, inputs
 from tests.support.bounds import PRODUCT_ERROR
-from tests.support.compile import ARCHITECTURES, compile_launch, usage
-from tests.support.execute import compiled_code
+from tests.support.compiled import compiled_code
 from tests.support.scan_bounds import ROUNDOFF, SMALLEST
+from tools.ptx.compile import ARCHITECTURES, compile_launch
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = pytest.mark.compiled
 
@@ -20,10 +24,8 @@ def launches(D, H, dtype, activation, precision="tf32x3", N=100_000):
     x, y = torch.empty(1, N, D, dtype=dtype), torch.empty(1, N, H, dtype=dtype)
     weight, bias = torch.empty(1, D, H), torch.empty(1, 1, H)
     precision = precision if dtype == FLOAT32 else "ieee"
-    backward = module.linear_backward_launch(
-        x, weight, bias, y, activation, precision, need_x=True, need_weight=True, need_bias=True
-    )
-    return module.linear_forward_launch(x, weight, bias, y, activation, precision), backward
+    backward = backward_launch(x, weight, bias, activation, y, precision, needs=(True, True, True))
+    return forward_launch(x, weight, bias, activation, y, precision), backward
 
 
 VARIANTS = [
@@ -37,12 +39,12 @@ SLOW_VARIANTS = [
     (D, H, dtype, activation)
     for D, H in ((1, 1), (1, 128), (2, 64), (2, 128), (3, 5), (16, 16), (16, 32), (32, 16), (32, 32), (32, 1))
     for dtype in (FLOAT32, BFLOAT16, FLOAT16)
-    for activation in module.ACTIVATIONS
+    for activation in ACTIVATIONS
 ]
 
 
 def assert_no_spill(D, H, dtype, activation):
-    for launch, allowed in zip(launches(D, H, dtype, activation), (0, module.BACKWARD_SPILLS), strict=True):
+    for launch, allowed in zip(launches(D, H, dtype, activation), (0, BACKWARD_SPILLS), strict=True):
         for cc in ARCHITECTURES:
             found = usage(compile_launch(launch, cc))
             assert found.spills <= allowed and (found.stack == 0 or allowed), (
@@ -65,7 +67,7 @@ def test_no_spill_slow(D, H, dtype, activation):
 def test_loads_are_16_bytes_wide(D, H, dtype, activation):
     for launch in launches(D, H, dtype, activation):
         loads = usage(compile_launch(launch, 90)).loads
-        assert loads and all("128" in x for x in loads), loads
+        assert {load_bits(op) for op in loads} == {128}, loads
 
 
 @pytest.mark.parametrize(
@@ -85,10 +87,10 @@ def test_results_as_compiled(D, H, N, dtype, activation, precision):
     if activation == "relu":  # its slope jumps at 0: no y where a rounding could change its sign
         y = x.double() @ weight.double() + bias.double()
         dy = torch.where(y.abs() < 0.02, 0.0, dy)
-    want, same = (through(x, weight, bias, dy, activation, kind) for kind in (torch.float64, dtype))
+    want, same = (in_dtype(x, weight, bias, dy, activation, kind) for kind in (torch.float64, dtype))
     with compiled_code() as ran:
-        y = module.grouped_linear_forward(x, weight, bias, activation, precision=precision)
-        grads = module.grouped_linear_backward(x, weight, bias, dy, activation, precision=precision)
+        y = grouped_linear_forward(x, weight, bias, activation, precision=precision)
+        grads = grouped_linear_backward(x, weight, bias, activation, dy, precision=precision)
     assert len(ran) == 2
     size = x.double().abs() @ weight.double().abs() + bias.double().abs()
     product = PRODUCT_ERROR[precision if D > 2 else "ieee"]
@@ -104,11 +106,11 @@ def test_results_as_compiled(D, H, N, dtype, activation, precision):
 
 def test_tf32_is_exact_on_tf32_inputs():
     x, weight, bias, dy = (t.bfloat16().float() for t in inputs(1, 40, 8, 8, FLOAT32))
-    want = through(x, weight, bias, dy, None, torch.float64)
+    want = in_dtype(x, weight, bias, dy, None, torch.float64)
     with compiled_code():
         got = (
-            module.grouped_linear_forward(x, weight, bias, precision="tf32"),
-            *module.grouped_linear_backward(x, weight, bias, dy, precision="tf32"),
+            grouped_linear_forward(x, weight, bias, precision="tf32"),
+            *grouped_linear_backward(x, weight, bias, None, dy, precision="tf32"),
         )
     for a, b in zip(got, want, strict=True):
         assert (a.double() - b).norm() <= 1e-6 * b.norm()

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 
-from rnam.kernels import grouped_linear as module
-from rnam.kernels.grouped_linear import ACTIVATIONS, grouped_linear_backward, grouped_linear_forward
+from rnam import kernels
+from rnam.kernels import grouped_linear_backward, grouped_linear_forward
+from rnam.kernels.common.activations import activate, activation_slope
+from rnam.kernels.linear.config import select_linear, uses_kernel
 from tests.support.scan_bounds import ROUNDOFF, SMALLEST, assert_gradient
 
 pytestmark = [
@@ -14,6 +18,7 @@ pytestmark = [
 ]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+ACTIVATIONS = (None, *kernels.ACTIVATIONS)
 WIDTHS = (
     (1, 1),
     (1, 32),
@@ -38,6 +43,12 @@ CASES = [
 ]  # fmt: skip
 
 
+@triton.jit
+def _activation_kernel(x_ptr, FUNCTION: tl.constexpr, NAME: tl.constexpr):
+    at = x_ptr + tl.arange(0, 16)
+    tl.store(at, FUNCTION(tl.load(at), NAME))
+
+
 def inputs(F, N, D, H, dtype, with_bias=True):
     generator = torch.Generator().manual_seed(0)
     x, dy = (torch.randn(F, N, n, generator=generator).to(dtype) for n in (D, H))
@@ -51,7 +62,7 @@ def layer(x, weight, bias, activation):
     return y if activation is None else getattr(torch.nn.functional, activation)(y)
 
 
-def through(x, weight, bias, dy, activation, kind):
+def in_dtype(x, weight, bias, dy, activation, kind):
     """y and its gradients by PyTorch in dtype `kind`."""
     leaves = [t.to(kind).requires_grad_() for t in (x, weight, bias) if t is not None]
     y = layer(*leaves, *([None] if bias is None else []), activation)
@@ -60,8 +71,8 @@ def through(x, weight, bias, dy, activation, kind):
 
 def check(x, weight, bias, dy, activation):
     want, same = (
-        through(x, weight, bias, dy, activation, torch.float64),
-        through(x, weight, bias, dy, activation, x.dtype),
+        in_dtype(x, weight, bias, dy, activation, torch.float64),
+        in_dtype(x, weight, bias, dy, activation, x.dtype),
     )
     y = grouped_linear_forward(x, weight, bias, activation, precision="ieee")
     assert y.dtype == x.dtype
@@ -70,12 +81,12 @@ def check(x, weight, bias, dy, activation):
     size = layer(x.double().abs(), weight.double().abs(), None if bias is None else bias.double().abs(), None)
     steps = x.shape[2] + 4
     budget = 1.13 * steps * ROUNDOFF[torch.float32] * size + ROUNDOFF[x.dtype] * want[0].abs() + SMALLEST[x.dtype]
-    if not module.uses_kernel(x.shape[2], weight.shape[2]):
+    if not uses_kernel(x.shape[2], weight.shape[2]):
         budget += (
             2 * (same[0].double() - want[0]).abs()
         )  # PyTorch's own rounding, between product and activation as well
     assert ((y.double() - want[0]).abs() <= budget).all()
-    grads = grouped_linear_backward(x, weight, bias, dy, activation, precision="ieee")
+    grads = grouped_linear_backward(x, weight, bias, activation, dy, precision="ieee")
     for name, got, ref, other in zip(("dx", "dw", "db"), grads, want[1:], same[1:], strict=False):
         assert_gradient(name, got, ref, other)
     assert (grads[2] is None) == (bias is None)
@@ -91,7 +102,7 @@ def test_parity(D, H, N, dtype, activation, with_bias):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_several_programs_per_layer(D, activation):
     x, weight, bias, dy = inputs(2, 301, D, 3, torch.float32)  # 240 rows per program in the backward
-    assert module.select_linear(2, 301, D, 3, 4, backward=True).span < 301
+    assert select_linear(2, 301, D, 3, 4, backward=True).span < 301
     check(x, weight, bias, dy, activation)
 
 
@@ -113,10 +124,10 @@ def test_strided_operands_and_gradients(layout, D):
     check(lay(x), weight, bias, torch.ones(()).expand(dy.shape), None)
 
 
-def test_float32_weight_of_half_inputs():
+def test_float32_weight_of_half_precision_inputs():
     x, weight, bias, dy = inputs(2, 40, 8, 5, torch.bfloat16)
     precise = weight.float()
-    grads = grouped_linear_backward(x, precise, bias.float(), dy, "silu")
+    grads = grouped_linear_backward(x, precise, bias.float(), "silu", dy)
     assert [g.dtype for g in grads] == [torch.bfloat16, torch.float32, torch.float32]
     assert torch.equal(
         grouped_linear_forward(x, precise, bias.float(), "silu"), grouped_linear_forward(x, weight, bias, "silu")
@@ -127,11 +138,11 @@ def test_float32_weight_of_half_inputs():
 @pytest.mark.parametrize("activation", [None, "silu"])
 def test_only_what_is_needed(D, H, activation):
     x, weight, bias, dy = inputs(2, 40, D, H, torch.float32)
-    full = grouped_linear_backward(x, weight, bias, dy, activation)
-    for i, name in enumerate(("need_x", "need_weight", "need_bias")):
-        needs = dict.fromkeys(("need_x", "need_weight", "need_bias"), False) | {name: True}
-        got = grouped_linear_backward(x, weight, bias, dy, activation, **needs)
-        assert [g is not None for g in got] == [j == i for j in range(3)]
+    full = grouped_linear_backward(x, weight, bias, activation, dy)
+    for i in range(3):
+        needs = tuple(j == i for j in range(3))
+        got = grouped_linear_backward(x, weight, bias, activation, dy, needs=needs)
+        assert tuple(g is not None for g in got) == needs
         assert torch.equal(got[i], full[i])
 
 
@@ -149,7 +160,7 @@ def test_nan_and_infinity(activation):
 def test_empty(F, N):
     x, weight, bias, dy = (torch.randn(F, *s) for s in ((N, 4), (4, 3), (1, 3), (N, 3)))
     assert grouped_linear_forward(x, weight, bias).shape == dy.shape
-    dx, dw, db = grouped_linear_backward(x, weight, bias, dy)
+    dx, dw, db = grouped_linear_backward(x, weight, bias, None, dy)
     assert (
         dx.shape == x.shape
         and dw.shape == weight.shape
@@ -161,14 +172,32 @@ def test_empty(F, N):
 
 def test_repeatable():
     x, weight, bias, dy = inputs(2, 700, 8, 3, torch.float32)
-    first, second = (grouped_linear_backward(x, weight, bias, dy, "relu") for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    first, second = (grouped_linear_backward(x, weight, bias, "relu", dy) for _ in range(2))
+    for name, a, b in zip(("dx", "dw", "db"), first, second, strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize(("D", "H"), [(4, 3), (40, 3)])  # a kernel, and cuBLAS
+def test_an_activation_that_is_not_in_the_table_is_refused_by_name(D, H):
+    x, weight, bias, dy = inputs(1, 3, D, H, torch.float32)
+    match = r"activation: expected None or one of \('relu', 'gelu', 'silu'\), got 'tanh'"
+    with pytest.raises(ValueError, match=match):
+        grouped_linear_forward(x, weight, bias, "tanh")
+    with pytest.raises(ValueError, match=match):
+        grouped_linear_backward(x, weight, bias, "tanh", dy)
+
+
+@pytest.mark.parametrize("function", [activate, activation_slope])
+def test_an_activation_without_a_formula_does_not_pass_as_another(function):
+    """Behind the host's check."""
+    with pytest.raises(Exception, match="without a formula"):
+        _activation_kernel[(1,)](torch.ones(16), FUNCTION=function, NAME="tanh")
 
 
 @pytest.mark.parametrize("itemsize", [2, 4])
 @pytest.mark.parametrize(("D", "H"), [(1, 32), (2, 128), (8, 8), (32, 32)])
 def test_partials_stay_under_a_twentieth_of_x(D, H, itemsize):
     F, N = 8, 200_000
-    config = module.select_linear(F, N, D, H, itemsize, backward=True)
+    config = select_linear(F, N, D, H, itemsize, backward=True)
     partials = F * -(-N // config.span) * D * H * 4
     assert partials <= F * N * D * itemsize / 20

@@ -1,4 +1,4 @@
-"""Every device function against its twin in torch, in the interpreter or, without TRITON_INTERPRET, as compiled
+"""Every device function against its formula in torch, in the interpreter or, without TRITON_INTERPRET, as compiled
 code."""
 
 import contextlib
@@ -9,9 +9,30 @@ import torch
 import triton
 import triton.language as tl
 
-from rnam.kernels import primitives as p
-from rnam.kernels.launch import Launch
-from tests.support.execute import compiled_code
+from rnam.kernels.common.arithmetic import log2, log2_1p, logaddexp2, rcp
+from rnam.kernels.common.device import kernel
+from rnam.kernels.common.flags import (
+    MASKED,
+    RESET,
+    flagged_input,
+    flagged_multiplier,
+    is_masked,
+    is_reset,
+    load_flags,
+)
+from rnam.kernels.common.gates import (
+    min_gru_gates,
+    min_gru_gates_half,
+    min_gru_log_gates,
+    min_gru_slopes,
+    min_lstm_gates,
+    min_lstm_slopes,
+    sigmoid_pair,
+)
+from rnam.kernels.common.launch import Launch
+from rnam.kernels.common.scans import advance, affine, log_affine, prolong, row_scan
+from rnam.kernels.common.tiles import last_row
+from tests.support.compiled import compiled_code
 from tests.support.min_gru_cases import FLOOR
 
 ROWS, WIDTH = 16, 8
@@ -38,52 +59,52 @@ def _functions_kernel(in_ptr, out_ptr, NAME: tl.constexpr, LOG: tl.constexpr, RO
     c = tl.load(in_ptr + 2 * size + at)
     d = tl.load(in_ptr + 3 * size + at)
     if NAME == "rcp":
-        out = (p.rcp(a),)
+        out = (rcp(a),)
     elif NAME == "log2":
-        out = (p.log2(a),)
+        out = (log2(a),)
     elif NAME == "log2_1p":
-        out = (p.log2_1p(a),)
+        out = (log2_1p(a),)
     elif NAME == "logaddexp2":
-        out = (p.logaddexp2(a, b),)
+        out = (logaddexp2(a, b),)
     elif NAME == "sigmoid_pair":
-        out = p.sigmoid_pair(a)
+        out = sigmoid_pair(a)
     elif NAME == "min_gru_gates":
-        out = p.min_gru_gates(a, b)
-    elif NAME == "min_gru_gates_of_halves":
-        out = p.min_gru_gates_of_halves(a, b)
+        out = min_gru_gates(a, b)
+    elif NAME == "min_gru_gates_half":
+        out = min_gru_gates_half(a, b)
     elif NAME == "min_gru_slopes":
-        z, v, rest, s = p.min_gru_gates(a, b)
-        out = p.min_gru_slopes(a, z, v, rest, s, c)
+        z, v, rest, s = min_gru_gates(a, b)
+        out = min_gru_slopes(a, b, z, v, rest, s, c)
     elif NAME == "min_lstm_gates":
-        out = p.min_lstm_gates(a, b, c)
+        out = min_lstm_gates(a, b, c)
     elif NAME == "min_lstm_slopes":
-        z, v, rest, s, w_f, w_i = p.min_lstm_gates(a, b, c)
-        out = p.min_lstm_slopes(a, z, v, rest, s, w_f, w_i, d)
+        z, v, rest, s, w_f, w_i = min_lstm_gates(a, b, c)
+        out = min_lstm_slopes(a, b, c, z, v, rest, s, w_f, w_i, d)
     elif NAME == "min_gru_log_gates":
-        out = p.min_gru_log_gates(a, b)
+        out = min_gru_log_gates(a, b)
     elif NAME == "advance":
-        out = (p.advance(a, b, c, LOG),)
+        out = (advance(a, b, c, LOG),)
     elif NAME == "prolong":
-        out = (p.prolong(a, b, LOG),)
+        out = (prolong(a, b, LOG),)
     elif NAME == "affine":
-        out = p.log_affine(a, b, c, d) if LOG else p.affine(a, b, c, d)
+        out = log_affine(a, b, c, d) if LOG else affine(a, b, c, d)
     elif NAME == "last_row":
-        out = (tl.broadcast_to(p.last_row(a, ROWS)[None, :], (ROWS, WIDTH)),)
+        out = (tl.broadcast_to(last_row(a, ROWS)[None, :], (ROWS, WIDTH)),)
     else:
-        entering, last = p.row_scan(a, b, tl.load(in_ptr + 2 * size + tl.arange(0, WIDTH)), ROWS, WIDTH, LOG)
+        entering, last = row_scan(a, b, tl.load(in_ptr + 2 * size + tl.arange(0, WIDTH)), ROWS, WIDTH, LOG)
         out = (entering, tl.broadcast_to(last[None, :], (ROWS, WIDTH)))
     for i in tl.static_range(len(out)):
         tl.store(out_ptr + i * size + at, out[i])
 
 
-@triton.jit(do_not_specialize=["count"])
-def _codes_kernel(code_ptr, a_ptr, b_ptr, out_ptr, count, LOG: tl.constexpr, BLOCK: tl.constexpr):
-    """The coded step (a, b) of each code; rows past count do not exist."""
+@kernel
+def _flags_kernel(flags_ptr, a_ptr, b_ptr, out_ptr, steps, LOG: tl.constexpr, BLOCK: tl.constexpr):
+    """The step (a, b) as each of the flags makes it; `steps` of them exist."""
     r = tl.arange(0, BLOCK)
-    code = p.load_codes(code_ptr + r, r < count)
-    a = p.coded_multiplier(tl.load(a_ptr + r), p.is_masked(code), p.is_reset(code), LOG)
+    flags = load_flags(flags_ptr + r, r < steps)
+    a = flagged_multiplier(tl.load(a_ptr + r), is_masked(flags), is_reset(flags), LOG)
     tl.store(out_ptr + r, a)
-    tl.store(out_ptr + BLOCK + r, p.coded_input(tl.load(b_ptr + r), p.is_masked(code), LOG))
+    tl.store(out_ptr + BLOCK + r, flagged_input(tl.load(b_ptr + r), is_masked(flags), LOG))
 
 
 def apply(name, n_out, *arguments, log=False):
@@ -108,7 +129,7 @@ def close(actual, wanted, rel=1e-6, absolute=0.0):
     torch.testing.assert_close(actual.double(), wanted.double(), rtol=rel, atol=absolute, equal_nan=True)
 
 
-def logaddexp2(x, y):
+def exact_logaddexp2(x, y):
     """log2(2^x + 2^y) in float64."""
     return torch.logaddexp2(x.double(), y.double())
 
@@ -135,7 +156,7 @@ def test_logaddexp2():
         values(-INF, -INF, 0.0, INF, INF, NAN, 5.0, 100.0),
         values(-INF, 2.0, -INF, INF, 1.0, 0.0, NAN, -100.0, seed=1),
     )
-    close(*apply("logaddexp2", 1, x, y), logaddexp2(x, y), absolute=1e-6)
+    close(*apply("logaddexp2", 1, x, y), exact_logaddexp2(x, y), absolute=1e-6)
 
 
 def test_sigmoid_pair():
@@ -150,7 +171,7 @@ def test_sigmoid_pair():
     [
         ("sigmoid_pair", 0, 2, 1),
         ("min_gru_gates", 1, 4, 2),
-        ("min_gru_gates_of_halves", 1, 3, 2),
+        ("min_gru_gates_half", 1, 3, 2),
         ("min_lstm_gates", 2, 6, 2),
     ],
 )
@@ -172,10 +193,10 @@ def test_min_gru_gates():
     close(v, torch.where(u >= 0, u.double() + 0.5, u.double().sigmoid()), rel, 2.0**-126)
 
 
-def test_min_gru_gates_of_halves():
+def test_min_gru_gates_half():
     """Those of `min_gru_gates`; a sigmoid is 2^-63 at least, also where both are."""
     u, k = values(INF, -INF, 0.0, 30.0, -60.0, NAN, -80.0), values(0.0, 1.0, INF, -INF, -60.0, 3.0, NAN, seed=1)
-    z, v, a = apply("min_gru_gates_of_halves", 3, u, k)
+    z, v, a = apply("min_gru_gates_half", 3, u, k)
     lost = (u.isnan() | k.isnan())[None].expand(3, -1, -1)
     wanted = k.double().sigmoid(), torch.where(u >= 0, u.double() + 0.5, u.double().sigmoid()), (-k.double()).sigmoid()
     wanted = torch.where(lost, NAN, torch.stack(wanted))
@@ -255,7 +276,7 @@ def test_maps(log):
     a, b, c, d = (values(seed=i, scale=1.0) for i in range(4))
     if log:
         b[0, 0] = d[0, 0] = c[0, 1] = -INF
-    step = (lambda a, b, h: logaddexp2(a + h, b)) if log else (lambda a, b, h: a * h + b)
+    step = (lambda a, b, h: exact_logaddexp2(a + h, b)) if log else (lambda a, b, h: a * h + b)
     mul = (lambda a, b: a + b) if log else (lambda a, b: a * b)
     close(*apply("advance", 1, a, b, c, log=log), step(a, b, c), absolute=1e-6)
     close(*apply("prolong", 1, a, b, log=log), mul(a, b))
@@ -274,7 +295,7 @@ def test_row_scan(log):
     state, entering = carry[0].double(), []
     for r in range(ROWS):
         entering.append(state)
-        state = logaddexp2(a[r] + state, b[r]) if log else a[r].double() * state + b[r].double()
+        state = exact_logaddexp2(a[r] + state, b[r]) if log else a[r].double() * state + b[r].double()
     got, last = apply("row_scan", 2, a, b, carry, log=log)
     close(got, torch.stack(entering), rel=2e-6, absolute=2e-6)
     close(last[0], state, rel=2e-6, absolute=2e-6)
@@ -298,13 +319,14 @@ def test_last_row():
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_codes(log):
-    code, a, b = torch.arange(16, dtype=torch.uint8) % 4, torch.rand(16), torch.rand(16)
+def test_flags(log):
+    flags, a, b = torch.arange(16, dtype=torch.uint8) % 4, torch.rand(16), torch.rand(16)
     out = torch.empty(2, 16)
     Launch(
-        _codes_kernel, (1,), dict(code_ptr=code, a_ptr=a, b_ptr=b, out_ptr=out, count=14), dict(LOG=log, BLOCK=16), 1
+        _flags_kernel, (1,), dict(flags_ptr=flags, a_ptr=a, b_ptr=b, out_ptr=out, steps=14), dict(LOG=log, BLOCK=16), 1
     ).run()
-    masked, reset = (code & 1 != 0) | (torch.arange(16) >= 14), (code & 2 != 0) & (torch.arange(16) < 14)
+    exists = torch.arange(16) < 14
+    masked, reset = (flags & MASKED != 0) | ~exists, (flags & RESET != 0) & exists
     one, zero = (0.0, -INF) if log else (1.0, 0.0)
     assert torch.equal(out[0], torch.where(reset, zero, torch.where(masked, one, a)))
     assert torch.equal(out[1], torch.where(masked, zero, b))

@@ -4,11 +4,13 @@ architectures read back."""
 import pytest
 import torch
 
-from rnam.kernels import projected
-from rnam.kernels.config_projected import projected_config
-from tests.support.compile import ARCHITECTURES, compile_launch, usage
-from tests.support.execute import compiled_code
+from rnam.kernels.min_gru.projected import forward_launches
+from rnam.kernels.min_gru.projected_config import projected_config
+from tests.support.calls import Call
+from tests.support.compiled import compiled_code
 from tests.support.projected_cases import case, check
+from tools.ptx.compile import ARCHITECTURES, compile_launch
+from tools.ptx.sass import load_bits, usage
 
 pytestmark = [
     pytest.mark.compiled,
@@ -16,37 +18,38 @@ pytestmark = [
 ]  # numpy, where a NaN or an infinity is meant
 
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
-# With codes and a tail, outside the loop: (D, H, precision, seq).
+# With flags and a tail, outside the loop: (D, H, precision, batch_rows).
 SPILLS_OUTSIDE = {(16, 32, "tf32x3", False): 10, (32, 32, "tf32x3", False): 4}
 
-GATE_MUFU = {4: 4, 2: 3}  # exp2 of two sigmoids of a state, and their reciprocals, in halves one; by bytes of a number
+# exp2 of two sigmoids of a state, and their reciprocals, in half precision one; by bytes of a number
+GATE_MUFU = {4: 4, 2: 3}
 
 
-def launch(D, H, dtype, precision, seq, T=64, codes=False):
+def launch(D, H, dtype, precision, batch_rows, T=64, flags=False):
     """One term with rows side by side; T = 65 leaves a tail."""
     x, state = torch.empty(1, 16, T, D, dtype=dtype), torch.empty(1, 16, 1, H)
     weight, out_weight = torch.empty(1, D, 2 * H), torch.empty(1, H, D)
-    code = torch.empty(1, 16, T, dtype=torch.uint8) if codes else None
-    options = dict(precision=precision, config=projected_config(seq, D, H, precision))
-    return projected.forward_launches(x, weight, out_weight, state, code, x, state, **options)[-1]
+    call = Call(x, weight, state, torch.empty(1, 16, T, dtype=torch.uint8) if flags else None)
+    config = projected_config(batch_rows, D, H, precision)
+    return forward_launches(call, out_weight, x, state, precision=precision, config=config)[-1]
 
 
 @pytest.mark.parametrize(
-    ("D", "H", "dtype", "precision", "seq"),
+    ("D", "H", "dtype", "precision", "batch_rows"),
     [
         (16, 32, BFLOAT16, "ieee", False),
         *(
-            pytest.param(*key, seq, marks=pytest.mark.slow)
+            pytest.param(*key, batch_rows, marks=pytest.mark.slow)
             for key in ((8, 16, FLOAT32, "tf32"), (16, 32, FLOAT32, "tf32x3"), (32, 32, FLOAT32, "tf32x3"))
-            for seq in (False, True)
+            for batch_rows in (False, True)
         ),
         pytest.param(16, 32, BFLOAT16, "ieee", True, marks=pytest.mark.slow),
     ],
 )
-def test_code(D, H, dtype, precision, seq):
+def test_code(D, H, dtype, precision, batch_rows):
     """No spill in the loop, the gates once, products on tensor cores, and loads of 16 bytes or a lane's share of a
     row."""
-    plain, everything = (launch(D, H, dtype, precision, seq, T=T, codes=T == 65) for T in (64, 65))
+    plain, everything = (launch(D, H, dtype, precision, batch_rows, T=T, flags=T == 65) for T in (64, 65))
     c = plain.constants
     states = c["ROWS"] * c["STEPS"] * H / 32
     for cc in ARCHITECTURES:
@@ -55,20 +58,19 @@ def test_code(D, H, dtype, precision, seq):
         assert used.mufu == GATE_MUFU[dtype.itemsize] * states, (cc, used.mufu)
         assert {op for op, _ in used.mix if "MMA" in op or op.startswith("UTC")} == {"HMMA"}, cc
         least = min(128, 8 * (D // 4) * dtype.itemsize)
-        widths = [next((n for n in (128, 64) if f".{n}" in op), 32) for op in used.loads]
-        assert min(widths) >= least, (cc, used.loads)
+        assert min(load_bits(op) for op in used.loads) >= least, (cc, used.loads)
     for cc in (80, 100):  # 100 is where most is spilled
         used = usage(compile_launch(everything, cc))
-        assert used.loop_spills == 0 and used.spills <= SPILLS_OUTSIDE.get((D, H, precision, seq), 0), (cc, used)
+        assert used.loop_spills == 0 and used.spills <= SPILLS_OUTSIDE.get((D, H, precision, batch_rows), 0), (cc, used)
 
 
 @pytest.mark.parametrize(
     "case",
     [
-        case("SEG", 1, 70, 8, 16, codes="own"),
-        case("SEG", 1, 33, 16, 32, BFLOAT16, h0=False),
-        case("SEG", 1, 40, 5, 9, FLOAT16, x_layout="sliced"),
-        case("SEQ", 17, 3, 16, 32, codes="own", precision="tf32"),
+        case("time_rows", 1, 70, 8, 16, flags="own"),
+        case("time_rows", 1, 33, 16, 32, BFLOAT16, h0=False),
+        case("time_rows", 1, 40, 5, 9, FLOAT16, x_layout="sliced"),
+        case("batch_rows", 17, 3, 16, 32, flags="own", precision="tf32"),
     ],
     ids=str,
 )

@@ -5,10 +5,12 @@ import itertools
 import pytest
 import torch
 
-from rnam.kernels import min_gru_projected_is_fused, split_t
-from rnam.kernels.config_block import padded_width
-from rnam.kernels.config_projected import TABLE, WIDE_STEPS, projected_config, select_projected
-from rnam.kernels.projected import min_gru_projected_forward
+from rnam.kernels import projected_is_fused
+from rnam.kernels.common.lanes import padded_width
+from rnam.kernels.min_gru import chunks
+from rnam.kernels.min_gru.projected import projected_forward
+from rnam.kernels.min_gru.projected_config import TABLE, WIDE_STEPS, projected_config, select_projected
+from tests.support.calls import Call, changed
 from tests.support.oracle import MASKED
 from tests.support.projected_cases import case, check, inputs
 
@@ -20,22 +22,22 @@ pytestmark = [
 
 HALF, BF16 = torch.float16, torch.bfloat16
 
-# A tile of SEG is 64 steps up to H = 16, 32 up to 32 and 16 beyond.
+# A tile of time_rows is 64 steps up to H = 16, 32 up to 32 and 16 beyond.
 CASES = [
-    case("SEG", 1, 70, 8, 16, codes="own"),
-    case("SEG", 1, 64, 8, 16, HALF, h0=False, x_layout="sliced"),
-    case("SEG", 2, 33, 16, 32, BF16, codes="rows"),
-    case("SEG", 1, 40, 6, 9, codes="shared", x_layout="every second step"),
-    case("SEG", 1, 17, 16, 24, gate="closed"),
-    case("SEG", 1, 3, 13, 26, HALF, x_layout="time first", gate="open", F=2),
-    case("SEG", 1, 5, 2, 4, BF16, x_layout="transposed", codes="own"),
-    case("SEG", 1, 5, 32, 16, precision="tf32"),
-    case("SEQ", 17, 3, 16, 32, codes="own", F=2),
-    case("SEQ", 16, 4, 8, 16, BF16, h0=False, x_layout="broadcast", codes="rows"),
-    case("SEQ", 3, 5, 20, 31, HALF, x_layout="sliced", codes="shared"),
-    case("SEQ", 16, 4, 16, 32, gate="saturated"),
-    case("SEQ", 2, 5, 3, 5, BF16, codes="own", weight_dtype=BF16),
-    case("SEQ", 18, 3, 16, 8, precision="tf32"),
+    case("time_rows", 1, 70, 8, 16, flags="own"),
+    case("time_rows", 1, 64, 8, 16, HALF, h0=False, x_layout="sliced"),
+    case("time_rows", 2, 33, 16, 32, BF16, flags="rows"),
+    case("time_rows", 1, 40, 6, 9, flags="shared", x_layout="every second step"),
+    case("time_rows", 1, 17, 16, 24, gate="closed"),
+    case("time_rows", 1, 3, 13, 26, HALF, x_layout="time first", gate="open", F=2),
+    case("time_rows", 1, 5, 2, 4, BF16, x_layout="transposed", flags="own"),
+    case("time_rows", 1, 5, 32, 16, precision="tf32"),
+    case("batch_rows", 17, 3, 16, 32, flags="own", F=2),
+    case("batch_rows", 16, 4, 8, 16, BF16, h0=False, x_layout="broadcast", flags="rows"),
+    case("batch_rows", 3, 5, 20, 31, HALF, x_layout="sliced", flags="shared"),
+    case("batch_rows", 16, 4, 16, 32, gate="saturated"),
+    case("batch_rows", 2, 5, 3, 5, BF16, flags="own", weight_dtype=BF16),
+    case("batch_rows", 18, 3, 16, 8, precision="tf32"),
 ]  # fmt: skip
 
 
@@ -45,48 +47,45 @@ def test_parity(case):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, BF16])
-@pytest.mark.parametrize("seq", [False, True])
-def test_closed_gates_hold_the_state(seq, dtype):
+@pytest.mark.parametrize("batch_rows", [False, True])
+def test_closed_gates_hold_the_state(batch_rows, dtype):
     x = (torch.rand(1, 2, 100, 2, generator=torch.Generator().manual_seed(0)) + 1).to(dtype)
     weight = torch.cat([torch.ones(1, 2, 8), torch.linspace(-40, -20, 8).expand(1, 2, 8)], 2)
     h0 = torch.linspace(0.1, 3, 16).view(1, 2, 1, 8)
-    config = projected_config(seq, 2, 8, "tf32x3")
-    _, h_last = min_gru_projected_forward(x, weight, torch.ones(1, 8, 2), h0, config=config)
+    config = projected_config(batch_rows, 2, 8, "tf32x3")
+    _, h_last = projected_forward(Call(x, weight, h0), torch.ones(1, 8, 2), config=config)
     assert torch.equal(h_last, h0)
 
 
 @pytest.mark.parametrize(
-    ("T", "D", "H", "dtype", "codes"), [(150, 5, 10, torch.float32, "own"), (192, 16, 32, BF16, None)]
+    ("T", "D", "H", "dtype", "flags"), [(150, 5, 10, torch.float32, "own"), (192, 16, 32, BF16, None)]
 )
-def test_a_long_sequence_is_cut(T, D, H, dtype, codes, monkeypatch):
+def test_a_long_sequence_is_cut(T, D, H, dtype, flags, monkeypatch):
     """The totals are those of the minGRU, in its tiles; chunks are whole tiles of both."""
-    monkeypatch.setattr(split_t, "MIN_CHUNK_TILES", 1)
-    cut = case("SEG", 1, T, D, H, dtype, codes=codes)
-    length, count = split_t.plan_chunks(1, 1, T, cut.config, whole=64)
-    assert count == 3 and length == 64 and cut.config.tile <= 64
+    monkeypatch.setattr(chunks, "MIN_CHUNK_TILES", 1)
+    cut = case("time_rows", 1, T, D, H, dtype, flags=flags)
+    assert chunks.plan_chunks(1, 1, T, cut.config, whole=64) == (64, 3) and cut.config.tile <= 64
     check(cut)
 
 
-@pytest.mark.parametrize(("form", "B", "T"), [("SEG", 1, 70), ("SEQ", 17, 5)])
+@pytest.mark.parametrize(("form", "B", "T"), [("time_rows", 1, 70), ("batch_rows", 17, 5)])
 @pytest.mark.parametrize(("H", "dtype"), [(16, torch.float32), (13, HALF)])
 def test_a_nan_at_a_masked_step_reaches_nothing(form, B, T, H, dtype):
-    chosen = case(form, B, T, 8, H, dtype, codes="own")
+    chosen = case(form, B, T, 8, H, dtype, flags="own")
     given, out_weight = inputs(chosen)
-    run = lambda: min_gru_projected_forward(
-        given.x, given.weight, out_weight, given.h0, given.codes, config=chosen.config
-    )  # fmt: skip
+    run = lambda: projected_forward(given.call(), out_weight, config=chosen.config)
     clean = run()
-    given.x = torch.where(((given.codes & MASKED) != 0)[..., None], torch.nan, given.x)
+    given.x = torch.where(((given.flags & MASKED) != 0)[..., None], torch.nan, given.x)
     assert all(torch.equal(a, b) for a, b in zip(run(), clean, strict=True))
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-@pytest.mark.parametrize(("form", "B", "T"), [("SEG", 2, 12), ("SEQ", 3, 12)])
+@pytest.mark.parametrize(("form", "B", "T"), [("time_rows", 2, 12), ("batch_rows", 3, 12)])
 def test_a_nan_enters_from_its_step_on(form, B, T, bad):
     """An infinity does too: its states are infinite or NaN, and in tf32x3 NaN."""
     chosen = case(form, B, T, 8, 12)
     given, out_weight = inputs(chosen)
-    run = lambda: min_gru_projected_forward(given.x, given.weight, out_weight, given.h0, config=chosen.config)
+    run = lambda: projected_forward(given.call(), out_weight, config=chosen.config)
     y, last = run()
     given.x[:, 1, 9, 2] = bad
     got, h_last = run()
@@ -94,21 +93,21 @@ def test_a_nan_enters_from_its_step_on(form, B, T, bad):
     assert torch.equal(got[:, 0], y[:, 0]) and torch.equal(h_last[:, 0], last[:, 0]) and h_last[:, 1].isnan().all()
 
 
-@pytest.mark.parametrize("form", ["SEG", "SEQ"])
+@pytest.mark.parametrize("form", ["time_rows", "batch_rows"])
 def test_an_infinity_does_not_become_nan_in_padded_states(form):
     """0 * infinity in a column of padding, which a product with 0 would spread to all of y."""
     x, weight, out_weight = torch.ones(1, 2, 5, 3), torch.ones(1, 3, 10), torch.ones(1, 5, 3)
     x[0, 1, 2, 0] = torch.inf
     config = case(form, 2, 5, 3, 5, HALF).config
-    y, h_last = min_gru_projected_forward(x.half(), weight, out_weight, config=config)
+    y, h_last = projected_forward(Call(x.half(), weight), out_weight, config=config)
     assert (y[0, 1, 2:] == torch.inf).all() and (h_last[0, 1] == torch.inf).all()
     assert y[0, 0].isfinite().all() and y[0, 1, :2].isfinite().all()
 
 
 def test_parameters_may_lie_in_one_tensor_or_be_shared():
-    chosen = case("SEG", 1, 5, 6, 10, F=3)
+    chosen = case("time_rows", 1, 5, 6, 10, F=3)
     given, out_weight = inputs(chosen)
-    run = lambda w, o: min_gru_projected_forward(given.x, w, o, given.h0, config=chosen.config)
+    run = lambda w, o: projected_forward(given.call(weight=w), o, config=chosen.config)
     apart = run(given.weight, out_weight)
     packed = torch.cat([given.weight.flatten(1), out_weight.flatten(1)], 1)
     weight, rest = packed.tensor_split([6 * 20], 1)
@@ -122,35 +121,37 @@ def test_parameters_may_lie_in_one_tensor_or_be_shared():
 @pytest.mark.parametrize("shape", [(2, 0, 5, 3), (0, 4, 5, 3)])
 def test_empty(shape):
     x, weight, out_weight = torch.zeros(shape), torch.ones(shape[0], 3, 8), torch.ones(shape[0], 4, 3)
-    y, h_last = min_gru_projected_forward(x, weight, out_weight)
+    y, h_last = projected_forward(Call(x, weight), out_weight)
     assert y.shape == shape and h_last.shape == (*shape[:2], 1, 4)
 
 
 def test_bad_arguments():
     x, weight, out_weight = torch.zeros(1, 1, 2, 3), torch.zeros(1, 3, 8), torch.zeros(1, 4, 3)
+    call = Call(x, weight)
     for wrong, kind, message in (
         (dict(weight=torch.zeros(1, 4, 8)), ValueError, "weight: expected"),
         (dict(out_weight=torch.zeros(1, 3, 3)), ValueError, "out_weight: expected"),
-        (dict(x=x.double()), TypeError, "x: expected float32"),
+        (dict(input=x.double()), TypeError, "x: expected float32"),
         (dict(out_weight=out_weight.double()), TypeError, "out_weight: expected float32"),
         (dict(precision="ieee"), ValueError, "precision: expected 'tf32' or 'tf32x3'"),
-        (dict(x=x[..., :1], weight=weight[:, :1], out_weight=out_weight[..., :1]), ValueError, "2 to 32 wide"),
+        (dict(input=x[..., :1], weight=weight[:, :1], out_weight=out_weight[..., :1]), ValueError, "2 to 32 wide"),
         (dict(weight=torch.zeros(1, 3, 66), out_weight=torch.zeros(1, 33, 3)), ValueError, "at most 32 states, got"),
         (dict(precision="fp8"), ValueError, "precision: expected one of"),
-        (dict(codes=torch.zeros(1, 1, 2)), TypeError, "codes: expected uint8"),
+        (dict(flags=torch.zeros(1, 1, 2)), TypeError, "flags: expected uint8"),
     ):  # fmt: skip
+        bad, options = changed(call, dict(out_weight=out_weight), wrong)
         with pytest.raises(kind, match=message):
-            min_gru_projected_forward(**dict(x=x, weight=weight, out_weight=out_weight) | wrong)
+            projected_forward(bad, **options)
 
 
 def test_the_table_is_complete():
-    fused = [(D, H) for D in range(35) for H in range(1, 66) if min_gru_projected_is_fused(D, H)]
-    for (D, H), seq, precision in itertools.product(fused, (False, True), ("tf32", "tf32x3", "ieee")):
-        config = projected_config(seq, D, H, precision)
-        wide = seq and precision == "tf32x3" and min(D, H) > 16
-        assert (config.seq, config.ROWS, config.num_warps) == (seq, 16, 1)
+    fused = [(D, H) for D in range(35) for H in range(1, 66) if projected_is_fused(D, H)]
+    for (D, H), batch_rows, precision in itertools.product(fused, (False, True), ("tf32", "tf32x3", "ieee")):
+        config = projected_config(batch_rows, D, H, precision)
+        wide = batch_rows and precision == "tf32x3" and min(D, H) > 16
+        assert (config.batch_rows, config.ROWS, config.num_warps) == (batch_rows, 16, 1)
         assert (WIDE_STEPS if wide else TABLE[padded_width(H)]) == config.STEPS
     assert {padded_width(H) for _, H in fused} == set(TABLE)
     assert {D for D, _ in fused} == set(range(2, 33)) and (32, 32) in fused and (32, 33) not in fused
-    form = lambda *sizes: select_projected(16, 32, "ieee", *sizes).seq
+    form = lambda *sizes: select_projected(16, 32, "ieee", *sizes).batch_rows
     assert form(100, 128, 1000) and not form(1, 1, 1000)

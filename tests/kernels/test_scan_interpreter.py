@@ -1,11 +1,15 @@
-"""linear_scan and log_scan in the Triton interpreter against the float64 step recurrence."""
+"""The bare scans in the Triton interpreter against the float64 step recurrence, in both spaces."""
 
 import itertools
 
 import pytest
 import torch
 
-from rnam.kernels import config_scan, linear_scan, log_scan
+from rnam.kernels import scan_backward, scan_forward
+from rnam.kernels.common.operands import as_states
+from rnam.kernels.scan.backward import backward_launches
+from rnam.kernels.scan.config import FORWARD_STEPS, SPLIT_BELOW, plan_chunks, select_scan
+from rnam.kernels.scan.forward import forward_launches
 from tests.support.oracle import scan, scan_adjoint
 from tests.support.scan_bounds import assert_gradient, assert_states
 
@@ -30,7 +34,7 @@ CASES = [
 ]
 
 
-# Steps that are cut into two segments at 17 to 32 channels, where a tile is 32 steps.
+# Steps that are cut into two chunks at 17 to 32 channels, where a tile is 32 steps.
 CUT = 130
 
 
@@ -46,13 +50,12 @@ def inputs(leading, T, H, dtype, with_h0, log, seed=0):
 
 
 def forward(a, b, h0, log):
-    return (log_scan.log_scan_forward if log else linear_scan.linear_scan_forward)(a, b, h0)
+    return scan_forward(a, b, h0, log=log)
 
 
-def backward(a, b, h0, h, dh, log, **needs):
-    if log:
-        return log_scan.log_scan_backward(a, b, h, h0, dh, **needs)
-    return linear_scan.linear_scan_backward(a, h, h0, dh, **needs)
+def backward(a, b, h0, h, dh, log, needs=(True, True, True)):
+    """As production calls it: the linear form reads b nowhere."""
+    return scan_backward(a, b if log else None, h0, h, dh, log=log, needs=needs)
 
 
 def double(*tensors):
@@ -87,7 +90,7 @@ def test_parity(leading, T, H, dtype, with_h0, log):
 @pytest.mark.parametrize(("T", "H", "log"), [(5000, 1, False), (2100, 1, True), (300, 40, False), (CUT, 40, True)])
 def test_long_sequence_is_cut(T, H, log):
     a, b, h0, dh = inputs((1,), T, H, torch.float32, True, log)
-    launches = linear_scan.forward_launches(a, b, linear_scan.as_states(h0), torch.empty_like(b), log=log)
+    launches = forward_launches(a, b, as_states(h0), torch.empty_like(b), log=log)
     assert [x.constants["PHASE"] for x in launches] == ["totals", "whole", "resume"] and launches[0].grid[0] > 1
     check(a, b, h0, dh, log)
 
@@ -163,10 +166,10 @@ def test_minus_infinity_is_legal(T, where):
 
 def test_everything_empty():
     empty = torch.full((2, 20, 3), -INF)
-    h = log_scan.log_scan_forward(empty, empty, empty[:, :1])
-    assert (h == -INF).all()
-    for g in log_scan.log_scan_backward(empty, empty, h, empty[:, :1], torch.ones_like(h)):
-        assert (g == 0).all()
+    h = forward(empty, empty, empty[:, :1], True)
+    assert torch.equal(h, empty)
+    for g in backward(empty, empty, empty[:, :1], h, torch.ones_like(h), True):
+        assert torch.equal(g, torch.zeros_like(g))
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -185,10 +188,10 @@ def test_only_what_is_needed(log):
     a, b, h0, dh = inputs((2,), 19, 3, torch.float32, True, log)
     h = forward(a, b, h0, log)
     full = backward(a, b, h0, h, dh, log)
-    for i, name in enumerate(("need_coeffs", "need_values", "need_h0")):
-        needs = dict.fromkeys(("need_coeffs", "need_values", "need_h0"), False) | {name: True}
-        got = backward(a, b, h0, h if log or name == "need_coeffs" else None, dh, log, **needs)
-        assert [x is not None for x in got] == [j == i for j in range(3)]
+    for i in range(3):
+        needs = tuple(j == i for j in range(3))
+        got = backward(a, b, h0, h if log or i == 0 else None, dh, log, needs)
+        assert tuple(x is not None for x in got) == needs
         assert torch.equal(got[i], full[i])
     assert backward(a, b, None, h, dh, log)[2] is None
 
@@ -198,9 +201,9 @@ def test_bitwise_repeatable(log):
     a, b, h0, dh = inputs((), CUT, 17, torch.float32, True, log)
     h = forward(a, b, h0, log)
     assert torch.equal(h, forward(a, b, h0, log))
-    assert all(
-        torch.equal(x, y) for x, y in zip(backward(a, b, h0, h, dh, log), backward(a, b, h0, h, dh, log), strict=True)
-    )
+    first, second = (backward(a, b, h0, h, dh, log) for _ in range(2))
+    for name, x, y in zip(("da", "db", "dh0"), first, second, strict=True):
+        assert torch.equal(x, y), name
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 3), (0, 5, 3), (2, 5, 0)])
@@ -212,7 +215,7 @@ def test_empty(shape, log):
     assert da.shape == db.shape == x.shape and dh0.shape == h0.shape and (dh0 == 0).all()
 
 
-def test_float32_state_of_half_inputs():
+def test_float32_state_of_half_precision_inputs():
     a, b, h0, dh = inputs((2,), 17, 8, torch.bfloat16, True, False)
     h0 = h0.float() + 1e-4
     h = forward(a, b, h0, False)
@@ -226,22 +229,21 @@ def test_float64_is_refused():
         forward(x, x, None, False)
 
 
-def test_segments_cover_the_sequence():
-    config = config_scan.select_scan(1, 4, 1, config_scan.FORWARD_STEPS)
+def test_chunks_cover_the_sequence():
+    config = select_scan(1, 4, 1, FORWARD_STEPS)
     for T in (1, 1023, 5000, 100_000, 1_000_000):
-        length, count = config_scan.segments(T, 1, config)
-        assert (count - 1) * length < T <= count * length
-        assert count == 1 or length % config.tile == 0
-    assert count >= 900  # a million steps of one channel fill the machine
-    assert config_scan.segments(1_000_000, config_scan.SPLIT_BELOW, config) == (1_000_000, 1)
+        chunk_steps, num_chunks = plan_chunks(T, 1, config)
+        assert (num_chunks - 1) * chunk_steps < T <= num_chunks * chunk_steps
+        assert num_chunks == 1 or chunk_steps % config.tile == 0
+    assert num_chunks >= 900  # a million steps of one channel fill the machine
+    assert plan_chunks(1_000_000, SPLIT_BELOW, config) == (1_000_000, 1)
 
 
 def test_nothing_is_compiled_per_length():
     def constants(N, T):
         a = torch.empty(N, T, 24)
-        forwards = linear_scan.forward_launches(a, a, None, a, log=False)
-        return [
-            x.constants for x in forwards + linear_scan.backward_launches(a, None, None, a, a, a, a, None, log=False)
-        ]
+        launches = forward_launches(a, a, None, a, log=False)
+        launches += backward_launches(a, None, None, a, a, a, a, None, log=False)
+        return [x.constants for x in launches]
 
     assert constants(700, 3) == constants(700, 64) == constants(801, 65)

@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from rnam.kernels.block import block_forward
-from rnam.kernels.block_bwd import block_backward
-from rnam.kernels.config_block import block_config
+from rnam.kernels.block.backward import block_backward
+from rnam.kernels.block.config import block_config
+from rnam.kernels.block.forward import block_forward
 from tests.support import feed_forward_cases, min_gru_cases
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.min_gru_cases import (
     ABS,
+    FORMS,
     NEAREST_U,
     REL,
     ROUNDING,
@@ -24,9 +25,9 @@ from tests.support.oracle import decode, min_gru
 
 
 def case(form: str, B: int, T: int, D: int, dtype: torch.dtype = torch.float32, **options) -> Case:
-    """A case of the minGRU with a form ("SEG" or "SEQ") of the block's table."""
+    """A case of the minGRU with a form ("time_rows" or "batch_rows") of the block's table."""
     options = dict(F=1, precision="tf32x3") | options
-    config = block_config(form == "SEQ", D, dtype, options["precision"])
+    config = block_config(FORMS[form], D, dtype, options["precision"])
     return Case(B=B, T=T, D=D, H=D, dtype=dtype, config=config, **options)
 
 
@@ -54,10 +55,10 @@ def embedded_inputs(case: Case, K: int) -> tuple[Inputs, Tensor]:
     raise AssertionError("no x keeps |u| away from 0")
 
 
-def steps(x: Tensor, weight: Tensor, params: Tensor, h0: Tensor | None, codes: Tensor | None) -> tuple[Tensor, ...]:
+def steps(x: Tensor, weight: Tensor, params: Tensor, h0: Tensor | None, flags: Tensor | None) -> tuple[Tensor, ...]:
     """(y, h, h_last) step by step in the dtype of x; x is embedded if it is narrower than the block."""
     columns = x if 2 * x.shape[3] == weight.shape[2] else pad(x, (0, 1), value=1.0)
-    h, h_last = min_gru(columns, weight, h0, *decode(codes), dtype=x.dtype)
+    h, h_last = min_gru(columns, weight, h0, *decode(flags), dtype=x.dtype)
     y = feed_forward_cases.feed_forward(x.flatten(1, 2), params, h.flatten(1, 2))
     return y.view(h.shape), h, h_last
 
@@ -65,11 +66,11 @@ def steps(x: Tensor, weight: Tensor, params: Tensor, h0: Tensor | None, codes: T
 def exact(given: Inputs, params: Tensor) -> tuple[Tensor, ...]:
     """`steps` in float64."""
     h0 = None if given.h0 is None else given.h0.double()
-    return steps(given.x.double(), given.weight.double(), params.double(), h0, given.codes)
+    return steps(given.x.double(), given.weight.double(), params.double(), h0, given.flags)
 
 
 def state_rounding(given: Inputs, precision: str) -> Tensor | float:
-    """What `assert_state` allows a stored h beyond its own share of |h|, [F, B, 1, D] or a number.
+    """The error that `assert_state` allows a stored h beyond its own share of |h|, [F, B, 1, D] or a number.
 
     The kernel multiplies float32 by hand (lanes.py). A product that is off by d moves z, and over the memory of the
     state a, by d of themselves, and v = g(u) by 2 d of itself at most.
@@ -103,8 +104,8 @@ def check(case: Case, need_h: bool = True) -> tuple[Tensor, Tensor | None, Tenso
     """One case against float64; gives (y, h, h_last)."""
     given, params = inputs(case)
     wanted = exact(given, params)
-    options = dict(need_h=need_h, precision=case.precision, config=case.config)
-    y, h, h_last = block_forward(given.x, given.weight, params, given.h0, given.codes, **options)
+    options = dict(precision=case.precision, config=case.config)
+    y, h, h_last = block_forward(given.call(need_h=need_h), params, **options)
     assert y.dtype == case.dtype and y.is_contiguous() and h_last.dtype == torch.float32 and (h is not None) == need_h
     assert_output(y, given, params, wanted, case.precision)
     if h is not None:
@@ -130,7 +131,7 @@ def exact_gradients(given: Inputs, params: Tensor, dtype: torch.dtype) -> tuple[
     leaves = [None if t is None else t.detach().to(dtype).requires_grad_() for t in (given.x, packed, given.h0)]
     x, whole, h0 = leaves
     weight, rest = whole.tensor_split([given.weight[0].numel()], 1)
-    y, _, h_last = steps(x, weight.unflatten(1, given.weight.shape[1:]), rest, h0, given.codes)
+    y, _, h_last = steps(x, weight.unflatten(1, given.weight.shape[1:]), rest, h0, given.flags)
     used = [t for t in leaves if t is not None]
     incoming = given.dh.to(dtype), given.dh_last.to(dtype)
     return tuple(g.double() for g in torch.autograd.grad((y, h_last), used, incoming))
@@ -141,17 +142,16 @@ def check_embedded(case: Case, K: int) -> tuple[Tensor, ...]:
     given, params = embedded_inputs(case, K)
     wanted = exact(given, params)
     plain = steps(
-        *(None if t is None else t.to(case.dtype) for t in (given.x, given.weight, params, given.h0)), given.codes
+        *(None if t is None else t.to(case.dtype) for t in (given.x, given.weight, params, given.h0)), given.flags
     )
-    options = dict(need_h=True, precision=case.precision, config=case.config)
-    got = block_forward(given.x, given.weight, params, given.h0, given.codes, **options)
+    got = block_forward(given.call(), params, precision=case.precision, config=case.config)
     band = REL + 4 * (0.0 if case.dtype == torch.float32 else ROUNDING[case.dtype])  # W, n, W2 and the result
     for name, g, w, p in zip(("y", "h", "h_last"), got, wanted, plain, strict=True):
         assert_gradient(name, g, w, p.double(), band)
     return got
 
 
-# What a gradient passes through at most: W, W1, W2 back, W1 back, W back and the sum over steps.
+# The products that a gradient passes through at most: W, W1, W2 back, W1 back, W back and the sum over steps.
 PRODUCTS = 6
 
 
@@ -166,8 +166,8 @@ def check_backward(case: Case, K: int = 0) -> tuple[Tensor | None, ...]:
     wanted, plain = (exact_gradients(given, params, dtype) for dtype in (torch.float64, case.dtype))
     tf32 = case.precision == "tf32" and case.dtype == torch.float32
     rounding = TF32 if tf32 else 0.0 if case.dtype == torch.float32 else ROUNDING[case.dtype]
-    arguments = given.x, given.weight, params, given.h0, h, given.codes, given.dh, given.dh_last
-    got = block_backward(*arguments, precision=case.precision, config=case.config)
+    options = dict(precision=case.precision, config=case.config)
+    got = block_backward(given.call(), params, h, given.dh, given.dh_last, **options)
     assert (got[2] is None) == (given.h0 is None)
     D = case.D
     sizes = [given.weight[0].numel(), D, D, D * D, D, D * D, D, *((K * D, D) if K else ())]
@@ -177,7 +177,7 @@ def check_backward(case: Case, K: int = 0) -> tuple[Tensor | None, ...]:
         if index == 2 and given.h0 is None:
             continue
         assert got[index].dtype == dtype, name
-        parts = [t[index].split(sizes, 1) if index == 1 else [t[index]] for t in (got, wanted, plain)]
-        for part, *tensors in zip(names if index == 1 else [name], *parts, strict=True):
-            assert_gradient(part, *tensors, band)
+        pieces = [t[index].split(sizes, 1) if index == 1 else [t[index]] for t in (got, wanted, plain)]
+        for piece, *tensors in zip(names if index == 1 else [name], *pieces, strict=True):
+            assert_gradient(piece, *tensors, band)
     return got

@@ -8,7 +8,7 @@ import mmap
 
 import torch
 
-from rnam.kernels.launch import Launch
+from rnam.kernels.common.launch import Launch
 
 # Elements between neighbours along a dimension; as a multiple of 64 it keeps the alignment of a packed tensor.
 APART = 2**31 + 64

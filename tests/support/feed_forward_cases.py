@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from rnam.kernels.config_feed_forward import parameters
-from rnam.kernels.feed_forward import feed_forward_forward
-from rnam.kernels.feed_forward_bwd import feed_forward_backward
+from rnam.kernels.feed_forward.backward import feed_forward_backward
+from rnam.kernels.feed_forward.config import num_parameters
+from rnam.kernels.feed_forward.forward import feed_forward_forward
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.scan_bounds import ROUNDOFF, SMALLEST
 
@@ -58,8 +58,8 @@ class Bounds:
         self.rounding = PRODUCT_ERROR[precision] if dtype == torch.float32 else 2 * ROUNDOFF[dtype]
         self.smallest, self.store = SMALLEST[dtype], 0.0 if dtype == torch.float32 else ROUNDOFF[dtype]
         self.input, self.x, self.dy = x.double(), x.double(), dy.double()
-        parts = split(params.double(), self.D, embedded(x, h))
-        self.gamma, self.beta, self.w1, self.b1, self.w2, self.b2, *self.embedding = parts
+        pieces = split(params.double(), self.D, embedded(x, h))
+        self.gamma, self.beta, self.w1, self.b1, self.w2, self.b2, *self.embedding = pieces
         self.d_x = torch.zeros_like(self.dy)
         if self.embedding:  # K fused steps in float32
             w_e, b_e = self.embedding
@@ -120,14 +120,14 @@ class Bounds:
         d_gamma = (w1 * (d_m + steps * U * m.abs())).sum(2)
         d_beta = (w1 * (d_db1 + steps * U * db1.abs())).sum(2)
         d_w2 = self.product(s.mT, self.d_a.mT, self.dy, 0.0)
-        parts = [d_gamma, d_beta, d_w1, d_db1, d_w2, sums(self.dy, torch.zeros_like(self.dy))]
+        pieces = [d_gamma, d_beta, d_w1, d_db1, d_w2, sums(self.dy, torch.zeros_like(self.dy))]
         dx, d_dx = dr + self.dy, d_dr
         if self.embedding:  # sums of float32 products
             w_e, x = self.embedding[0].abs().mT, self.input.abs().mT
             d_dx = d_dx + U * dx.abs()
-            parts += [x @ d_dx + (self.N + 3) * U * (x @ dx.abs()), sums(dx, d_dx)]
+            pieces += [x @ d_dx + (self.N + 3) * U * (x @ dx.abs()), sums(dx, d_dx)]
             dx, d_dx = dx @ self.embedding[0].mT, d_dx @ w_e + (self.D + 2) * U * (dx.abs() @ w_e)
-        return self.stored(dx, d_dx), torch.cat([t.flatten(1) for t in parts], 1), self.stored(dr, d_dr)
+        return self.stored(dx, d_dx), torch.cat([t.flatten(1) for t in pieces], 1), self.stored(dr, d_dr)
 
 
 def inputs(
@@ -138,7 +138,7 @@ def inputs(
     K > 0 x has K numbers a row, to be embedded."""
     generator = torch.Generator().manual_seed(0)
     normal = lambda *shape: torch.randn(shape, generator=generator)
-    gamma, beta, *rest = (part.flatten(1) for part in split(normal(F, parameters(D, K)) / D**0.5, D, K))
+    gamma, beta, *rest = (part.flatten(1) for part in split(normal(F, num_parameters(D, K)) / D**0.5, D, K))
     params = torch.cat([1 + 0.1 * gamma, beta, *rest], 1).to(dtype)
     x, h, dy = (normal(F, N, width).to(dtype) for width in (K or D, D, D))
     for _ in range(400):

@@ -7,18 +7,22 @@ from dataclasses import dataclass, field
 import torch
 import triton
 
-from rnam.kernels.config import LaunchConfig
-from rnam.kernels.min_gru_bwd import min_gru_backward
-from rnam.kernels.min_gru_fwd import min_gru_forward
+from rnam.kernels import MIN_GRU, recurrence_backward, recurrence_forward
+from rnam.kernels.common.config import LaunchConfig
+from tests.support.calls import Call
 from tests.support.oracle import MASKED, RESET, decode, min_gru
 
-SEG, SEQ = LaunchConfig(seq=False, ROWS=16, STEPS=4, num_warps=1), LaunchConfig(seq=True, ROWS=16, STEPS=4, num_warps=1)
+TIME_ROWS = LaunchConfig(batch_rows=False, ROWS=16, STEPS=4, num_warps=1)
+BATCH_ROWS = LaunchConfig(batch_rows=True, ROWS=16, STEPS=4, num_warps=1)
+
+# The forms by name, as `batch_rows` of a configuration.
+FORMS = {"time_rows": False, "batch_rows": True}
 
 # |h - ref| <= REL |ref| + ABS max|ref| of the channel, in float32. An FMA chain and the gates are 2e-7 to 1e-6, the
 # clamp of the exponent at 126 is worth ABS where a gate is nearly closed.
 REL, ABS = 2e-6, 2e-7
 
-# The least that a forward of halves takes for a sigmoid.
+# The least that a forward in half precision takes for a sigmoid.
 FLOOR = 2.0**-63
 
 # A value rounded once is off by at most this share of itself. The interpreter cuts float32 to bfloat16 without
@@ -61,10 +65,10 @@ class Case:
     D: int = 16
     H: int = 16
     dtype: torch.dtype = torch.float32
-    config: LaunchConfig | None = SEG
+    config: LaunchConfig | None = TIME_ROWS
     space: str = "linear"
     h0: bool = True
-    codes: str | None = None  # "shared" [1, B, T], "own" [F, B, T], "rows" [1, 1, T]
+    flags: str | None = None  # "shared" [1, B, T], "own" [F, B, T], "rows" [1, 1, T]
     gate: str = "normal"
     x_layout: str = "contiguous"
     dh_layout: str = "contiguous"
@@ -73,11 +77,10 @@ class Case:
     seed: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
-        config = (
-            "table"
-            if self.config is None
-            else f"{'SEQ' if self.config.seq else 'SEG'}{self.config.ROWS}x{self.config.STEPS}w{self.config.num_warps}"
-        )
+        config = "table"
+        if self.config is not None:
+            form = "batch_rows" if self.config.batch_rows else "time_rows"
+            config = f"{form} {self.config.ROWS}x{self.config.STEPS}w{self.config.num_warps}"
         given = [
             self.space,
             self.gate,
@@ -85,7 +88,7 @@ class Case:
             str(self.dtype)[6:],
             self.x_layout,
             self.dh_layout,
-            f"codes={self.codes}",
+            f"flags={self.flags}",
             f"h0={self.h0}",
         ]
         return f"F{self.F} B{self.B} T{self.T} D{self.D} H{self.H} {config} " + " ".join(given)
@@ -96,9 +99,13 @@ class Inputs:
     x: torch.Tensor
     weight: torch.Tensor
     h0: torch.Tensor | None
-    codes: torch.Tensor | None
+    flags: torch.Tensor | None
     dh: torch.Tensor
     dh_last: torch.Tensor
+
+    def call(self, **changes: object) -> Call:
+        """The record of a call with these inputs."""
+        return Call(self.x, self.weight, self.h0, self.flags)._replace(**changes)
 
 
 def tf32_exact(x: torch.Tensor) -> torch.Tensor:
@@ -142,17 +149,17 @@ def inputs(case: Case) -> Inputs:
         if case.h0
         else None
     )
-    codes = None
-    if case.codes:
-        shape = {"shared": (1, B, T), "own": (F, B, T), "rows": (1, 1, T)}[case.codes]
-        codes = torch.randint(0, 8, shape, generator=generator, dtype=torch.uint8)
-        codes = codes * (codes <= MASKED | RESET)
+    flags = None
+    if case.flags:
+        shape = {"shared": (1, B, T), "own": (F, B, T), "rows": (1, 1, T)}[case.flags]
+        flags = torch.randint(0, 8, shape, generator=generator, dtype=torch.uint8)
+        flags = flags * (flags <= MASKED | RESET)
     dh = LAYOUTS[case.dh_layout](round_(normal(F, B, T, H)))
     return Inputs(
         x,
         weight.to(case.weight_dtype) if case.dtype == torch.float32 else weight.float(),
         h0,
-        codes,
+        flags,
         dh,
         normal(F, B, 1, H),
     )
@@ -161,14 +168,14 @@ def inputs(case: Case) -> Inputs:
 def reference(given: Inputs, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
     """(h, h_last, dx, dw, dh0) of the step recurrence in a dtype, as float64."""
     leaves = [None if x is None else x.detach().to(dtype).requires_grad_() for x in (given.x, given.weight, given.h0)]
-    h, h_last = min_gru(leaves[0], leaves[1], leaves[2], *decode(given.codes), dtype=dtype)
+    h, h_last = min_gru(leaves[0], leaves[1], leaves[2], *decode(given.flags), dtype=dtype)
     used = [x for x in leaves if x is not None]
     gradients = torch.autograd.grad((h, h_last), used, (given.dh.to(dtype), given.dh_last.to(dtype)))
     return tuple(x.detach().double() for x in (h, h_last, *gradients))
 
 
 def gate_floor(given: Inputs) -> float:
-    """What the gates of halves, which are FLOOR at least, add to a state: FLOOR (z + v) a step at most."""
+    """The gates in half precision, which are FLOOR at least, add as much to a state: FLOOR (z + v) a step at most."""
     if given.x.dtype == torch.float32:
         return 0.0
     u = (given.x.nan_to_num().double().abs() @ given.weight.double().abs()[:, None]).amax().item()
@@ -204,7 +211,7 @@ def check(case: Case, *, forward: bool = True, backward: bool = True) -> None:
     options = dict(precision=case.precision, config=case.config)
     h = wanted[0].to(case.dtype)
     if forward:
-        h, h_last = min_gru_forward(given.x, given.weight, given.h0, given.codes, space=case.space, **options)
+        h, h_last = recurrence_forward(given.call(space=case.space), MIN_GRU, **options)
         assert h.dtype == case.dtype and h_last.dtype == torch.float32 and h.is_contiguous()
         floor = gate_floor(given) if case.space == "linear" else 0.0
         assert_state(h, wanted[0], rounding=rounding, floor=floor)
@@ -213,9 +220,7 @@ def check(case: Case, *, forward: bool = True, backward: bool = True) -> None:
     if backward:
         # du, dk and the result are rounded once each, so a band of two roundings, and REL for the sums.
         band = REL + 2 * rounding + (TF32 if case.precision == "tf32" and case.dtype == torch.float32 else 0.0)
-        gradients = min_gru_backward(
-            given.x, given.weight, given.h0, h, given.codes, given.dh, given.dh_last, **options
-        )
+        gradients = recurrence_backward(given.call(), MIN_GRU, h, given.dh, given.dh_last, **options)
         assert (gradients[2] is None) == (given.h0 is None)
         for name, actual, ours, theirs, like in zip(
             ("dx", "dw", "dh0"), gradients, wanted[2:], plain[2:], (given.x, given.weight, given.h0), strict=False

@@ -4,22 +4,22 @@ alike."""
 import torch
 from torch import Tensor
 
-from rnam.kernels.config import resolve_precision
-from rnam.kernels.config_projected import projected_config
-from rnam.kernels.projected import min_gru_projected_forward
+from rnam.kernels.common.config import resolve_precision
+from rnam.kernels.min_gru.projected import projected_forward
+from rnam.kernels.min_gru.projected_config import projected_config
 from tests.support import min_gru_cases
 from tests.support.block_cases import state_rounding
 from tests.support.bounds import PRODUCT_ERROR, unit
 from tests.support.feed_forward_cases import assert_within
-from tests.support.min_gru_cases import ABS, REL, ROUNDING, Case, Inputs, assert_state, gate_floor
+from tests.support.min_gru_cases import ABS, FORMS, REL, ROUNDING, Case, Inputs, assert_state, gate_floor
 from tests.support.oracle import decode, min_gru
 
 
 def case(form: str, B: int, T: int, D: int, H: int, dtype: torch.dtype = torch.float32, **options) -> Case:
-    """A case of the minGRU with a form ("SEG" or "SEQ") of the projection's table."""
+    """A case of the minGRU with a form ("time_rows" or "batch_rows") of the projection's table."""
     options = dict(F=1, precision="tf32x3") | options
     precision = resolve_precision(options["precision"], dtype)
-    config = projected_config(form == "SEQ", D, H, precision)
+    config = projected_config(FORMS[form], D, H, precision)
     return Case(B=B, T=T, D=D, H=H, dtype=dtype, config=config, **options)
 
 
@@ -32,7 +32,7 @@ def inputs(case: Case) -> tuple[Inputs, Tensor]:
 
 def exact(given: Inputs, out_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(y, h, h_last) step by step in float64."""
-    h, h_last = min_gru(given.x, given.weight, given.h0, *decode(given.codes))
+    h, h_last = min_gru(given.x, given.weight, given.h0, *decode(given.flags))
     return h @ out_weight.double()[:, None], h, h_last
 
 
@@ -57,7 +57,7 @@ def check(case: Case) -> tuple[Tensor, Tensor]:
     given, out_weight = inputs(case)
     wanted = exact(given, out_weight)
     options = dict(precision=case.precision, config=case.config)
-    y, h_last = min_gru_projected_forward(given.x, given.weight, out_weight, given.h0, given.codes, **options)
+    y, h_last = projected_forward(given.call(), out_weight, **options)
     assert y.dtype == case.dtype and y.is_contiguous() and h_last.dtype == torch.float32
     assert_within("y", y, wanted[0], output_bound(given, out_weight, wanted, case.precision))
     rounding = state_rounding(given, case.precision) if case.dtype == torch.float32 else 0.0

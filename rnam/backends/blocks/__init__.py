@@ -8,9 +8,10 @@ from rnam.backends.blocks.feed_forward import (
     feed_forward_keeps_embedding,
 )
 from rnam.backends.blocks.gru import recurrence_backward, recurrence_forward
-from rnam.backends.blocks.linear import grouped_linear_backward, grouped_linear_forward
+from rnam.backends.blocks.linear import ACTIVATIONS, grouped_linear_backward, grouped_linear_forward
 
 __all__ = [
+    "ACTIVATIONS",
     "embedded_columns",
     "feed_forward_backward",
     "feed_forward_forward",

@@ -1,0 +1,1 @@
+"""Shared by the kernels of all folders; it imports nothing of them."""

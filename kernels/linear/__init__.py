@@ -1,0 +1,1 @@
+"""Many small linear layers in one kernel each way."""

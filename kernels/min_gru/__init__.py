@@ -1,0 +1,1 @@
+"""The fused minGRU: projection, gates and scan in one kernel each way."""

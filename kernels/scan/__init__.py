@@ -1,0 +1,1 @@
+"""First-order scans of any width: of given maps, and of the gates of a cell."""
