@@ -137,6 +137,29 @@ def test_a_run_goes_on_where_it_ended(tmp_path: Path, monkeypatch: pytest.Monkey
     assert report.outcomes(tmp_path, MACHINE) == {}
 
 
+def test_two_commands_do_the_two_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each ends with 0 where its own stages passed; a third for all of them finds nothing left to do."""
+    first, second = plan_of(monkeypatch, first="", second="")
+    monkeypatch.setattr(plan, "PLAN", (first, dataclasses.replace(second, part=2)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(report, "machine", lambda: dict(MACHINE))
+    line = ["--out", str(tmp_path), "--cache", str(tmp_path / "none")]
+    assert command.main([*line, "--part", "1"]) == 0
+    assert not json.loads((tmp_path / "gpu.json").read_text())["ok"]
+    assert "2  second     not run" in capsys.readouterr().out
+    assert command.main([*line, "--part", "2"]) == 0
+    written = json.loads((tmp_path / "gpu.json").read_text())
+    assert written["ok"] and [s["name"] for s in written["stages"]] == ["first", "second"]
+    assert command.main(line) == 0
+    assert json.loads((tmp_path / "gpu.json").read_text()) == written
+    monkeypatch.setattr(report, "machine", lambda: MACHINE | {"device": "another"})
+    assert command.main(line) == 2
+    assert "results of device 'a device', not 'another'" in capsys.readouterr().err
+    assert command.main([*line, "--again"]) == 0
+
+
 def test_a_stage_begins_when_all_of_its_limit_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
