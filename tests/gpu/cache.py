@@ -189,6 +189,7 @@ def compile_all(folder: Path, processes: int, chosen: str = "") -> list[str]:
 def pack(folder: Path, file: Path) -> dict[str, Any]:
     """Writes a cache to a file, each kernel as its binary and what Triton says of it; gives the manifest."""
     manifest = {**identity(), "kernels": kernels(folder), "folder": str(folder)}
+    file.parent.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     wanted = [folder / MANIFEST, *sorted(p for p in folder.glob("*/*") if p.suffix in (".cubin", ".json", ".so"))]
     part = file.with_name(f"{file.name}.part")
@@ -231,7 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="the calls whose names have this")
     options = parser.parse_args(arguments)
     file = options.file.resolve()
-    folder = (options.folder or file.with_name("compiled")).resolve() / "cache"
+    # of other kernels another one, so that a file has none that are out of date
+    folder = (options.folder or file.with_name("compiled") / source()[:12]).resolve() / "cache"
     failed = compile_all(folder, options.processes, options.only)
     manifest = pack(folder, file)
     size = file.stat().st_size
