@@ -117,15 +117,21 @@ def test_every_call_of_the_stages_is_compiled() -> None:
 
 
 def test_a_call_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A comparison that fails is none: no kernel ran."""
+    """A comparison that fails behind the kernels is none: they did not run. One before them compiles nothing."""
+    from triton.runtime import driver
+
     from tests.gpu import ahead
 
     def wrong() -> None:
+        driver.active.get_current_stream()
+        raise AssertionError
+
+    def early() -> None:
         raise AssertionError
 
     def broken() -> None:
         raise RuntimeError("no such kernel\nand more")
 
-    monkeypatch.setattr(ahead, "calls", lambda: {"wrong": wrong, "broken": broken})
-    assert cache.compile_call("wrong")[2] == ""
-    assert cache.compile_call("broken")[2] == "RuntimeError: no such kernel"
+    monkeypatch.setattr(ahead, "calls", lambda: {"wrong": wrong, "early": early, "broken": broken})
+    reasons = [cache.compile_call(name)[2] for name in ("wrong", "early", "broken")]
+    assert reasons == ["", "RuntimeError: it launched no kernel", "RuntimeError: no such kernel"]
