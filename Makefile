@@ -1,5 +1,6 @@
 # make demo   train on real clinic visits and draw one patient
-# make test   run every test: once as usual, once more on the kernels in Triton's interpreter
+# make test   prove every public behaviour once on each backend: ten minutes on two cores, the installation included
+# make test-all  the long sets, which make test leaves out: compiled kernels, examples, benchmarks, more shapes
 # make lint   ruff and mypy
 # make docs   the API reference, from the docstrings, in build/docs
 # make gpu    prove on an NVIDIA GPU what takes one, in two commands of seven minutes: PART=1 and PART=2, or the same
@@ -17,26 +18,28 @@ JOBS ?= auto
 # pictures go to files; no window is opened
 export MPLBACKEND = Agg
 
-.PHONY: demo test lint docs gpu gpu-cache
+.PHONY: demo test test-all lint docs gpu gpu-cache
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/python -m examples.pbcseq $(ARGS)
 
-# What runs on the kernels in the interpreter. Triton reads TRITON_INTERPRET when it is imported and compiles nothing
-# then, hence two processes. Status 5 is pytest's "no test selected", as ARGS="-k ..." may leave one of them.
-INTERPRETED = tests/kernels tests/test_ops.py tests/test_dispatch.py tests/test_linear.py tests/test_gru.py \
-	tests/test_lstm.py tests/test_feed_forward.py tests/test_model.py tests/test_masks.py tests/test_layouts.py \
-	tests/test_gpu_suite.py tests/test_gpu_measured.py tests/test_additive_interpreter.py tests/test_block.py tests/test_embedding.py \
-	tests/test_projected.py tests/examples/pbcseq/test_kernels.py tests/benchmarks/protocol/test_anchor.py
-
 # one thread each, or tests that run at once wait for one another
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal
 
-test: $(VENV)/.test
-	$(PYTEST) $(ARGS) || test $$? -eq 5
+# Twice: Triton reads TRITON_INTERPRET when it is imported, interprets its kernels then, and compiles none. The markers
+# say which tests are whose. Status 5 is pytest's "no test selected", as ARGS="-k ..." may leave one of the two.
+define pytest
+	$(PYTEST) $(1) $(ARGS) || test $$? -eq 5
 	if $(VENV)/bin/python -c "import triton"; then \
-		TRITON_INTERPRET=1 $(PYTEST) $(ARGS) $(INTERPRETED) || test $$? -eq 5; fi
+		TRITON_INTERPRET=1 $(PYTEST) $(1) $(ARGS) || test $$? -eq 5; fi
+endef
+
+test: $(VENV)/.test
+	$(call pytest)
+
+test-all: $(VENV)/.test
+	$(call pytest,-m "long and not slow")
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

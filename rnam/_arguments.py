@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import torch
 from torch import Tensor
 
 from rnam import _checks
 from rnam.backends.calls import Embedding, FeedForward, Recurrence
+from rnam.backends.calls import autocast_enabled as autocast_enabled
+from rnam.backends.calls import without_autocast as without_autocast
 from rnam.backends.cells import CELLS
 from rnam.backends.flags import encode, forget
 
@@ -123,6 +123,7 @@ def output(out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None) -> N
     _checks.shape("out", out, "terms, *, out_dim", (*input.shape[:-1], weight.shape[-1]))
     _checks.dtype("out", out, "input", input)
     _checks.device("out", out, "input", input)
+    _checks.apart("out", out, {"input": input, "weight": weight, "bias": bias})
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias, out)):
         raise RuntimeError("out must be None where a gradient is recorded; expected torch.no_grad() around the call")
 
@@ -148,20 +149,8 @@ def scan(pair: dict[str, Tensor], start_name: str, start: Tensor | None) -> None
         _checks.state(start_name, start, "..., 1, dim", expected, values_name, values)
 
 
-def autocast_enabled(x: Tensor) -> bool:
-    """Whether torch.autocast is on for the device of `x`."""
-    device = x.device.type
-    # a meta tensor has no autocast to ask about; torch.amp.is_autocast_available can't be compiled in torch 2.11
-    return device != "meta" and torch.is_autocast_enabled(device)
-
-
 def autocast(input: Tensor) -> Tensor:
     """`input` as autocast hands it to a matrix product: float64 stays, as it does in PyTorch."""
     if input.dtype == torch.float64:
         return input
     return input.to(torch.get_autocast_dtype(input.device.type))
-
-
-def without_autocast(x: Tensor, enabled: bool) -> contextlib.AbstractContextManager[object]:
-    """Inside, the dtypes are those that the backend chose; autocast would round its float32 products."""
-    return torch.autocast(x.device.type, enabled=False) if enabled else contextlib.nullcontext()

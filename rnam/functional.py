@@ -63,7 +63,7 @@ def grouped_linear(
 
     Raises:
         TypeError: an argument is no floating tensor, or the dtypes differ.
-        ValueError: a shape, a device or the activation does not fit.
+        ValueError: a shape, a device or the activation does not fit; `out` overlaps an argument, or itself.
         RuntimeError: `out` is given where a gradient is recorded, as in torch.
 
     Example:
@@ -217,6 +217,7 @@ def min_gru(
         >>> h.shape, h_last.shape
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
+    _checks.tensor("weight", weight)
     return recurrence(Recurrence(input, weight, h0, None, "mingru", space, need_h, embedding), mask, reset)
 
 
@@ -254,6 +255,7 @@ def min_lstm(
         >>> h.shape, h_last.shape
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
+    _checks.tensor("weight", weight)
     return recurrence(Recurrence(input, weight, h0, None, "minlstm", "linear", need_h, embedding), mask, reset)
 
 
@@ -320,6 +322,7 @@ def min_gru_block(
         >>> output.shape, h_last.shape
         (torch.Size([3, 8, 10, 4]), torch.Size([3, 8, 1, 4]))
     """
+    _checks.tensor("weight", weight)
     call = Recurrence(input, weight, h0, embedding=embedding)
     call, cast = _arguments.recurrence(call, mask, reset)
     terms, dim, _ = weight.shape
@@ -367,6 +370,7 @@ def min_gru_projected(
         >>> output.shape, h_last.shape
         (torch.Size([3, 8, 10, 4]), torch.Size([3, 8, 1, 8]))
     """
+    _checks.tensor("weight", weight)
     return recurrence_projected(Recurrence(input, weight, h0), out_weight, mask, reset)
 
 

@@ -3,7 +3,7 @@
     prediction, contributions = model(input, mask)
     prediction = term_dropout(contributions, 0.1, training=model.training).sum(0) + model.gam.bias
     error = criterion(prediction, target).mean(-1)  # made with reduction="none"
-    error = (sample_weight * error).sum() / sample_weight.sum()
+    error = (sample_weight * error).mean() / mean_weight  # the mean over the training set, not over the mini-batch
     loss = error + 0.01 * output_penalty(contributions) + 0.1 * concurvity(contributions)
 
 Contributions are those of the model: (terms, batch, out) or (terms, batch, seq, out), with a leading dimension of
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rnam import _checks
+from rnam.backends.calls import autocast_enabled, without_autocast
 
 __all__ = ["concurvity", "output_penalty", "term_dropout"]
 
@@ -37,7 +38,7 @@ def term_dropout(
 
     Args:
         contributions: ([members,] terms, batch, [seq,] out).
-        p: from 0 to below 1.
+        p: at least 0 and less than 1.
         training: False gives the contributions back.
         members: there is a leading dimension of members; each drops its own.
         generator: of the device of the contributions; torch's by default.
@@ -46,7 +47,7 @@ def term_dropout(
         A tensor of the shape and dtype given.
 
     Raises:
-        TypeError: contributions are no floating tensor.
+        TypeError: contributions are no floating tensor, p no number, a flag no bool.
         ValueError: p is out of its range; the contributions have another number of dimensions.
 
     Source: "feature dropout" of Agarwal and others, Neural additive models, arXiv 2004.13912, section 3.
@@ -56,15 +57,15 @@ def term_dropout(
         torch.Size([3, 4, 1])
     """
     _check(contributions, members)
-    if not 0 <= p < 1:
-        raise ValueError(f"p must be from 0 to below 1, got {p}")
+    p = _checks.probability("p", p)
+    _checks.boolean_flag("training", training)
     if not training or p == 0:
         return contributions
     drawn = contributions.shape[: members + 2]
-    kept = torch.rand(drawn, device=contributions.device, generator=generator) >= p
-    return contributions * (kept / (1 - p)).to(contributions.dtype).reshape(
-        *drawn, *[1] * (contributions.dim() - len(drawn))
-    )
+    # float32 whatever torch's default dtype: in half precision they are less than p with another probability than p
+    kept = torch.rand(drawn, dtype=torch.float32, device=contributions.device, generator=generator) >= p
+    factor = (kept.to(torch.float32) / (1 - p)).to(contributions.dtype)
+    return contributions * factor.reshape(*drawn, *[1] * (contributions.dim() - len(drawn)))
 
 
 def output_penalty(contributions: Tensor, weight: Tensor | None = None, *, members: bool = False) -> Tensor:
@@ -79,8 +80,9 @@ def output_penalty(contributions: Tensor, weight: Tensor | None = None, *, membe
         A scalar, or (members,): the sum over outputs of the mean over terms of the weighted mean over places.
 
     Raises:
-        TypeError: an argument is no floating tensor.
-        ValueError: shapes do not fit.
+        TypeError: an argument is no floating tensor, members no bool.
+        ValueError: shapes do not fit; a weight is negative, NaN or infinite. Where looking at values would wait for a
+            device or break a graph, the penalty is NaN instead.
 
     Source: the output penalty of arXiv 2004.13912, section 3.
 
@@ -89,7 +91,8 @@ def output_penalty(contributions: Tensor, weight: Tensor | None = None, *, membe
         tensor(2.5000)
     """
     values, shares = _places(contributions, weight, members)
-    return torch.einsum("...fnk,n->...", values.square(), shares) / values.shape[-3]
+    with without_autocast(values, autocast_enabled(values)):
+        return torch.einsum("...fnk,n->...", values.square(), shares) / values.shape[-3]
 
 
 def concurvity(contributions: Tensor, weight: Tensor | None = None, *, members: bool = False) -> Tensor:
@@ -105,11 +108,10 @@ def concurvity(contributions: Tensor, weight: Tensor | None = None, *, members: 
 
     Returns:
         A scalar, or (members,): the mean over the outputs. A term that does not vary correlates with none, and its
-        gradient is 0.
+        gradient is 0. NaN where a contribution is NaN or infinite.
 
     Raises:
-        TypeError: an argument is no floating tensor.
-        ValueError: shapes do not fit; there is one term.
+        TypeError, ValueError: as `output_penalty`; there is one term.
 
     Source: the regulariser of Siems and others, Curve your enthusiasm: concurvity regularization in differentiable
     generalized additive models, arXiv 2305.11475, section 3.
@@ -120,22 +122,31 @@ def concurvity(contributions: Tensor, weight: Tensor | None = None, *, members: 
         1.0
     """
     values, shares = _places(contributions, weight, members)
-    terms = values.shape[-3]
-    if terms < 2:
-        raise ValueError(f"contributions must be of at least 2 terms, got {terms}")
+    if values.shape[-3] < 2:
+        raise ValueError(f"contributions must be of at least 2 terms, got {values.shape[-3]}")
+    with without_autocast(values, autocast_enabled(values)):  # a constant, less its rounded mean, is none
+        return _mean_correlation(values, shares)
+
+
+def _mean_correlation(values: Tensor, shares: Tensor) -> Tensor:
+    # a correlation has no unit, and of numbers of size 1 no square overflows or vanishes: divide by a power of two
+    largest = values.detach().abs().amax(-2, keepdim=True) if values.shape[-2] else values.new_zeros(())
+    size = largest.clamp(min=torch.finfo(values.dtype).tiny).log2().floor().exp2()
+    values, largest = values / size, largest / size
     centred = values - torch.einsum("...fnk,n->...fk", values, shares).unsqueeze(-2)
     scaled = centred * shares.sqrt()[:, None]
     square = scaled.square().sum(-2, keepdim=True)
-    # a constant's deviations are the rounding of its mean: below this they are none
-    floor = (16 * torch.finfo(values.dtype).eps * values.detach().abs().amax(-2, keepdim=True)).square()
-    varies = square > floor
-    unit = torch.where(varies, scaled / torch.where(varies, square, 1).sqrt(), 0)
+    # a constant's deviations are the rounding of its mean: up to this they are none. NaN compares as False, and stays
+    constant = square <= (16 * torch.finfo(values.dtype).eps * largest).square()
+    unit = torch.where(constant, 0, scaled / torch.where(constant, 1, square).sqrt())
     correlation = torch.einsum("...fnk,...gnk->...kfg", unit, unit)
+    terms = values.shape[-3]
     pairs = torch.ones(terms, terms, dtype=torch.bool, device=values.device).triu(1)
     return correlation.abs()[..., pairs].mean((-1, -2))
 
 
 def _check(contributions: Tensor, members: bool) -> None:
+    _checks.boolean_flag("members", members)
     _checks.floating("contributions", contributions)
     if contributions.dim() - members not in (3, 4):
         lead = "members, " if members else ""
@@ -154,6 +165,7 @@ def _places(contributions: Tensor, weight: Tensor | None, members: bool) -> tupl
         weight = torch.ones(batch, dtype=values.dtype, device=values.device)
     _checks.floating("weight", weight)
     _checks.device("weight", weight, "contributions", contributions)
+    weight = _checks.weights("weight", weight)
     if len(batch) == 2 and weight.dim() == 1:
         _checks.shape("weight", weight, "batch", batch[:1])
         weight = weight[:, None].expand(batch)

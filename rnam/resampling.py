@@ -41,14 +41,14 @@ def bootstrap_weights(ids: Tensor, members: int, *, generator: torch.Generator |
         >>> error = (prediction - torch.randn(16, 1)).square().mean(-1)  # (members, batch)
         >>> loss = (weights[:, rows] * error).mean(1).sum()  # one loss for each member
     """
-    _checks.integer("ids", ids)
+    ids = _checks.integer("ids", ids)
     _checks.rank("ids", ids, "rows")
     members = _checks.positive_int("members", members)
     unique, person = torch.unique(ids, return_inverse=True)
     people = len(unique)
     if people == 0:
-        return torch.zeros(members, 0, device=ids.device)
+        return torch.zeros(members, 0, dtype=torch.float32, device=ids.device)
     drawn = torch.randint(people, (members, people), generator=generator, device=ids.device)
-    counts = torch.zeros(members, people, device=ids.device)
+    counts = torch.zeros(members, people, dtype=torch.float32, device=ids.device)
     counts.scatter_add_(1, drawn, torch.ones_like(counts))
     return counts[:, person]

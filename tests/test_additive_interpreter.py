@@ -9,6 +9,7 @@ import torch
 import rnam
 from tests.support import additive_oracle as oracle
 from tests.support import bounds
+from tests.support.assertions import assert_norm_within
 
 pytestmark = pytest.mark.interpreter
 
@@ -31,7 +32,7 @@ def test_columns(columns: list[list[int]]) -> None:
         oracle.sequences(oracle.named(model, dtype), [x[..., own].to(dtype) for own in columns], observed, 2)
         for dtype in (torch.float32, torch.float64)
     )
-    assert (got - exact).norm() <= bounds.gradient(exact, plain, torch.float32)
+    assert_norm_within("contributions", got, exact, bounds.gradient(exact, plain, torch.float32))
 
 
 def _options() -> tuple[rnam.RNAM, dict[str, torch.Tensor]]:
@@ -56,7 +57,7 @@ def _bound(
         plain = run(model, inputs)
         wide = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
         exact = run(copy.deepcopy(model).double(), wide)
-    assert (got - exact).norm() <= bounds.gradient(exact, plain, torch.float32)
+    assert_norm_within("result", got, exact, bounds.gradient(exact, plain, torch.float32))
 
 
 @torch.no_grad()

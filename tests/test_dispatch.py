@@ -14,6 +14,7 @@ from rnam import info
 from rnam.backends import blocks, cells, choice
 from rnam.backends.calls import Recurrence
 from rnam.functional import min_gru
+from tests.support.assertions import assert_equal
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 X, W = torch.randn(2, 3, 5, 4), torch.randn(2, 4, 6)
@@ -117,7 +118,6 @@ def test_gpus(
     assert bool(got) == bool(obstacle)
 
 
-@pytest.mark.skipif(choice.interpreted(), reason="here the kernels do run on the CPU")
 def test_an_explicit_choice_raises_with_the_reason() -> None:
     with rnam.set_backend("triton"), pytest.raises(RuntimeError, match="TRITON_INTERPRET=1"):
         min_gru(X, W)
@@ -132,18 +132,15 @@ def test_torch_is_for_the_cpu() -> None:
         assert choice.explain(CUDA, torch.float32)[0] == "none"
 
 
-@pytest.mark.skipif(choice.interpreted(), reason="here the tests treat the CPU as a GPU")
 def test_auto_on_a_cpu() -> None:
     for backend in ("auto", "torch"):
         with rnam.set_backend(backend):
             got = min_gru(X, W)
-        expected = blocks.recurrence_forward(Recurrence(X, W), cells.CELLS["mingru"])
-        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+        assert_equal("h and h_last", got, blocks.recurrence_forward(Recurrence(X, W), cells.CELLS["mingru"]))
 
 
 # torch.func.jvp imports a part of torch that scripts decompositions
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-@pytest.mark.skipif(choice.interpreted(), reason="here the tests treat the CPU as a GPU")
 def test_forward_mode_is_the_reference_s() -> None:
     """ "auto" takes it there by itself; an explicit choice raises."""
     tangents = (torch.randn_like(X), torch.randn_like(W))
@@ -155,7 +152,7 @@ def test_forward_mode_is_the_reference_s() -> None:
         expected = torch.func.jvp(function, (X, W), tangents)
     with rnam.set_backend("auto"):
         got = torch.func.jvp(function, (X, W), tangents)
-    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    assert_equal("value and tangent", got, expected)
     with rnam.set_backend("torch"), pytest.raises(NotImplementedError, match="the backend 'reference' has"):
         torch.func.jvp(function, (X, W), tangents)
 
@@ -198,7 +195,7 @@ def test_info() -> None:
     ]
 
 
-@pytest.mark.skipif(torch.cuda.is_available() or choice.interpreted(), reason="what happens without a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what happens without a GPU")
 @pytest.mark.parametrize("backend", ["auto", "triton"])
 def test_info_without_the_device(backend: Any) -> None:
     """A reason, and no function, since none has a path; not the error of a torch without CUDA."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rnam
-import rnam.sklearn
+import rnam.sklearn.nets
 
 MODULES = [
     rnam.functional,
@@ -26,7 +26,7 @@ MODULES = [
     rnam.explain.calibration,
     rnam.explain.responses,
     rnam.explain.tables,
-    rnam.sklearn,
+    rnam.sklearn.nets,
 ]
 
 

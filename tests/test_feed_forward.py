@@ -12,6 +12,7 @@ import rnam
 from rnam.backends.blocks import feed_forward as blocks
 from rnam.functional import feed_forward, keeps_embedding
 from tests.support import backends, bounds, oracle
+from tests.support.assertions import assert_equal, assert_finite, assert_norm_within
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -82,15 +83,16 @@ def _check(backend: str, dtype: torch.dtype, given: list[Tensor]) -> None:
         return bounds.assert_same(got, exact)
     inside = bounds.computed(dtype)
     plain = run(lambda *t: oracle.feed_forward(*t, dtype=inside), inside)
-    assert all(g.dtype == dtype for g in got)
+    assert {g.dtype for g in got} == {dtype}
     # The kernels, and the layers one by one for rows wider than 16, round to a half on the way too: the normalised row,
     # what comes after the ReLU, and the last product; and the embedding, where it is made first. The interpreter
     # truncates where a GPU rounds to bfloat16.
     apart = dim > blocks.WIDEST or (in_dim != dim and not keeps_embedding(given[0], given[-2]))
     stages = 4 if backend == "triton" or apart else 1
     stages *= 2 if backend == "triton" and dtype == torch.bfloat16 else 1
-    for g, e, p in zip(got, exact, plain, strict=True):
-        assert float((g.double() - e).norm()) <= stages * bounds.gradient(e, p, dtype)
+    names = ("y", "dx", "dupdate", "dscale", "dshift", "dw1", "db1", "dw2", "db2", "dembedding", "dembedding_bias")
+    for name, g, e, p in zip(names[: len(got)], got, exact, plain, strict=True):
+        assert_norm_within(name, g, e, stages * bounds.gradient(e, p, dtype))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -161,8 +163,9 @@ def test_no_rows_and_no_terms(rows: int) -> None:
     y = feed_forward(x, update, *leaves[2:])
     assert y.shape == (2, rows, 1, 4)
     grads = torch.autograd.grad(y.sum(), leaves)
-    assert all(g.isfinite().all() for g in grads)
-    assert rows or not any(g.any() for g in grads)
+    assert_finite("gradients", grads)
+    if not rows:
+        assert_equal("gradients", grads, [torch.zeros_like(t) for t in leaves])
 
 
 @pytest.mark.parametrize("in_dim", [0, 1])
@@ -174,8 +177,8 @@ def test_autocast_rounds_the_input_and_keeps_the_weights_gradient(in_dim: int) -
     halves = [t.detach().to(torch.bfloat16) for t in leaves[:2]]
     exact = oracle.feed_forward(*halves, *(t.detach() for t in leaves[2:]))
     # the weights are rounded too: two products, each relative to 2^-9 of the norm of what it sums
-    assert (y.double() - exact).norm() <= 4 * bounds.unit(torch.bfloat16) * exact.norm()
-    assert all(g.dtype == torch.float32 for g in torch.autograd.grad(y.float().sum(), leaves))
+    assert_norm_within("y", y, exact, 4 * bounds.unit(torch.bfloat16) * exact.norm())
+    assert {g.dtype for g in torch.autograd.grad(y.float().sum(), leaves)} == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import rnam
@@ -23,13 +22,9 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-@pytest.fixture(scope="module")
-def mesh() -> Iterator[object]:
-    """One process, which shards and gathers as many do."""
-    with tempfile.NamedTemporaryFile() as file:
-        distributed.init_process_group("gloo", init_method=f"file://{file.name}", rank=0, world_size=1)
-        yield init_device_mesh("cpu", (1,))
-        distributed.destroy_process_group()
+@pytest.fixture
+def mesh(process_group: None) -> DeviceMesh:
+    return init_device_mesh("cpu", (1,))
 
 
 def make() -> rnam.RNAM:
@@ -52,7 +47,7 @@ def run(model: nn.Module, x: torch.Tensor, mode: str) -> torch.Tensor:
 )  # none is changed in place
 @pytest.mark.parametrize("root", [False, True])
 @pytest.mark.parametrize("mode", ["last", "sequence", "step"])
-def test_training_by_block(mesh: object, mode: str, root: bool) -> None:
+def test_training_by_block(mesh: DeviceMesh, mode: str, root: bool) -> None:
     """Losses and parameters of three steps are those of the model that is not sharded."""
     if mode == "step" and root:
         pytest.skip("a root gathers its parameters when it is called, and step is a method")

@@ -49,11 +49,16 @@ def of_stage(monkeypatch: pytest.MonkeyPatch, stage: str, **where: Any) -> measu
     ("stage", "where", "providers"),
     [
         ("backward", {"shape": "notebook", "kind": "tf32"}, {"table", "2 stages", "3 stages"}),
-        ("forms", {"shape": "electricity", "kind": "bfloat16"}, {"table", "rows of time", "batch rows"}),
         ("forms", {"shape": "p12"}, {"table", "224 registers"}),
-        ("flags", {"shape": "notebook", "kind": "tf32"}, {"rnam", "rnam-masked"}),
-        ("long", {"shape": "notebook"}, {"table", "2 steps"}),
         ("others", {"op": "linear", "kind": "float32"}, {"rnam"}),
+        *(
+            pytest.param(*case, marks=pytest.mark.long_in_interpreter)
+            for case in (
+                ("forms", {"shape": "electricity", "kind": "bfloat16"}, {"table", "rows of time", "batch rows"}),
+                ("flags", {"shape": "notebook", "kind": "tf32"}, {"rnam", "rnam-masked"}),
+                ("long", {"shape": "notebook"}, {"table", "2 steps"}),
+            )
+        ),
     ],
 )
 def test_each_stage_compares_and_times(
@@ -74,6 +79,7 @@ def test_each_stage_compares_and_times(
 
 
 @pytest.mark.interpreter
+@pytest.mark.long_in_interpreter
 @pytest.mark.usefixtures("_timed")
 def test_rows_are_shares_of_the_anchor_that_came_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "rows.json"

@@ -12,6 +12,7 @@ import rnam
 from rnam.functional import feed_forward, min_gru, min_gru_block, min_lstm
 from rnam.regularizers import concurvity, output_penalty
 from tests.support import backends, bounds, inputs, oracle
+from tests.support.assertions import assert_within
 
 F, B, D = 2, 3, 4
 
@@ -83,8 +84,8 @@ def test_the_digits_of_a_min_lstm_in_float64() -> None:
     assert torch.einsum("fbtd,fdh->fbth", x, w[..., 4:]).abs().max() > 25
     # some 10 roundings a step, of numbers up to the largest state
     limit = 40 * 10 * bounds.unit(torch.float64) * exact.abs().max()
-    assert (h - exact).abs().max() <= limit
-    assert (h_last - exact_last).abs().max() <= limit
+    assert_within("h", h, exact, limit)
+    assert_within("h_last", h_last, exact_last, limit)
 
 
 def _dead(dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:

@@ -14,6 +14,7 @@ import rnam
 from rnam.functional import grouped_linear
 from rnam.linear import Linear
 from tests.support import bounds
+from tests.support.assertions import assert_within
 
 
 def test_parameters() -> None:
@@ -24,7 +25,8 @@ def test_parameters() -> None:
     }
     for p in layer.parameters():
         # uniform in +-1/2: 1500 draws or more reach 0.98 of the bound but with probability 1e-13
-        assert 0.49 < p.abs().max() <= 1 / math.sqrt(4)
+        assert p.abs().max() > 0.49
+        assert_within("parameter", p, 0.0, 1 / math.sqrt(4))
         # the mean of n uniform numbers has standard deviation 1/2 / sqrt(3 n)
         assert abs(p.mean()) < 5 * 0.5 / math.sqrt(3 * p.numel())
 
@@ -55,6 +57,7 @@ def test_is_torch_linear_per_term() -> None:
         bounds.assert_same(layer(x), torch.stack(expected))
 
 
+@pytest.mark.kernels
 def test_without_bias() -> None:
     layer = rnam.Linear(3, 4, 5, bias=False)
     assert layer.bias is None
@@ -97,6 +100,7 @@ def test_meta_device_and_dtype() -> None:
     assert made(torch.ones(3, 2, 4, dtype=torch.bfloat16)).isfinite().all()
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision(dtype: torch.dtype) -> None:
     layer = rnam.Linear(3, 4, 5).to(dtype)
@@ -107,6 +111,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
     assert {x.grad.dtype, layer.weight.grad.dtype, layer.bias.grad.dtype} == {dtype}
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast(dtype: torch.dtype) -> None:
     layer, x = rnam.Linear(3, 4, 5), torch.randn(3, 2, 4)
@@ -118,7 +123,7 @@ def test_autocast(dtype: torch.dtype) -> None:
     exact, size = (a @ b + c for a, b, c in (rounded, [t.abs() for t in rounded]))
     # five terms summed in float32, then one rounding
     limit = 6 * 2.0**-24 * size + bounds.unit(dtype) * exact.abs()
-    assert (out.double() - exact).abs().sub(limit).max() <= 0
+    assert_within("out", out, exact, limit)
     out.float().sum().backward()
     assert layer.weight.grad.dtype == torch.float32
     with torch.autocast("cpu", dtype=dtype):
@@ -146,6 +151,7 @@ def test_bad_sizes(arguments: tuple, error: type[Exception], message: str) -> No
         rnam.Linear(*arguments)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
 def test_activation(activation: Any) -> None:
     plain = Linear(3, 4, 5)
@@ -171,6 +177,7 @@ def test_a_layer_pickled_before_there_were_activations() -> None:
     assert again.activation is None
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("contiguous", [True, False])
 @pytest.mark.parametrize(("dim", "hidden"), [(4, 5), (40, 40)])
 def test_out(dim: int, hidden: int, contiguous: bool) -> None:

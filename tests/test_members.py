@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import rnam
 from tests.support import bounds
+from tests.support.assertions import assert_within
 
 TERMS, BATCH, SEQ, MEMBERS = 3, 4, 6, 3
 COLUMNS = [[0], [1, 2], [0, 3]]
@@ -93,7 +94,8 @@ def test_one_member_is_the_model() -> None:
     torch.manual_seed(0)
     plain = rnam.RNAM(TERMS, 6, 2, 2, dtype=EXACT)
     assert {k: v.shape for k, v in model.state_dict().items()} == {k: v.shape for k, v in plain.state_dict().items()}
-    assert torch.equal(model.emb.weight, plain.emb.weight) and all(p.requires_grad for p in model.parameters())
+    assert torch.equal(model.emb.weight, plain.emb.weight)
+    assert not [name for name, p in model.named_parameters() if not p.requires_grad]
     each, mean = model(**inputs, return_members=True), model(**inputs)
     assert torch.equal(each.prediction, mean.prediction[None])
     assert torch.equal(each.contributions, mean.contributions[None])
@@ -119,8 +121,8 @@ def test_steps_of_members() -> None:
     for t in range(SEQ):
         step = {name: value[:, t] for name, value in inputs.items()}
         prediction, contributions, state = model.step(step.pop("input"), state, **step, return_members=True)
-        assert (prediction - every.prediction[:, :, t]).abs().max() <= 1e-12
-        assert (contributions - every.contributions[:, :, :, t]).abs().max() <= 1e-12
+        assert_within("prediction", prediction, every.prediction[:, :, t], 1e-12)
+        assert_within("contributions", contributions, every.contributions[:, :, :, t], 1e-12)
 
 
 def test_bootstrap_draws_people() -> None:
@@ -131,9 +133,9 @@ def test_bootstrap_draws_people() -> None:
     people = weights[:, [0, 2, 3, 6]]
     assert (people.sum(1) == 4).all()  # as many draws as people
     # each count is binomial(4, 1/4): mean 1, variance 3/4; 500 members leave 0.039 of it
-    assert (people.mean(0) - 1).abs().max() < 5 * 0.039
+    assert_within("mean", people.mean(0), 1.0, 5 * 0.039)
     # of a binomial's sample variance the standard deviation is about 0.75 sqrt(2 / 500) = 0.047, times 1.1
-    assert (people.var(0) - 0.75).abs().max() < 5 * 0.06
+    assert_within("variance", people.var(0), 0.75, 5 * 0.06)
     again = rnam.bootstrap_weights(ids, 500, generator=torch.Generator().manual_seed(1))
     assert torch.equal(weights, again)
     assert rnam.bootstrap_weights(ids[:0], 2).shape == (2, 0)

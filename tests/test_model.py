@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import rnam
-from rnam.backends import choice
 from tests.support import bounds
+from tests.support.assertions import assert_within
 
 
 def _model(**options: object) -> rnam.RNAM:
@@ -17,6 +17,7 @@ def _model(**options: object) -> rnam.RNAM:
     return rnam.RNAM(terms=3, hidden_dim=6, out_dim=2, blocks=2, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.kernels
 def test_contributions_sum_to_the_prediction() -> None:
     model, x = _model(), torch.randn(3, 4, 9, 1)
     nn.init.normal_(model.gam.bias)
@@ -39,6 +40,8 @@ def test_a_step_sees_no_later_one() -> None:
         bounds.assert_same(every.contributions[:, :, t - 1], part.contributions)
 
 
+@pytest.mark.kernels
+@pytest.mark.long_in_interpreter
 def test_a_contribution_depends_on_its_own_term() -> None:
     model, x = _model(), torch.randn(3, 4, 9, 1)
     moved = x.clone()
@@ -87,6 +90,8 @@ def test_state_dict() -> None:
     assert {k: tuple(v.shape) for k, v in model.state_dict().items()} == expected
 
 
+@pytest.mark.kernels
+@pytest.mark.long_in_interpreter
 def test_copies_reset_and_meta() -> None:
     model, x = _model(), torch.randn(3, 4, 9, 1)
     for same in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -104,6 +109,8 @@ def test_copies_reset_and_meta() -> None:
     assert torch.equal(made(x).prediction, model(x).prediction)
 
 
+@pytest.mark.kernels
+@pytest.mark.long_in_interpreter
 def test_contributions_keep_their_graph() -> None:
     for return_sequence in (False, True):
         model = _model()
@@ -114,6 +121,7 @@ def test_contributions_keep_their_graph() -> None:
         assert (grad[1] != 0).any()
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
     model, x = _model(), torch.randn(3, 4, 30, 1)
@@ -124,13 +132,14 @@ def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
         cast = model(x, mask).prediction
     half = model.to(dtype)(x.to(dtype), mask).prediction
     # 2 blocks of 4 roundings to the half and the 6 around them, each of half an eps of numbers of size 2
-    assert x.abs().max() < 4
-    for got in (cast, half):
-        assert (got.double() - exact).abs().max() <= 14 * 2 * torch.finfo(dtype).eps / 2
+    assert_within("x", x, 0.0, 4.0)
+    for name, got in (("cast", cast), ("half", half)):
+        assert_within(name, got, exact, 14 * 2 * torch.finfo(dtype).eps / 2)
     half.float().sum().backward()
     assert model.emb.weight.grad.dtype == dtype
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("return_sequence", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("batch", "seq"), [(0, 5), (4, 0), (0, 0)])
@@ -145,6 +154,8 @@ def test_empty(batch: int, seq: int, masked: bool, return_sequence: bool) -> Non
     assert torch.equal(prediction, model.gam.bias.expand_as(prediction))
 
 
+@pytest.mark.kernels
+@pytest.mark.long_in_interpreter
 def test_compiles_without_graph_breaks() -> None:
     model, x, mask = _model(), torch.randn(3, 4, 20, 1), torch.rand(3, 4, 20) > 0.5
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
@@ -153,7 +164,6 @@ def test_compiles_without_graph_breaks() -> None:
         bounds.assert_same(got, model(x, mask, return_sequence=flag))
 
 
-@pytest.mark.skipif(choice.interpreted(), reason="a hundred steps take minutes in the interpreter")
 def test_learns_an_average() -> None:
     """A hundred steps on the mean of one of two series; the other series gets no part in it."""
     torch.manual_seed(0)

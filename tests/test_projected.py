@@ -11,6 +11,7 @@ import rnam
 from rnam.backends import choice
 from rnam.functional import grouped_linear, min_gru, min_gru_projected
 from tests.support import backends, bounds, inputs, oracle
+from tests.support.assertions import assert_equal, assert_norm_within, assert_within
 
 TERMS, BATCH, SEQ = 2, 3, 7
 
@@ -44,9 +45,9 @@ def test_values_with_and_without_a_gradient(dim: int, hidden: int, recorded: boo
     leaves = [t.requires_grad_(recorded) for t in given]
     got = min_gru_projected(*leaves, **codes)
     exact, same = (_exact([t.detach() for t in given], codes, d) for d in (torch.float64, torch.float32))
-    for y, e, p in zip(got, exact, same, strict=True):
+    for name, y, e, p in zip(("y", "h_last"), got, exact, same, strict=True):
         assert y.requires_grad == recorded
-        assert (y.detach().double() - e).norm() <= bounds.gradient(e, p, torch.float32)
+        assert_norm_within(name, y, e, bounds.gradient(e, p, torch.float32))
 
 
 def test_gradients_are_those_of_the_two_functions() -> None:
@@ -58,7 +59,7 @@ def test_gradients_are_those_of_the_two_functions() -> None:
         torch.autograd.grad(y.sin().sum() + h_last.cos().sum(), leaves)
         for y, h_last in (min_gru_projected(*leaves, **codes), (grouped_linear(h, out_weight), last))
     ]
-    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+    assert_equal("gradients", *grads)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-@pytest.mark.interpreter
+@backends.on_triton
 def test_which_kernels_run(backend: str, launched: list[str]) -> None:
     layer, x = rnam.minGRU(1, 4, 2.0), torch.randn(1, 2, 3, 4)
     one, two = ["projected_forward"], ["recurrence_forward", "grouped_linear_forward"]
@@ -166,7 +167,7 @@ def test_halves(dtype: torch.dtype) -> None:
     for recorded in (False, True):
         y, h_last = min_gru_projected(x, weight, out_weight.requires_grad_(recorded), h0, **codes)
         assert (y.dtype, h_last.dtype) == (dtype, torch.float32)
-        assert ((y.detach().double() - exact).abs() <= limit).all()
+        assert_within("y", y, exact, limit)
 
 
 def test_autocast() -> None:

@@ -13,6 +13,7 @@ from benchmarks.providers import published
 from rnam import reference
 from rnam.functional import grouped_linear, linear_scan, log_scan, min_gru
 from tests.support import bounds, inputs, oracle
+from tests.support.assertions import assert_equal, assert_finite, assert_norm_within, assert_within
 
 SPACES = ("linear", "log")
 
@@ -39,9 +40,9 @@ def test_min_gru_is_the_step_recurrence(seq: int, dtype: torch.dtype, space: str
         h, h_last = min_gru(x, w, h0, mask=m, reset=r, space=space)
         exact, exact_last = oracle.min_gru(x, w, h0, m, r)
         bound = bounds.min_gru(x, w, h0, m, r, dtype=dtype, space=space)
-        assert (h.double() - exact).abs().sub(bound).max() <= 0
-        assert torch.equal(h_last, h[:, :, -1:])
-        assert (h_last.double() - exact_last).abs().sub(bound[:, :, -1:]).max() <= 0
+        assert_within("h", h, exact, bound)
+        assert_equal("h_last", h_last, h[:, :, -1:])
+        assert_within("h_last", h_last, exact_last, bound[:, :, -1:])
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -131,7 +132,7 @@ def test_gradients_of_every_floating_input(space: str, dtype: torch.dtype) -> No
     own = gradients(lambda x, w, h0: min_gru(x, w, h0, space=space), dtype)
     for name, got, step, reference_ in zip(("x", "w", "h0"), own, stepwise, exact, strict=True):
         assert got.dtype == dtype
-        assert float((got.double() - reference_).norm()) <= bounds.gradient(reference_, step, dtype), name
+        assert_norm_within(name, got, reference_, bounds.gradient(reference_, step, dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -142,9 +143,9 @@ def test_halves_are_rounded_once(space: str, dtype: torch.dtype) -> None:
     h, h_last = min_gru(x, w, h0, space=space)
     assert (h.dtype, h_last.dtype) == (dtype, torch.float32)
     exact, exact_last = oracle.min_gru(x, w, h0)
-    assert (h.double() - exact).abs().sub(bounds.min_gru(x, w, h0, dtype=dtype, space=space)).max() <= 0
+    assert_within("h", h, exact, bounds.min_gru(x, w, h0, dtype=dtype, space=space))
     in_float32 = bounds.min_gru(x, w, h0, dtype=torch.float32, space=space)[:, :, -1:]
-    assert (h_last.double() - exact_last).abs().sub(in_float32).max() <= 0
+    assert_within("h_last", h_last, exact_last, in_float32)
     same = min_gru(x, w, h0.to(dtype), space=space)[1]
     assert same.dtype == torch.float32
 
@@ -166,8 +167,8 @@ def test_chunks_are_the_whole(sizes: list[int], space: str) -> None:
 
     whole, pieces = min_gru(x, w, h0, space=space), chunked(x)
     bound = bounds.min_gru(x.detach(), w.detach(), h0.detach(), dtype=torch.float64, space=space)
-    for a, b, limit in zip(whole, pieces, (bound, bound[:, :, -1:]), strict=True):
-        assert (a - b).abs().sub(2 * limit).max() <= 0
+    for name, a, b, limit in zip(("h", "h_last"), whole, pieces, (bound, bound[:, :, -1:]), strict=True):
+        assert_within(name, a, b, 2 * limit)
     grads = [torch.autograd.grad((h * weights).sum() + s.sum(), arguments) for h, s in (whole, pieces)]
     for a, b in zip(*grads, strict=True):
         bounds.assert_same(a, b)
@@ -191,10 +192,7 @@ def test_error_does_not_grow_with_length(space: str, mean: float) -> None:
         state = coefficient * state + value
         exact.append(state)
     reference_ = torch.tensor(exact, dtype=torch.float64)
-    error = ((h[0, 0, :, 0].double() - reference_) / reference_).abs()
-    assert error.max() <= 2e-6
-    for start in range(0, steps, steps // 10):  # flat: no tenth of the sequence is worse
-        assert error[start : start + steps // 10].max() <= 2e-6
+    assert_within("h", h[0, 0, :, 0], reference_, 2e-6 * reference_.abs())
 
 
 @pytest.mark.parametrize("start", [-3.0, 0.0, 1e-30, 1e30, -1e30])
@@ -204,7 +202,7 @@ def test_initial_states(start: float) -> None:
     for space in SPACES if start >= 0 else ("linear",):
         h, _ = min_gru(x, w, h0, space=space)
         bound = bounds.min_gru(x, w, h0, dtype=torch.float32, space=space)
-        assert (h.double() - oracle.min_gru(x, w, h0)[0]).abs().sub(bound).max() <= 0
+        assert_within(space, h, oracle.min_gru(x, w, h0)[0], bound)
 
 
 def test_a_negative_state_is_nan_in_logs() -> None:
@@ -232,7 +230,7 @@ def test_extreme_gates(seq: int, gate: float, space: str) -> None:
         w = torch.tensor([[[1.0, 0.0], [0.0, gate]]], dtype=torch.float64)
         arguments = [t.requires_grad_() for t in (x, w, h0)]
         h, _ = min_gru(*arguments, space=space)
-        assert all(g.isfinite().all() for g in torch.autograd.grad(h.sum(), arguments))
+        assert_finite("gradients", torch.autograd.grad(h.sum(), arguments))
     elif space == "linear":
         h = linear_scan(torch.sigmoid(-k), torch.sigmoid(k) * written, h0)
     else:
@@ -264,7 +262,7 @@ def test_linear_scan(seq: int) -> None:
     # coefficients up to 3: sizes grow like the products, so the comparison is relative to the largest
     exact = oracle.scan(a, b, h0)
     absolute = oracle.scan(a.abs(), b.abs(), h0.abs())  # what rounding is relative to
-    assert ((linear_scan(a, b, h0) - exact).abs() / absolute).max() <= (2 * seq + 16) * 2.0**-53
+    assert_within("h", linear_scan(a, b, h0), exact, (2 * seq + 16) * 2.0**-53 * absolute)
     torch.testing.assert_close(linear_scan(a, b), linear_scan(a, b, torch.zeros_like(h0)), rtol=0, atol=0)
     if seq in (3, 17):
         arguments = [t[:1, :1].clone().requires_grad_() for t in (a.tanh(), b, h0)]
@@ -285,7 +283,7 @@ def test_log_scan(seq: int) -> None:
     assert torch.equal(got == -torch.inf, exact == -torch.inf)
     # each step rounds numbers of size 1e5, by half a unit each of the sum and of the result
     live = exact > -torch.inf
-    assert ((got - exact)[live].abs() / exact[live].abs()).nan_to_num().max() <= (seq + 8) * 2.0**-52
+    assert_within("h", got, exact, (seq + 8) * 2.0**-52 * exact.abs(), where=live)
     no_state = log_scan(la, lb)
     assert torch.equal(no_state, log_scan(la, lb, torch.full_like(lh0, -torch.inf)))
 
@@ -301,7 +299,8 @@ def test_log_scan_gradients_where_states_are_empty(seq: int) -> None:
     got = torch.autograd.grad(log_scan(*arguments), arguments, grad)
     la, lb, lh0 = (t.detach() for t in arguments)
     exact = oracle.scan_adjoint(la, lb, lh0, oracle.scan(la, lb, lh0, log=True), grad, log=True)
-    assert all((e[0, 0] == 0).all() for e in exact)
+    for e in exact:
+        assert_equal("gradient of an empty state", e[0, 0], 0)
     for a, b in zip(got, exact, strict=True):
         bounds.assert_same(a, b)
 
@@ -335,11 +334,11 @@ def test_scans_of_halves_are_rounded_once(dtype: torch.dtype) -> None:
         exact = oracle.scan(a.double(), b.double(), start)
         assert h.dtype == dtype
         # one rounding to the half, and the scan's own in float32: positive terms, so relative to h
-        assert ((h.double() - exact).abs() / exact).max() <= bounds.unit(dtype) + 120 * 2.0**-24
+        assert_within("h", h, exact, (bounds.unit(dtype) + 120 * 2.0**-24) * exact)
         log_h = log_scan(a.log(), b.log(), start.log())
         exact = oracle.scan(a.log().double(), b.log().double(), start.log(), log=True)
         limit = bounds.unit(dtype) * exact.abs() + 120 * 2.0**-24 * (1 + exact.abs())
-        assert (log_h.double() - exact).abs().sub(limit).max() <= 0
+        assert_within("log h", log_h, exact, limit)
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "gelu", "silu"])
@@ -373,7 +372,7 @@ def test_grouped_linear_rounds_once(dtype: torch.dtype) -> None:
     # eight terms in float32, gelu's slope is at most 1.13, erf is good to a few units, then one rounding
     limit = (1.13 * 9 + 4) * 2.0**-24 * (size + 1) + bounds.unit(dtype) * exact.abs()
     assert got.dtype == dtype
-    assert (got.double() - exact).abs().sub(limit).max() <= 0
+    assert_within("y", got, exact, limit)
 
 
 @pytest.mark.parametrize("space", SPACES)

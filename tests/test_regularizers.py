@@ -11,6 +11,7 @@ import rnam
 from rnam import regularizers
 from rnam.regularizers import concurvity, output_penalty, term_dropout
 from tests.support import bounds
+from tests.support.assertions import assert_equal, assert_finite, assert_within
 
 U = bounds.unit(torch.float64)
 LAYOUTS = pytest.mark.parametrize("shape", [(3, 20, 2), (3, 20, 5, 2), (2, 3, 20, 2), (2, 3, 20, 5, 2)], ids=str)
@@ -117,7 +118,7 @@ def test_term_dropout_drops_whole_terms_of_samples(shape: tuple[int, ...]) -> No
     values = torch.randn(shape)
     got = term_dropout(values, 0.4, members=members)
     ratio = (got / values).reshape(*shape[: members + 2], -1)
-    assert (ratio.amax(-1) - ratio.amin(-1)).abs().max() < 1e-5, "all steps and outputs alike"
+    assert_within("all steps and outputs alike", ratio.amax(-1), ratio.amin(-1), 1e-5)
     kept = ratio[..., 0] > 0
     torch.testing.assert_close(ratio[..., 0][kept], torch.full((int(kept.sum()),), 1 / 0.6))
     assert 0 < kept.sum() < kept.numel()
@@ -127,7 +128,7 @@ def test_term_dropout_keeps_the_expectation() -> None:
     n = 40_000
     got = term_dropout(torch.ones(2, n, 1), 0.3)
     # (kept share) / 0.7, whose standard error is sqrt(0.3 / 0.7 / n); 5 of them
-    assert (got.mean((1, 2)) - 1).abs().max() < 5 * (0.3 / 0.7 / n) ** 0.5
+    assert_within("mean", got.mean((1, 2)), 1.0, 5 * (0.3 / 0.7 / n) ** 0.5)
     # terms are drawn apart from each other
     assert (got[0] * got[1]).mean() == pytest.approx(1, abs=5 * ((1 / 0.7**2 - 1) / n) ** 0.5)
 
@@ -138,7 +139,7 @@ def test_term_dropout_shares_what_two_terms_tell_alike() -> None:
     columns = term_dropout(torch.ones(2, n, 1, dtype=torch.float64), p)[..., 0].T
     fitted = torch.linalg.lstsq(columns, torch.ones(n, 1, dtype=torch.float64)).solution.flatten()
     # the residual is below 1 and the design's second moments 1 to 2: standard errors below 1 / sqrt(n), 5 of them
-    assert (fitted - 1 / (2 + p / (1 - p))).abs().max() < 5 / n**0.5
+    assert_within("fitted", fitted, 1 / (2 + p / (1 - p)), 5 / n**0.5)
 
 
 def test_term_dropout_off_and_repeated() -> None:
@@ -174,14 +175,15 @@ def test_with_a_model() -> None:
     prediction = term_dropout(parts, 0.5, training=model.training).sum(0) + model.gam.bias
     loss = prediction.square().mean() + output_penalty(parts) + concurvity(parts, torch.ones(8))
     loss.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
+    for name, p in model.named_parameters():
+        assert_finite(name, p.grad)
+    assert_equal("state", model.state_dict(), before)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: term_dropout(x, 1.0), ValueError, "p must be from 0 to below 1, got 1.0"),
+        (lambda x: term_dropout(x, 1.0), ValueError, "p must be at least 0 and less than 1, got 1.0"),
         (lambda x: term_dropout(x[0], 0.5), ValueError, r"contributions must have shape \(terms, batch, out\) or"),
         (lambda x: output_penalty(x, members=True), ValueError, r"shape \(members, terms, batch, out\) or"),
         (lambda x: output_penalty(x.long()), TypeError, "contributions must be a float32"),

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 import rnam
 from tests.support import additive_oracle as oracle
 from tests.support import bounds
+from tests.support.assertions import assert_equal, assert_within
 
 TERMS, BATCH, SEQ = 3, 4, 6
 STATIC = [[0], [1, 2, 3], [0, 4]]
@@ -71,7 +72,8 @@ def test_the_seed_gives_the_sequence_terms_as_without() -> None:
     torch.manual_seed(0)
     plain = rnam.RNAM(TERMS, 6, 2, 2, dtype=EXACT)
     state = model.state_dict()
-    assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
+    for name, value in plain.state_dict().items():
+        assert_equal(name, state[name], value)
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -85,8 +87,8 @@ def test_steps_and_members(members: int) -> None:
         if state is None:
             now |= {"static": inputs["static"], "static_mask": inputs["static_mask"]}
         prediction, contributions, state = model.step(inputs["input"][:, :, t], state, **now, return_members=True)
-        assert (prediction - every.prediction[:, :, t]).abs().max() <= 1e-12
-        assert (contributions - every.contributions[:, :, :, t]).abs().max() <= 1e-12
+        assert_within("prediction", prediction, every.prediction[:, :, t], 1e-12)
+        assert_within("contributions", contributions, every.contributions[:, :, :, t], 1e-12)
     for k in range(members):
         torch.manual_seed(0)
         single = rnam.RNAM(TERMS, 6, 2, 2, dtype=EXACT, static_columns=STATIC, missing=True, timing=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import rnam
+from tests.support.assertions import assert_equal, assert_within
 
 TERMS, BATCH, SEQ = 3, 4, 23
 COLUMNS = [[0], [1, 2], [0, 3]]
@@ -59,8 +60,8 @@ def test_steps_are_the_whole(columns: object, masked: bool, missing: bool, timin
         with torch.no_grad():
             prediction, contributions, state = model.step(x[(*at, t)], state, **options)
         assert prediction.shape == (BATCH, 2)
-        assert (prediction - every.prediction[:, t]).abs().max() <= 1e-12
-        assert (contributions - every.contributions[:, :, t]).abs().max() <= 1e-12
+        assert_within("prediction", prediction, every.prediction[:, t], 1e-12)
+        assert_within("contributions", contributions, every.contributions[:, :, t], 1e-12)
         assert torch.equal(state["observed"], seen[:, :, t])
         if t % 7 == 0:
             state = _reload(state)
@@ -75,7 +76,7 @@ def test_a_state_is_not_changed() -> None:
     assert torch.equal(first[1], again[1])
     for name in ("contributions", "observed"):
         assert torch.equal(kept[name], state[name])
-    assert all(torch.equal(a, b) for a, b in zip(kept["hidden"], state["hidden"], strict=True))
+    assert_equal("hidden", state["hidden"], kept["hidden"])
 
 
 def test_gradients_flow_through_the_state() -> None:
@@ -86,8 +87,8 @@ def test_gradients_flow_through_the_state() -> None:
         total = total + prediction.sum()
     stepped = torch.autograd.grad(total, list(model.parameters()))
     whole = torch.autograd.grad(model(x, mask, return_sequence=True).prediction.sum(), list(model.parameters()))
-    for a, b in zip(stepped, whole, strict=True):
-        assert (a - b).abs().max() <= 1e-12 * max(1, b.abs().max())
+    for (name, _), a, b in zip(model.named_parameters(), stepped, whole, strict=True):
+        assert_within(name, a, b, 1e-12 * max(1, b.abs().max()))
 
 
 def test_halves_keep_a_float32_state() -> None:

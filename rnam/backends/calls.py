@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Embedding", "FeedForward", "Recurrence", "pack", "state_dtype", "unpack", "widen"]
+__all__ = [
+    "Embedding", "FeedForward", "Recurrence", "autocast_enabled", "pack", "state_dtype", "unpack", "widen",
+    "without_autocast",
+]  # fmt: skip
 
 # weight (terms, in_dim, dim) and bias (terms, 1, dim) of a linear layer that the input goes through first
 Embedding = tuple[Tensor, Tensor]
@@ -83,3 +87,15 @@ def widen(x: Tensor) -> Tensor:
 def state_dtype(x: Tensor) -> torch.dtype:
     """The dtype of the last state after inputs like x: that of the sums."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def autocast_enabled(x: Tensor) -> bool:
+    """Whether torch.autocast is on for the device of `x`."""
+    device = x.device.type
+    # a meta tensor has no autocast to ask about; torch.amp.is_autocast_available can't be compiled in torch 2.11
+    return device != "meta" and torch.is_autocast_enabled(device)
+
+
+def without_autocast(x: Tensor, enabled: bool) -> contextlib.AbstractContextManager[object]:
+    """Inside, the dtypes are those that the backend chose; autocast would round its float32 products."""
+    return torch.autocast(x.device.type, enabled=False) if enabled else contextlib.nullcontext()

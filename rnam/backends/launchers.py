@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from rnam.backends import blocks
 from rnam.backends.cells import CELLS
 
 __all__ = ["BLOCKS", "KERNELS", "Launchers"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Launchers:
-    """`rnam.kernels` or `rnam.backends.blocks`, imported at the first launch, so that `import rnam` needs no triton."""
+    """`rnam.backends.blocks`, or `rnam.kernels`, imported at the first launch so that `import rnam` needs no triton."""
 
-    package: str
     column: str  # of the table of cells
+    found: Any = None
 
-    @functools.cached_property
+    @property
     def module(self) -> Any:
-        return importlib.import_module(self.package)
+        if self.found is not None:
+            return self.found
+        from rnam import kernels  # a statement: where a compiled call is the first of all, it is traced
+
+        if not torch.compiler.is_compiling():
+            self.found = kernels
+        return kernels
 
     def gates(self, cell: str) -> Any:
         """What the launchers take of a cell's row."""
@@ -29,5 +36,5 @@ class Launchers:
         return row.kernels if self.column == "kernels" else row
 
 
-KERNELS = Launchers("rnam.kernels", "kernels")
-BLOCKS = Launchers("rnam.backends.blocks", "blocks")
+KERNELS = Launchers("kernels")
+BLOCKS = Launchers("blocks", blocks)

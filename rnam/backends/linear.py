@@ -10,7 +10,7 @@ from torch import Tensor
 from rnam import reference
 from rnam.backends import choice
 from rnam.backends.launchers import BLOCKS, KERNELS, Launchers
-from rnam.backends.operator import Maybe, Operator, Tensors
+from rnam.backends.operator import Maybe, Operator, Tensors, is_plain
 
 __all__ = ["GroupedLinear", "Rows", "grouped_linear"]
 
@@ -66,7 +66,8 @@ def grouped_linear(
     if activation is not None and activation not in operator.launchers.module.ACTIVATIONS:
         known = ", ".join(map(repr, operator.launchers.module.ACTIVATIONS))
         raise ValueError(f"activation must be None or one of {known} on backend {path!r}, got {activation!r}")
-    if out is not None and out.is_contiguous() and not torch.compiler.is_compiling():
+    at_once = out is not None and out.is_contiguous() and not torch.compiler.is_compiling()
+    if out is not None and at_once and is_plain((rows, weight, bias, out)):
         into = out.view(*rows.shape[:2], weight.shape[2])
         operator.launchers.module.grouped_linear_forward(rows, weight, bias, activation, out=into)
         return out

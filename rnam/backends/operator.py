@@ -28,6 +28,7 @@ from torch._functorch.utils import unwrap_dead_wrappers
 from torch.nn import Parameter
 
 from rnam.backends import choice
+from rnam.backends.calls import autocast_enabled, without_autocast
 
 __all__ = ["Maybe", "Operator", "Tensors", "learns"]
 
@@ -114,14 +115,18 @@ class Operator(Generic[Call]):
         return (self._launch_backward if is_plain(tensors) else self.op_backward)(*arguments)
 
     def _launch(self, *arguments: Any) -> Any:
-        return _alone(self.launch(self.record(*arguments)))
+        """Autocast may be on where the op is called by a graph."""
+        with without_autocast(arguments[0], autocast_enabled(arguments[0])):
+            return _alone(self.launch(self.record(*arguments)))
 
     def _launch_backward(self, *arguments: Any) -> Any:
-        """The op can't return None: a gradient that is not needed is an empty tensor."""
+        """The op can't return None: a gradient that is not needed is an empty tensor. Autocast may be on where
+        `backward` is called."""
         *given, saved, grad, grad_last, needs = arguments
         tensors = given[: self.floats]
         needs = tuple(t is not None and need for t, need in zip(tensors, needs, strict=True))
-        grads = self.launch_backward(self.record(*given), saved, (grad, grad_last), needs)
+        with without_autocast(given[0], autocast_enabled(given[0])):
+            grads = self.launch_backward(self.record(*given), saved, (grad, grad_last), needs)
         like = _present(tensors)
         return _alone(tuple(t.new_empty(0) if g is None else g for g, t in zip(grads, like, strict=True)))
 
@@ -247,8 +252,9 @@ class Operator(Generic[Call]):
             return [pulled[n] for n in wanted]
 
         floats, incoming = [t for t in tensors if t is not None], [g for g in grads if g is not None]
-        pull = torch.func.vjp(first_derivative, floats, incoming)[1]
-        of_floats, of_incoming = pull([cotangents[n] for n in wanted])
+        with without_autocast(floats[0], autocast_enabled(floats[0])):
+            pull = torch.func.vjp(first_derivative, floats, incoming)[1]
+            of_floats, of_incoming = pull([cotangents[n] for n in wanted])
         of_grads = (*_fill(grads, of_incoming), None)[:2]
         skipped = (None,) * (len(self.fields) - self.floats + 1)  # flags, options and the saved output
         return (*_fill(tensors, of_floats), *skipped, *of_grads, None)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from rnam import _checks
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -21,17 +23,28 @@ def plain(value: Any) -> Any:
 
 
 def floats(name: str, value: ArrayLike | Tensor) -> Floats:
-    """`value`, of numbers, as float64."""
-    array = np.asarray(plain(value))
+    """`value`, of numbers, as float64; NaN where a masked array is masked."""
+    given = plain(value)
+    array = np.asarray(given)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be an array of numbers, got {array.dtype}")
-    return array.astype(np.float64)
+    found = array.astype(np.float64)
+    if isinstance(given, np.ma.MaskedArray):
+        found[np.ma.getmaskarray(given)] = np.nan
+    return found
 
 
 def finite(name: str, value: ArrayLike | Tensor) -> Floats:
     array = floats(name, value)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return array
+
+
+def finite_or_nan(name: str, value: ArrayLike | Tensor) -> Floats:
+    array = floats(name, value)
+    if np.isinf(array).any():
+        raise ValueError(f"{name} must be finite or NaN, got infinity")
     return array
 
 
@@ -42,6 +55,7 @@ def same_shape(name: str, value: NDArray[Any], like_name: str, like: NDArray[Any
 
 def contributions(name: str, value: ArrayLike | Tensor, members: bool) -> Floats:
     """`value` as ([members,] batch, terms, [seq,] out): 3 or 4 dimensions beside that of the members."""
+    _checks.boolean_flag("members", members)
     array = floats(name, value)
     if array.ndim - members not in (3, 4):
         lead = "members, " if members else ""

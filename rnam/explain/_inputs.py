@@ -19,18 +19,31 @@ if TYPE_CHECKING:
 Scale = Callable[[Floats], Floats]
 
 
-def scaling(scale: Scale | tuple[ArrayLike, ArrayLike] | None) -> Scale:
-    """`scale` as a function from values to model inputs: none, (mean, standard deviation), or the function itself."""
+def scaling(scale: Scale | tuple[ArrayLike, ArrayLike] | None, terms: int | None = None) -> Scale:
+    """`scale` as a function from values to model inputs: none, (mean, standard deviation), or the function itself.
+
+    Mean and deviation are numbers or, for values (rows, terms), of shape (terms,): others would be broadcast.
+    """
     if scale is None:
         return lambda values: values
     if callable(scale):
-        return scale
+        return lambda values: _same_shape(scale(values.copy()), values)
     if not isinstance(scale, tuple) or len(scale) != 2:
         raise TypeError(f"scale must be None, a pair (mean, sd) or a function, got {type(scale).__name__}")
     mean, sd = _arrays.finite("mean of scale", scale[0]), _arrays.finite("sd of scale", scale[1])
+    for name, part in (("mean", mean), ("sd", sd)):
+        if part.shape not in ((), *([] if terms is None else [(terms,)])):
+            expected = "a number" if terms is None else f"a number or of shape ({terms},)"
+            raise ValueError(f"{name} of scale must be {expected}, got shape {part.shape}")
     if not (sd > 0).all():
         raise ValueError(f"sd of scale must be greater than 0, got {sd.min()}")
     return lambda values: (values - mean) / sd
+
+
+def _same_shape(scaled: ArrayLike, values: Floats) -> Floats:
+    found = _arrays.floats("what scale gives", scaled)
+    _arrays.same_shape("what scale gives", found, "what it is given", values)
+    return found
 
 
 class OneValue:
@@ -85,7 +98,9 @@ class OneValue:
         """What else a sequence must come with: the times of its steps, and 0 for static terms."""
         options = {}
         if self.timing:
-            options["times"] = torch.as_tensor(time, dtype=self.dtype, device=self.device).expand(rows, -1)
+            # not in half precision, in which neighbouring times are soon the same
+            dtype = torch.promote_types(self.dtype, torch.float32)
+            options["times"] = torch.as_tensor(time, dtype=dtype, device=self.device).expand(rows, -1)
         if self.static is not None:
             options["static"] = torch.zeros(rows, self.static.least, dtype=self.dtype, device=self.device)
         return options
@@ -93,7 +108,7 @@ class OneValue:
     def at_one_time(self, values: Floats, scaled: Floats) -> dict[str, Tensor]:
         """All that the model is given for rows of single values (rows, terms): those of the sequence, then the static
         ones; what is NaN in `values` is masked."""
-        first, there = scaled[:, : self.terms], np.isfinite(values)
+        first, there = scaled[:, : self.terms], ~np.isnan(values)
         seen = there[:, : self.terms]
         if self.over_time:
             first, seen = first[:, None], seen[:, None]
@@ -106,7 +121,7 @@ class OneValue:
 
 def quantiles(values: Floats, shares: Sequence[float]) -> Floats:
     """Of the values that are there (NaN is none)."""
-    there = values[np.isfinite(values)]
+    there = values[~np.isnan(values)]
     if there.size == 0:
         raise ValueError("data must hold at least one finite number, got none")
     return np.asarray(np.quantile(there, shares))

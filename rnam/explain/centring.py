@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from rnam import _checks
 from rnam.explain import _arrays
 from rnam.explain._arrays import Floats
 
@@ -70,10 +71,11 @@ class Centering:
             classes: the outputs are the classes of one softmax.
 
         Raises:
-            TypeError: an argument is not of numbers, observed not bool.
+            TypeError: an argument is not of numbers, observed, members or classes not bool.
             ValueError: shapes do not fit; weights are negative or all 0; classes with one output.
         """
         values = _arrays.contributions("reference", reference, members)
+        _checks.boolean_flag("classes", classes)
         if classes and values.shape[-1] == 1:
             raise ValueError("classes must be False where there is one output, got True")
         values = _without_common_part(values) if classes else values

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnam.explain._arrays import Bools, plain
-from rnam.explain.names import Labels, labels
+from rnam.explain.names import labels
+from rnam.models.description import Labels
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -93,7 +94,7 @@ def evaluate(
         _, parts = model(*arguments, **options)
     values = np.asarray(plain(parts))
     batch = values.ndim - (3 if over_time else 2)
-    return np.ascontiguousarray(values.swapaxes(batch - 1, batch))
+    return np.array(values.swapaxes(batch - 1, batch), order="C")  # a copy: a model may keep what it gives
 
 
 @contextmanager
@@ -147,7 +148,7 @@ def observed(model: nn.Module, input: Tensor, *arguments: Any, over_time: bool =
     if over_time:
         options["return_sequence"] = True
     seen: Tensor = method(input, *arguments, **options)
-    return np.asarray(plain(seen.transpose(0, 1)), np.bool_)
+    return np.array(plain(seen.transpose(0, 1)), np.bool_, order="C")
 
 
 def _frame(values: NDArray[Any], known: Labels, over_time: bool) -> DataFrame:

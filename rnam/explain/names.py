@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from torch import nn
 
-from rnam.models.description import Description
+from rnam import _checks
+from rnam.models.description import Described, Description, Labels, checked, names_of, refuse_damage, units_of
 
-__all__ = ["Labels", "describe", "labels"]
+__all__ = ["describe", "labels"]
 
 Model = TypeVar("Model", bound=nn.Module)
-INTERCEPT = "(intercept)"  # the name of the row of a table that is no term
-
-
-class Labels(NamedTuple):
-    """names and units: one for each term, units of the inputs, "" where there is none. outputs: one for each output."""
-
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-    outputs: tuple[str, ...]
 
 
 def describe(
@@ -43,16 +35,19 @@ def describe(
 
     Raises:
         TypeError: a name or unit is no str.
-        ValueError: a name is empty, is "(intercept)" or is there twice; units are not as many as names.
+        ValueError: a name is empty, is "(intercept)", is there twice or holds half of a surrogate pair; units are not
+            as many as names; names or outputs are not as many as an `rnam.RNAM` or `rnam.NAM` reports.
 
     Example:
         >>> model = rnam.RNAM(terms=2, hidden_dim=4, out_dim=1, blocks=1)
         >>> rnam.explain.describe(model, ["bilirubin", "albumin"], ["mg/dl", "g/dl"]).description
         Description(bilirubin (mg/dl), albumin (g/dl))
     """
-    checked = _names("names", names)
-    described = tuple("" for _ in checked) if units is None else _units(units, checked)
-    model.description = Description(checked, described, () if outputs is None else _names("outputs", outputs))
+    found = checked(names, units, outputs, model.sizes() if isinstance(model, Described) else None)
+    if not isinstance(model, Described) and not isinstance(getattr(model, "description", None), Description):
+        # a `Described` model looks by itself
+        model.register_load_state_dict_pre_hook(refuse_damage)  # type: ignore[no-untyped-call]
+    model.description = Description(*found)
     return model
 
 
@@ -70,7 +65,7 @@ def labels(
     """
     stored = getattr(model, "description", None) or Description()
     plain = tuple(f"term {i}" for i in range(terms))
-    chosen = _names("names", names) if names is not None else stored.names or plain
+    chosen = names_of("names", names) if names is not None else stored.names or plain
     if len(chosen) != terms:
         raise ValueError(f"names must be {terms}, one for each term, got {len(chosen)}")
     if units is None:
@@ -79,7 +74,7 @@ def labels(
     outputs = stored.outputs or tuple(f"output {i}" for i in range(outs))
     if len(outputs) != outs:
         raise ValueError(f"the model's description must have {outs} outputs, got {len(outputs)}")
-    return Labels(chosen, _units(units, chosen), outputs)
+    return Labels(chosen, units_of(units, chosen), outputs)
 
 
 def position(argument: str, value: str | int, known: Sequence[str]) -> int:
@@ -88,11 +83,12 @@ def position(argument: str, value: str | int, known: Sequence[str]) -> int:
         if value not in known:
             raise ValueError(f"{argument} must be one of {', '.join(known)}, got {value!r}")
         return known.index(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not _checks.is_whole_number(value):
         raise TypeError(f"{argument} must be a name or an int, got {type(value).__name__}")
-    if not 0 <= value < len(known):
-        raise ValueError(f"{argument} must be from 0 to {len(known) - 1}, got {value}")
-    return value
+    number = int(value)
+    if not 0 <= number < len(known):
+        raise ValueError(f"{argument} must be from 0 to {len(known) - 1}, got {number}")
+    return number
 
 
 def only_output(output: str | int | None, outputs: Sequence[str]) -> int:
@@ -102,30 +98,3 @@ def only_output(output: str | int | None, outputs: Sequence[str]) -> int:
             raise ValueError(f"output must be one of {', '.join(outputs)}, got None")
         return 0
     return position("output", output, outputs)
-
-
-def _strings(argument: str, values: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(values, str):
-        raise TypeError(f"{argument} must be a sequence of str, got one str")
-    for value in values:
-        if not isinstance(value, str):
-            raise TypeError(f"{argument} must be str, got {type(value).__name__}")
-    return tuple(values)
-
-
-def _names(argument: str, values: Sequence[str]) -> tuple[str, ...]:
-    checked = _strings(argument, values)
-    for value in checked:
-        if not value or value == INTERCEPT:
-            raise ValueError(f"{argument} must be neither empty nor {INTERCEPT!r}, got {value!r}")
-    if len(set(checked)) != len(checked):
-        twice = next(value for value in checked if checked.count(value) > 1)
-        raise ValueError(f"{argument} must differ from each other, got {twice!r} twice")
-    return checked
-
-
-def _units(values: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    checked = _strings("units", values)
-    if len(checked) != len(names):
-        raise ValueError(f"units must be {len(names)}, one for each name, got {len(checked)}")
-    return checked

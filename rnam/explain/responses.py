@@ -108,11 +108,11 @@ def response(
     steps, at = _checks.positive_int("steps", steps), _checks.positive_int("at", at)
     if at >= steps:
         raise ValueError(f"at must be below steps, {steps}, got {at}")
-    spacing = _checks.positive_number("spacing", spacing)
+    spacing, size = _checks.positive_number("spacing", spacing), _checks.finite_number("size", size)
     _checks.one_of("kind", kind, ("step", "impulse"))
     if encode is not None and scale is not None:
         raise ValueError("scale must be None where encode is given, which does the scaling")
-    known = None if data is None else _arrays.floats("data", data)
+    known = None if data is None else _arrays.finite_or_nan("data", data)
     if baseline is None:
         if known is None:
             raise ValueError("baseline must be given where data is not, got None")
@@ -148,7 +148,7 @@ def response(
         low, high = _inputs.quantiles(known, (0.01, 0.99)).tolist()
         ends, outside = (low, high), (after < low) | (after > high)
     return Response(
-        term=found.names[number], unit=found.units[number], kind=kind, size=float(size), time=time, baseline=held,
+        term=found.names[number], unit=found.units[number], kind=kind, size=size, time=time, baseline=held,
         input=after, held=one[..., : len(held), :, :], contribution=one[..., len(held) :, :, :], outside=outside,
         data_range=ends,
     )  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnam import _checks
-from rnam.explain import _arrays, _inputs
+from rnam.explain import _arrays, _files, _inputs
 from rnam.explain._arrays import Floats
 from rnam.explain.centring import Centering, spread
 from rnam.explain.evaluation import evaluate, import_pandas, intercept
-from rnam.explain.names import INTERCEPT, labels, only_output
+from rnam.explain.names import labels, only_output
+from rnam.models.description import INTERCEPT
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -62,58 +61,36 @@ class Table:
         here = [i for i, name in enumerate(self.term) if name == term]
         if not here:
             raise ValueError(f"term must be one of {', '.join(dict.fromkeys(self.term))}, got {term!r}")
-        first, last = here[0], here[-1] + 1  # the rows of a term stand together
-        return Table(*(getattr(self, column.name)[first:last] for column in fields(self)))
+        return Table(
+            term=tuple(self.term[i] for i in here), x=self.x[here], unit=tuple(self.unit[i] for i in here),
+            contribution=self.contribution[here], low=self.low[here], high=self.high[here], n=self.n[here],
+        )  # fmt: skip
 
     def write(self, path: str | Path) -> None:
-        """As CSV or JSON, by the ending of the name; `read` gives back the same numbers to the last bit.
+        """As CSV or JSON, by the ending of the name; `read` gives back the same words and the same numbers to the last
+        bit. A file that is there stays until all of the new one is written.
 
-        In CSV an empty cell is NaN. JSON is an object of columns, in which null is NaN.
+        In CSV an empty cell is NaN, words are in quotes, and one that a spreadsheet would take for a formula has an
+        apostrophe in front. JSON is an object of columns, in which null is NaN. Both say the version of the format and
+        have a checksum.
 
         Raises:
-            ValueError: another ending.
+            TypeError: a term or a unit is no str.
+            ValueError: another ending; the columns are not of one length, or not of words, numbers and counts.
+            OSError: the file can't be written.
         """
-        path = Path(path)
-        columns = {column.name: list(_column(getattr(self, column.name))) for column in fields(self)}
-        if _kind(path) == ".json":
-            path.write_text(json.dumps(columns, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-            return
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(
-                ["" if cell is None else cell for cell in row] for row in zip(*columns.values(), strict=True)
-            )
+        _files.write(Path(path), {name: getattr(self, name) for name in _KINDS}, _KINDS)
 
     @staticmethod
     def read(path: str | Path) -> Table:
-        """A table that was written.
+        """A table that was written, by rnam 0.2 too, whose files have no checksum.
 
         Raises:
-            ValueError: another ending; the columns are not those of a table or not of one length; a cell that should
-                be a number is none.
+            ValueError: another ending; the file was cut or changed after it was written, but for line ends; it is none
+                of a table.
+            OSError: the file can't be read.
         """
-        path = Path(path)
-        if _kind(path) == ".json":
-            columns = json.loads(path.read_text(encoding="utf-8"))
-        else:
-            with path.open(encoding="utf-8", newline="") as file:
-                head, *rows = list(csv.reader(file)) or [[]]
-            if any(len(row) != len(head) for row in rows):
-                raise ValueError(f"{path.name} must have {len(head)} cells in every row, as in its first")
-            columns = {name: [row[i] for row in rows] for i, name in enumerate(head)}
-        expected = [column.name for column in fields(Table)]
-        if not isinstance(columns, dict) or list(columns) != expected:
-            found = ", ".join(columns) if isinstance(columns, dict) else type(columns).__name__
-            raise ValueError(f"{path.name} must have the columns {', '.join(expected)}, got {found}")
-        if len({len(column) for column in columns.values()}) != 1:
-            raise ValueError(f"{path.name} must have columns of one length")
-        numbers = {name: np.array([_number(cell) for cell in columns[name]]) for name in expected if name not in _WORDS}
-        return Table(
-            term=tuple(columns["term"]), unit=tuple(columns["unit"]),
-            n=np.array([int(cell) for cell in columns["n"]], np.int64),
-            x=numbers["x"], contribution=numbers["contribution"], low=numbers["low"], high=numbers["high"],
-        )  # fmt: skip
+        return Table(**_files.read(Path(path), _KINDS))  # type: ignore[arg-type]
 
     def to_frame(self) -> DataFrame:
         """As a pandas.DataFrame with these columns.
@@ -127,7 +104,10 @@ class Table:
         return frame
 
 
-_WORDS = ("term", "unit", "n")
+_KINDS = {
+    "term": "words", "x": "numbers", "unit": "words", "contribution": "numbers", "low": "numbers", "high": "numbers",
+    "n": "counts",
+}  # fmt: skip
 
 
 def table(
@@ -175,11 +155,9 @@ def table(
         (array([nan,  1.,  2.,  5., nan]), array([3, 1, 2, 2, 1]))
     """
     points = _checks.whole_number("points", points, least=2)
-    values = _arrays.floats("data", data)
+    values = _arrays.finite_or_nan("data", data)
     if values.ndim != 2 or len(values) == 0:
         raise ValueError(f"data must have shape (samples, terms), of at least one sample, got {values.shape}")
-    if np.isinf(values).any():
-        raise ValueError("data must be finite or NaN, got infinity")
     if encode is not None and scale is not None:
         raise ValueError("scale must be None where encode is given, which does the scaling")
     weight = _arrays.sample_weight(sample_weight, (len(values),))
@@ -192,7 +170,7 @@ def table(
     encoder = encode or _plain_encoder(model, scale)
 
     def contributions(shown: Floats) -> Floats:
-        encoded = encoder(shown)
+        encoded = encoder(shown.copy())  # which may change what it is given
         pairs = encoded.items() if isinstance(encoded, dict) else zip(("input", "mask"), encoded, strict=True)
         given: dict[str, Any] = dict(pairs)
         return _arrays.floats("contributions", evaluate(model, **given, each_member=True))
@@ -236,11 +214,12 @@ def _plain_encoder(
     for columns, count, first in ((layout.columns, layout.terms, 0), (layout.static, static, layout.terms)):
         for term in range(count):
             layout.reads_one(columns, term, f"term {first + term}")
-    scaled = _inputs.scaling(scale)
+    terms = layout.terms + static
+    scaled = _inputs.scaling(scale, terms)
 
     def encode(shown: Floats) -> dict[str, Tensor]:
-        if shown.shape[1] != layout.terms + static:
-            raise ValueError(f"data must have {layout.terms + static} terms as the model has, got {shown.shape[1]}")
+        if shown.shape[1] != terms:
+            raise ValueError(f"data must have {terms} terms as the model has, got {shown.shape[1]}")
         return layout.at_one_time(shown, scaled(shown))
 
     return encode
@@ -262,19 +241,3 @@ def _counts(column: Floats, grid: Floats) -> list[int]:
     nearest = np.searchsorted((grid[1:] + grid[:-1]) / 2, column)
     counts: list[int] = np.bincount(nearest, minlength=len(grid)).tolist()
     return counts
-
-
-def _kind(path: Path) -> str:
-    if path.suffix not in (".csv", ".json"):
-        raise ValueError(f"path must end in .csv or .json, got {path.name}")
-    return path.suffix
-
-
-def _column(values: Any) -> list[Any]:
-    """Python's numbers, whose repr is exact, and None for NaN."""
-    cells = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return [None if isinstance(cell, float) and np.isnan(cell) else cell for cell in cells]
-
-
-def _number(cell: str | float | None) -> float:
-    return float("nan") if cell is None or cell == "" else float(cell)

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
-__all__ = ["Additive", "Sum", "join", "share", "unseen"]
+__all__ = ["Additive", "Sum", "join", "share", "unseen", "with_gradient_of"]
 
 
 class Additive(NamedTuple):
@@ -18,6 +19,10 @@ class Additive(NamedTuple):
 
     prediction: Tensor
     contributions: Tensor
+
+
+# so that torch.export writes what a model gives, under a name that stays
+_register_namedtuple(Additive, serialized_type_name="rnam.Additive")
 
 
 class Sum(nn.Module):
@@ -79,3 +84,11 @@ def unseen(missing: Tensor | None, like: Tensor) -> Tensor | int:
     if missing is None:
         return 0
     return missing.to(like.dtype).view(like.shape[0], *(1,) * (like.dim() - 2), like.shape[-1])
+
+
+def with_gradient_of(missing: Tensor | None, contributions: Tensor) -> Tensor:
+    """`contributions` that `missing` has no part in, with a gradient of 0 for it: DistributedDataParallel waits for one
+    of every parameter."""
+    if missing is None or not (torch.is_grad_enabled() and missing.requires_grad):
+        return contributions
+    return contributions + missing[:0].sum()

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Described", "Description"]
+__all__ = [
+    "INTERCEPT", "Described", "Description", "Labels", "Sizes", "checked", "names_of", "refuse_damage", "strings",
+    "units_of",
+]  # fmt: skip
 
+INTERCEPT = "(intercept)"  # the name of the row of a table that is no term
 _KEY = "description._extra_state"
+
+
+class Labels(NamedTuple):
+    """names and units: one for each term, units of the inputs, "" where there is none. outputs: one for each output."""
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Sizes(NamedTuple):
+    """How many terms and outputs a model reports."""
+
+    terms: int
+    outputs: int
 
 
 class Description(nn.Module):
@@ -22,7 +41,7 @@ class Description(nn.Module):
     dicts (safetensors, distributed checkpoints) takes tensors, and code that copies their entries clones them.
     """
 
-    def __init__(self, names: Sequence[str] = (), units: Sequence[str] = (), outputs: Sequence[str] = ()) -> None:
+    def __init__(self, names: Iterable[str] = (), units: Iterable[str] = (), outputs: Iterable[str] = ()) -> None:
         super().__init__()
         self.names, self.units, self.outputs = tuple(names), tuple(units), tuple(outputs)
 
@@ -31,8 +50,7 @@ class Description(nn.Module):
         return torch.from_numpy(np.frombuffer(json.dumps(fields).encode(), np.uint8).copy())
 
     def set_extra_state(self, state: Tensor) -> None:
-        fields = json.loads(state.cpu().numpy().tobytes().decode())
-        self.names, self.units, self.outputs = (tuple(fields[key]) for key in ("names", "units", "outputs"))
+        self.names, self.units, self.outputs = _read("_extra_state", state, None)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         """A checkpoint without names leaves those that are there: it lacks nothing that the model computes with."""
@@ -48,7 +66,87 @@ class Described(nn.Module):
     """A model that may have a `description`. One is made when a state dict that is loaded holds one; without, the
     state dict has no entry for it."""
 
+    def sizes(self) -> Sizes:
+        """How many terms and outputs the model reports: as many are named."""
+        raise NotImplementedError
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        refuse_damage(self, state_dict, prefix)
         if prefix + _KEY in state_dict and not hasattr(self, "description"):
             self.description = Description()
         super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+def refuse_damage(model: nn.Module, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+    """Raises ValueError, before anything is loaded, where the state dict of a model has a description that is none, or
+    names another number of terms."""
+    state = state_dict.get(prefix + _KEY)
+    if state is not None:
+        _read(prefix + _KEY, state, model.sizes() if isinstance(model, Described) else None)
+
+
+def checked(
+    names: Iterable[str], units: Iterable[str] | None, outputs: Iterable[str] | None, sizes: Sizes | None
+) -> Labels:
+    """What a description may hold: as many names and outputs as the model reports, where that is known.
+
+    Raises:
+        TypeError: a name or unit is no str.
+        ValueError: a name is empty, "(intercept)" or there twice, or no text; the numbers of them are wrong.
+    """
+    found = names_of("names", names)
+    own_units = ("",) * len(found) if units is None else units_of(units, found)
+    others = () if outputs is None else names_of("outputs", outputs)
+    if sizes is not None and len(found) != sizes.terms:
+        raise ValueError(f"names must be {sizes.terms}, one for each term, got {len(found)}")
+    if sizes is not None and others and len(others) != sizes.outputs:
+        raise ValueError(f"outputs must be {sizes.outputs}, one for each output, got {len(others)}")
+    return Labels(found, own_units, others)
+
+
+def names_of(argument: str, values: Iterable[str]) -> tuple[str, ...]:
+    found = strings(argument, values)
+    for value in found:
+        if not value or value == INTERCEPT:
+            raise ValueError(f"{argument} must be neither empty nor {INTERCEPT!r}, got {value!r}")
+    if len(set(found)) != len(found):
+        twice = next(value for value in found if found.count(value) > 1)
+        raise ValueError(f"{argument} must differ from each other, got {twice!r} twice")
+    return found
+
+
+def units_of(values: Iterable[str], names: tuple[str, ...]) -> tuple[str, ...]:
+    found = strings("units", values)
+    if len(found) != len(names):
+        raise ValueError(f"units must be {len(names)}, one for each name, got {len(found)}")
+    return found
+
+
+def strings(argument: str, values: Iterable[str]) -> tuple[str, ...]:
+    """`values` as plain strings, which UTF-8 can hold."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{argument} must be a sequence of str, got one {type(values).__name__}")
+    found = tuple(values)
+    for value in found:
+        if not isinstance(value, str):
+            raise TypeError(f"{argument} must be str, got {type(value).__name__}")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:  # half of a surrogate pair
+            raise ValueError(f"{argument} must be text, got {value!r}") from error
+    return tuple(map(str, found))
+
+
+def _read(key: str, state: object, sizes: Sizes | None) -> Labels:
+    """The description that an entry of a state dict holds."""
+    try:
+        if not isinstance(state, Tensor) or state.dtype != torch.uint8 or state.dim() != 1:
+            raise ValueError("it is no row of bytes")
+        fields = json.loads(state.cpu().numpy().tobytes().decode())
+        if not isinstance(fields, dict) or set(fields) != set(Labels._fields):
+            raise ValueError(f"it has not the fields {', '.join(Labels._fields)}")
+        if not all(isinstance(value, list) for value in fields.values()):
+            raise ValueError("a field is no list")
+        return checked(**fields, sizes=sizes)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{key} must be the description of a model, got one that is damaged: {error}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +27,13 @@ class Columns(nn.Module):
     Args:
         name: the argument that `columns` was, for errors.
         columns: for each term, the numbers of the columns that it reads, counted from 0.
-        device: where the indices are kept. They are no part of the state dict.
+        device: where the indices are kept. They are no buffer: what averages or broadcasts buffers would change them.
 
     Shape:
         input (batch, *, columns) -> (terms, batch, *, widest).
     """
 
-    index: Tensor
+    index: Tensor | None
 
     def __init__(self, name: str, columns: Sequence[Sequence[int]], device: torch.device | str | None = None) -> None:
         super().__init__()
@@ -42,9 +43,7 @@ class Columns(nn.Module):
         self.least = 1 + max(map(max, self.columns))  # columns that the input must have
         self.even = min(self.widths) == self.widest
         self.spacing = _spacing(self.columns) if self.even else None
-        size = 0 if self.spacing else len(self.columns) * self.widest
-        self.register_buffer("index", torch.empty(size, dtype=torch.int64, device=device), persistent=False)
-        self.reset_parameters()
+        self.index = None if self.spacing else self._indices(torch.empty(0, device=device).device)
 
     @classmethod
     def of_terms(
@@ -57,12 +56,32 @@ class Columns(nn.Module):
         return made
 
     def reset_parameters(self) -> None:
-        """Write the indices again, as after `to_empty`."""
-        if not self.spacing:
-            # where widths differ, a column of `fill` is put before the others
-            shift = 0 if self.even else 1
-            rows = [[c + shift for c in own] + [0] * (self.widest - len(own)) for own in self.columns]
-            self.index.copy_(torch.tensor(rows, dtype=torch.int64).flatten())
+        """Write the indices again."""
+        if self.index is not None:
+            self.index = self._indices(self.index.device)
+
+    def _indices(self, device: torch.device) -> Tensor:
+        """The map as one row of column numbers; that of a module without memory (the device "meta") is on the CPU."""
+        # where widths differ, a column of `fill` is put before the others
+        shift = 0 if self.even else 1
+        rows = [[c + shift for c in own] + [0] * (self.widest - len(own)) for own in self.columns]
+        on = "cpu" if device.type == "meta" else device
+        return torch.tensor(rows, dtype=torch.int64, device=on).flatten()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """`to`, `to_empty` and the like: the indices follow to the device, and keep their dtype and their numbers."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.index is not None:
+            self.index = self._indices(fn(self.index).device)
+        return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A pickle of 0.2 has the indices as a buffer."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if "index" in self._buffers:
+            index = self._buffers.pop("index")
+            self._non_persistent_buffers_set.discard("index")
+            self.index = None if self.spacing else index
 
     def forward(self, input: Tensor, fill: float = 0) -> Tensor:
         if self.spacing:
@@ -70,7 +89,10 @@ class Columns(nn.Module):
             return input[..., first : self.least].unfold(-1, self.widest, step).movedim(-2, 0)
         if not self.even:
             input = F.pad(input, (1, 0), value=fill)
-        read = input.index_select(-1, self.index)
+        index = self.index
+        if index is None or index.device != input.device:  # a replica of DataParallel, or parameters were assigned
+            index = self._indices(input.device)
+        read = input.index_select(-1, index)
         return torch.unflatten(read, -1, (len(self.columns), self.widest)).movedim(-2, 0)
 
     def read(
@@ -103,7 +125,10 @@ class Columns(nn.Module):
     def observed(self, mask: Tensor) -> Tensor:
         """A mask (batch, *, columns) of the columns as one of the terms (terms, batch, *): of those of which all
         columns are observed."""
-        own: Tensor = self(mask, fill=True)
+        if self.index is None:
+            own: Tensor = self(mask)
+        else:  # as numbers: the C++ that torch.compile makes for a CPU has no padding of bool
+            own = self(mask.to(torch.uint8), fill=1).to(torch.bool)
         return own.squeeze(-1) if self.widest == 1 else own.all(-1)
 
     def extra_repr(self) -> str:
@@ -142,7 +167,8 @@ class Embedding(Linear):
     @torch.no_grad()
     def _fit(self) -> None:
         """From the range of the widest layer to that of each."""
-        widths = torch.tensor(self.widths, device=self.weight.device)[:, None, None]
+        # their ratio is float32, whatever torch's default dtype, so that one seed gives the same parameters
+        widths = torch.tensor(self.widths, dtype=torch.float32, device=self.weight.device)[:, None, None]
         used = torch.arange(self.in_dim, device=self.weight.device)[:, None] < widths
         scale = (self.in_dim / widths).sqrt()
         self.weight.mul_(torch.where(used, scale, 0))
@@ -162,10 +188,12 @@ def inside(input: Tensor, lengths: Tensor | None, batch: int, seq: int) -> Tenso
     """The steps before each row's length, (batch, seq), or None without lengths."""
     if lengths is None:
         return None
-    _checks.integer("lengths", lengths)
+    ends = _checks.integer("lengths", lengths)
     _checks.shape("lengths", lengths, "batch", (batch,))
     _checks.device("lengths", lengths, "input", input)
-    return torch.arange(seq, device=input.device) < lengths[:, None]
+    if lengths.dtype == torch.uint64:
+        ends = torch.where(ends < 0, seq, ends)  # from 2**63 on they have wrapped
+    return torch.arange(seq, device=input.device) < ends[:, None]
 
 
 def observed_terms(input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from rnam import _checks
 from rnam.functional import ACTIVATIONS, Activation
 from rnam.linear import Linear
-from rnam.models.additive import Additive, Sum, share, unseen
-from rnam.models.description import Described
+from rnam.models.additive import Additive, Sum, share, unseen, with_gradient_of
+from rnam.models.description import Described, Sizes
 from rnam.models.inputs import Columns, Embedding, check_values
 
 __all__ = ["NAM", "FeatureNetworks"]
@@ -51,11 +51,13 @@ class NAM(Described):
         >>> prediction.shape, contributions.shape
         (torch.Size([16, 1]), torch.Size([5, 16, 1]))
 
-        A loss with weights of the samples, such as of a survey or inverse probabilities of censoring:
+        A loss with weights of the samples, such as of a survey or inverse probabilities of censoring. It is divided by
+        the mean weight of the training set. Divided by the weights of each mini-batch, heavy samples would lose theirs:
 
         >>> target, sample_weight = torch.randn(16, 1), torch.rand(16)
+        >>> mean_weight = sample_weight.mean()  # of the training set, of which this is the only batch
         >>> error = torch.nn.functional.mse_loss(prediction, target, reduction="none").mean(-1)
-        >>> loss = (sample_weight * error).sum() / sample_weight.sum()
+        >>> loss = (sample_weight * error).mean() / mean_weight
     """
 
     def __init__(
@@ -97,6 +99,9 @@ class NAM(Described):
         if self.missing is not None:
             nn.init.zeros_(self.missing)
 
+    def sizes(self) -> Sizes:
+        return Sizes(len(self.columns.columns), self.gam.bias.shape[-1])
+
     def forward(self, input: Tensor, mask: Tensor | None = None, *, return_members: bool = False) -> Additive:
         """Predict.
 
@@ -119,7 +124,9 @@ class NAM(Described):
         """
         x, observed = self._read(input, mask)
         contributions: Tensor = self.networks(share(x, self.members))
-        if observed is not None:
+        if observed is None:
+            contributions = with_gradient_of(self.missing, contributions)
+        else:
             seen = share(observed, self.members)[..., None]
             contributions = torch.where(seen, contributions, unseen(self.missing, contributions))
         summed: Additive = self.gam(contributions, return_members)
@@ -128,7 +135,7 @@ class NAM(Described):
     def observed(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Which contributions come from observed values: bool (terms, batch); the arguments are those of `forward`."""
         x, observed = self._read(input, mask)
-        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if observed is None else observed
+        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if observed is None else observed.clone()
 
     def _read(self, input: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         check_values("input", input, "batch, columns", self.gam.bias)

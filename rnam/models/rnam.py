@@ -13,12 +13,12 @@ from rnam._untouched import untouched, watched
 from rnam.backends.calls import Embedding as Embedded
 from rnam.functional import keeps_embedding
 from rnam.linear import Linear
-from rnam.models.additive import Additive, Sum, join, share, unseen
+from rnam.models.additive import Additive, Sum, join, share, unseen, with_gradient_of
 from rnam.models.block import CELLS, Block, CellName, at_step
-from rnam.models.description import Described
+from rnam.models.description import Described, Sizes
 from rnam.models.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
 from rnam.models.nam import FeatureNetworks
-from rnam.models.streaming import Layout, State, check_state
+from rnam.models.streaming import Layout, State, check_state, of_its_own
 from rnam.models.visits import WIDTH, Visits, read_visits, with_timing
 
 __all__ = ["RNAM", "Additive"]
@@ -163,6 +163,10 @@ class RNAM(Described):
         if self.missing is not None:
             nn.init.zeros_(self.missing)
 
+    def sizes(self) -> Sizes:
+        static = 0 if self.static_columns is None else len(self.static_columns.columns)
+        return Sizes(self.terms + self.timing + static, self.out_dim)
+
     def forward(
         self,
         input: Tensor,
@@ -223,6 +227,8 @@ class RNAM(Described):
         else:
             contributions = self._at_the_end(x, observed, embedding)
         contributions = join(contributions, self._from_static(static, static_mask, x.shape[1])[0], self.members)
+        if observed is None or observed.numel() == 0:
+            contributions = with_gradient_of(self.missing, contributions)
         summed: Additive = self.gam(contributions, return_members)
         return summed
 
@@ -295,7 +301,7 @@ class RNAM(Described):
                 for halves; contributions (members * terms, batch, out_dim); observed, bool (terms, batch), the
                 terms that were so far; with `timing` last_visit and visited, (batch,); with `static_columns` static
                 and static_observed, as contributions and observed. It keeps its graph unless the call is under
-                torch.no_grad().
+                torch.no_grad(), and shares no memory with what the step was given, nor with what else it returns.
 
         Raises:
             As `forward`; and TypeError, ValueError: the state is not one of this model and batch.
@@ -348,7 +354,8 @@ class RNAM(Described):
             constant, constant_seen = self._from_static(static, static_mask, x.shape[1])
         if constant is not None:
             after |= {"static": constant, "static_observed": constant_seen}
-        return *self.gam(join(contributions, constant, self.members), return_members), after
+        contributions = with_gradient_of(self.missing, join(contributions, constant, self.members))
+        return *self.gam(contributions, return_members), of_its_own(after)
 
     def _state_layout(self, input: Tensor) -> Layout:
         """The entries of a state that goes with `input` (*, batch, width) of one step."""
@@ -357,14 +364,14 @@ class RNAM(Described):
         hidden = "terms, batch, 1, hidden_dim", (networks, batch, 1, self.hidden_dim)
         layout = Layout(input, len(self.blocks), hidden)
         layout.entry("contributions", "terms, batch, out_dim", (networks, batch, out_dim))
-        layout.entry("observed", "terms, batch", (terms, batch), torch.bool)
+        layout.entry("observed", "terms, batch", (terms, batch), _checks.boolean)
         if self.timing:
-            layout.entry("last_visit", "batch", (batch,))
-            layout.entry("visited", "batch", (batch,), torch.bool)
+            layout.entry("last_visit", "batch", (batch,), _checks.tensor)  # of any dtype that times may have
+            layout.entry("visited", "batch", (batch,), _checks.boolean)
         if self.static_columns is not None:
             others = len(self.static_columns.columns)
             layout.entry("static", "static terms, batch, out_dim", (self.members * others, batch, out_dim))
-            layout.entry("static_observed", "static terms, batch", (others, batch), torch.bool)
+            layout.entry("static_observed", "static terms, batch", (others, batch), _checks.boolean)
         return layout
 
     def _read(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rnam import _checks
 
-__all__ = ["Layout", "State", "check_state"]
+__all__ = ["Layout", "State", "check_state", "of_its_own"]
 
 # hidden: for each block (members * terms, batch, 1, hidden_dim); contributions: those after the step, (members * terms,
 # batch, out_dim); observed: the terms that were so far, (terms, batch); with timing last_visit and visited, (batch,);
@@ -19,6 +18,7 @@ __all__ = ["Layout", "State", "check_state"]
 State = dict[str, Any]
 
 Shape = tuple[str, Sequence[int]]  # the names of the dimensions, and their sizes
+Check = Callable[[str, object], None]  # of a dtype
 
 
 @dataclass
@@ -28,10 +28,10 @@ class Layout:
     input: Tensor
     blocks: int
     hidden: Shape
-    entries: dict[str, tuple[Shape, torch.dtype | None]] = field(default_factory=dict)
+    entries: dict[str, tuple[Shape, Check]] = field(default_factory=dict)
 
-    def entry(self, name: str, names: str, sizes: Sequence[int], dtype: torch.dtype | None = None) -> None:
-        self.entries[name] = (names, sizes), dtype
+    def entry(self, name: str, names: str, sizes: Sequence[int], check: Check = _checks.floating) -> None:
+        self.entries[name] = (names, sizes), check
 
 
 def check_state(state: object, layout: Layout) -> None:
@@ -40,14 +40,21 @@ def check_state(state: object, layout: Layout) -> None:
     if not isinstance(state, dict):
         raise TypeError(f"state must be None or a dict that step returned, got {type(state).__name__}")
     if set(state) != keys:
-        raise ValueError(f"state must have the entries {sorted(keys)}, got {sorted(state)}")
+        raise ValueError(f"state must have the entries {sorted(keys)}, got {sorted(map(str, state))}")
+    if not isinstance(state["hidden"], list | tuple):
+        raise TypeError(f"state['hidden'] must be a list of tensors, got {type(state['hidden']).__name__}")
     if len(state["hidden"]) != layout.blocks:
         raise ValueError(f"state['hidden'] must have {layout.blocks} tensors, got {len(state['hidden'])}")
     for n, h in enumerate(state["hidden"]):
         _checks.state(f"state['hidden'][{n}]", h, *layout.hidden, "input", layout.input)
-    for name, (shape, dtype) in layout.entries.items():
+    for name, (shape, check) in layout.entries.items():
         label = f"state['{name}']"
-        check = _checks.boolean if dtype == torch.bool else _checks.tensor
         check(label, state[name])
         _checks.shape(label, state[name], *shape)
         _checks.device(label, state[name], "input", layout.input)
+
+
+def of_its_own(state: State) -> State:
+    """The state in memory that nothing else has: the caller may change in place what a step was given and returned, and
+    so may whoever keeps the state before. Hidden states are made anew by every step."""
+    return {name: value if name == "hidden" else value.clone() for name, value in state.items()}

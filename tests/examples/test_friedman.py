@@ -123,7 +123,7 @@ def test_check_rejects_a_real_term_that_turns_round(term: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_drawn_generator_is_monotone_on_a_finer_grid_from_other_histories(seed: int) -> None:
     generator = friedman_data.make_generator("monotone", seed)
-    assert (friedman_data.monotonicity(generator, seed=100, histories=128, grid=129)[:REAL] > 0).all()
+    assert friedman_data.monotonicity(generator, seed=100, histories=128, grid=129)[:REAL].min() > 0
 
 
 def test_generator_fails_when_too_few_networks_are_monotone(monkeypatch: pytest.MonkeyPatch) -> None:

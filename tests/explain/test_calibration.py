@@ -6,6 +6,7 @@ import torch
 
 from rnam import explain
 from tests.support import bounds
+from tests.support.assertions import assert_within
 
 U = bounds.unit(torch.float64)
 
@@ -77,7 +78,7 @@ def test_recalibrated_contributions_sum_to_the_recalibrated_prediction() -> None
     total = fitted.contributions(parts).sum(1) + fitted.of_bias(bias)
     # 4 products, 4 sums, and the 2 roundings of either intercept, of numbers below the sum of their absolutes
     size = np.abs(parts).sum(1) + 1
-    assert (np.abs(total - fitted.prediction(prediction)) <= 16 * U * size).all()
+    assert_within("sum", total, fitted.prediction(prediction), 16 * U * size)
 
 
 def test_scores_by_hand() -> None:

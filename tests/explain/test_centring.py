@@ -7,6 +7,7 @@ import torch
 from rnam import explain
 from tests.explain.support import each, places
 from tests.support import bounds
+from tests.support.assertions import assert_within
 
 U = bounds.unit(torch.float64)
 BOTH = pytest.mark.parametrize("time", [False, True], ids=["last", "over time"])
@@ -78,8 +79,8 @@ def test_the_sum_is_that_of_the_model(members: bool, time: bool) -> None:
     values += np.array([100.0, -3, 0]).reshape(3, *[1] * (1 + time))
     bias = rng.normal(size=(*((2,) if members else ()), 2))
     centring = explain.Centering.fit(values, weight, observed, members=members)
-    difference = _total(centring(values), centring.intercept(bias), members) - _total(values, bias, members)
-    assert np.abs(difference).max() <= _sum_error(values, centring.constants, bias)
+    total = _total(centring(values), centring.intercept(bias), members)
+    assert_within("sum", total, _total(values, bias, members), _sum_error(values, centring.constants, bias))
 
 
 @BOTH
@@ -96,8 +97,9 @@ def test_constants_moved_between_terms_change_nothing(members: bool, time: bool)
         results.append((centring(contributions), centring.intercept(constant)))
     # two means of at most 30 places (see _mean_error) of numbers below the largest, then one subtraction each
     largest = max(np.abs(values).max(), np.abs(others).max())
-    assert np.abs(results[0][0] - results[1][0]).max() <= 2 * (2 * (3 * 30 + 2) + 3) * U * largest
-    assert np.abs(results[0][1] - results[1][1]).max() <= 3 * 2 * (2 * (3 * 30 + 2) + 9) * U * (largest + 6)
+    (centred, intercept), (moved, shifted) = results
+    assert_within("centred", centred, moved, 2 * (2 * (3 * 30 + 2) + 3) * U * largest)
+    assert_within("intercept", intercept, shifted, 3 * 2 * (2 * (3 * 30 + 2) + 9) * U * (largest + 6))
 
 
 @BOTH
@@ -112,18 +114,18 @@ def test_numbers_added_to_every_class_leave_the_probabilities(members: bool, tim
         centring = explain.Centering.fit(contributions, weight, observed, members=members, classes=True)
         centred, intercept = centring(contributions), centring.intercept(bias)
         # 4 numbers, each rounded a few times, of size below 2 * 5
-        assert np.abs(centred.mean(-1)).max() <= 8 * U * 10
+        assert_within("mean", centred.mean(-1), 0.0, 8 * U * 10)
         assert np.abs(intercept.mean()) <= 40 * U * 10
         results.append((centred, _total(centred, intercept, members)))
     largest = np.abs(values).max() + np.abs(added).max()
-    assert np.abs(results[0][0] - results[1][0]).max() <= 2 * (2 * (3 * 30 + 2) + 12) * U * largest
+    assert_within("centred", results[0][0], results[1][0], 2 * (2 * (3 * 30 + 2) + 12) * U * largest)
     logits = _total(values, bias, members)
     reduced = logits - logits.mean(-1, keepdims=True)
-    assert np.abs(results[0][1] - reduced).max() <= 4 * _sum_error(values, centring.constants, bias)
+    assert_within("sum", results[0][1], reduced, 4 * _sum_error(values, centring.constants, bias))
     softmax = [torch.tensor(np.ascontiguousarray(x)).softmax(-1).numpy() for x in (logits, results[0][1])]
     # a softmax turns an absolute error of its logits into a relative one of at most twice it; 16 roundings beside
     error = 2 * 4 * _sum_error(values, centring.constants, bias) + 16 * U
-    assert np.abs(softmax[0] - softmax[1]).max() <= error
+    assert_within("softmax", *softmax, error)
 
 
 def test_a_term_that_is_never_observed_keeps_its_contributions() -> None:
@@ -143,8 +145,8 @@ def test_constants_of_one_reference_center_other_data_over_time_or_not() -> None
     changes = rng.normal(size=(1, 3, 7, 2))
     centred = centring(changes)
     # a difference between visits is that of the model: two roundings of numbers below 2 * the largest
-    error = np.abs(np.diff(centred, axis=2) - np.diff(changes, axis=2)).max()
-    assert error <= 4 * U * 2 * (np.abs(changes).max() + np.abs(centring.constants).max())
+    bound = 4 * U * 2 * (np.abs(changes).max() + np.abs(centring.constants).max())
+    assert_within("changes", np.diff(centred, axis=2), np.diff(changes, axis=2), bound)
 
 
 def test_a_weight_of_samples_is_that_of_their_visits() -> None:
@@ -167,11 +169,11 @@ def test_spread_centers_each_member_on_the_same_reference_first(time: bool) -> N
     # of two members: half the sum, and half the difference times the square root of 2
     np.testing.assert_allclose(got.mean, (a + b) / 2, atol=4 * U * 300)
     np.testing.assert_allclose(got.sd, np.abs(a - b) / np.sqrt(2), atol=16 * U * 300)
-    assert got.sd.max() < 10, "the constants are no spread"
+    assert_within("sd without the constants", got.sd, 0.0, 10.0)
     bias = rng.normal(size=(2, 2))
     prediction = _total(values, bias, True).mean(0)
     total = _total(got.mean, centring.intercept(bias).mean(0), False)
-    assert np.abs(total - prediction).max() <= 3 * _sum_error(values, centring.constants, bias)
+    assert_within("sum", total, prediction, 3 * _sum_error(values, centring.constants, bias))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import rnam
 from rnam import explain
 from tests.explain.support import Given
 from tests.support import bounds
+from tests.support.assertions import assert_within
 
 
 def _model(dtype: torch.dtype = torch.float32) -> rnam.RNAM:
@@ -30,7 +31,7 @@ def test_are_the_models_and_add_up(over_time: bool) -> None:
     total = got.astype(np.float64).sum(1) + explain.intercept(model)
     # each of the two additions of terms and that of the bias rounds once, of numbers below the sum of absolutes
     size = np.abs(got).astype(np.float64).sum(1) + np.abs(explain.intercept(model))
-    assert (np.abs(total - prediction.detach().double().numpy()) <= 3 * bounds.unit(torch.float32) * size).all()
+    assert_within("sum", total, prediction.double(), 3 * bounds.unit(torch.float32) * size)
 
 
 def test_halves_come_as_float32() -> None:
@@ -63,7 +64,7 @@ def test_runs_in_evaluation_mode_without_a_graph_and_puts_modes_back() -> None:
     explain.contributions(model, torch.randn(3, 5, 7, 1))
     with pytest.raises(RuntimeError, match="in the middle"):
         explain.contributions(model, torch.randn(3, 5, 7, 1))
-    assert all(not grad and not any(training) for grad, training in seen)
+    assert not [(grad, training) for grad, training in seen if grad or any(training)]
     assert [m.training for m in model.modules()] == before
     assert torch.is_grad_enabled()
 

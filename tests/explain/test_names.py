@@ -9,6 +9,7 @@ import torch
 
 import rnam
 from rnam.explain import names
+from tests.support.assertions import assert_equal
 
 NAMES, UNITS = ("bilirubin", "albumin", "Alter"), ("mg/dl", "g/dl", "")
 
@@ -48,7 +49,7 @@ def test_a_state_dict_carries_them_into_another_model(before: bool, inside: bool
     file.seek(0)
     target.load_state_dict({key: value.clone() for key, value in torch.load(file, weights_only=True).items()})
     _is_described(other)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert_equal("parameters", list(other.parameters()), list(model.parameters()))
 
 
 def test_a_checkpoint_without_names_leaves_those_that_are_there() -> None:

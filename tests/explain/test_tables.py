@@ -252,10 +252,10 @@ HEAD = "term,x,unit,contribution,low,high,n\n"
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("empty.csv", "", "must have the columns"),
+        ("empty.csv", "", "must end in a line end"),
         ("short.csv", HEAD + "a,1,mg,2\n", "must have 7 cells in every row"),
         ("long.csv", HEAD + "a,1,mg,2,,,3,4\n", "must have 7 cells in every row"),
-        ("number.csv", HEAD + "a,one,mg,2,,,3\n", "could not convert string to float: 'one'"),
+        ("number.csv", HEAD + "a,one,mg,2,,,3\n", "must have numbers in x, got 'one'"),
         ("cut.json", '{"term": [', "Expecting value"),
         ("list.json", "[]", "must have the columns"),
         (

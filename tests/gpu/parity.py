@@ -14,6 +14,7 @@ from rnam.kernels import MASKED, MIN_GRU, RESET
 from rnam.kernels.min_gru.config import table_config
 from tests.gpu.shapes import DEVICE, LayerCase, LinearCase, ScanCase
 from tests.support import min_gru_cases, scan_bounds
+from tests.support.assertions import assert_norm_within, assert_within
 from tests.support.min_gru_cases import ABS, LAYOUTS, REL, ROUNDING, TF32, Inputs, assert_gradient, tf32_exact
 
 # tf32 keeps 10 bits behind the leading one: cut off there, a factor is wrong by up to 2^-10 of itself, a product by
@@ -168,13 +169,6 @@ def tf32_bound(given: Inputs) -> Tensor:
     return SECOND_ORDER * reference.linear_scan(a, added, None)
 
 
-def _assert_state(name: str, got: Tensor, exact: Tensor, budget: Tensor) -> None:
-    assert got.shape == exact.shape, name
-    assert not got.isnan().any(), f"{name}: NaN in the output"
-    excess = (got.double() - exact).abs() - budget
-    assert (excess <= 0).all(), f"{name}: {excess.max():.2e} over a budget of {budget.flatten()[excess.argmax()]:.2e}"
-
-
 def check_layer(case: LayerCase) -> None:
     """Forward and backward of a minGRU against the float64 reference."""
     given = layer_inputs(case)
@@ -193,10 +187,10 @@ def check_layer(case: LayerCase) -> None:
         # 1, so what thousands of steps take from the state is lost in any float32 program
         budget = budget + 2 * (plain[0] - exact[0]).abs().amax(2, keepdim=True)
     if case.generic:
-        assert (h.double() - exact[0]).norm() <= TF32 * exact[0].norm()
+        assert_norm_within("h", h, exact[0], TF32 * exact[0].norm())
         budget = budget + tf32_bound(given)
-    _assert_state("h", h, exact[0], budget + rounding * exact[0].abs())
-    _assert_state("h_last", h_last, exact[1], budget[:, :, -1:])
+    assert_within("h", h, exact[0], budget + rounding * exact[0].abs())
+    assert_within("h_last", h_last, exact[1], budget[:, :, -1:])
     # du, dk and the result are rounded once each; REL is for the sums
     band = REL + 2 * rounding + (TF32 if case.precision == "tf32" and case.dtype == torch.float32 else 0.0)
     names, likes = ("dx", "dw", "dh0"), (given.x, given.weight, given.h0)
@@ -303,7 +297,7 @@ def check_linear(case: LinearCase) -> None:
     budget = budget + scan_bounds.SMALLEST[case.dtype]
     if not kernels.linear_is_fused(case.D, case.H):
         budget = budget + 2 * (same[0].double() - exact[0]).abs()
-    _assert_state("y", y, exact[0], budget)
+    assert_within("y", y, exact[0], budget)
     for name, got, want, other in zip(("dx", "dw", "db"), gradients, exact[1:], same[1:], strict=False):
         scan_bounds.assert_gradient(name, got, want, other)
 

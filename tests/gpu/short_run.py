@@ -17,6 +17,7 @@ from rnam.kernels import MIN_GRU, recurrence_backward, recurrence_forward
 from rnam.kernels.min_gru.config import table_config
 from tests.gpu import parity, shapes
 from tests.gpu.shapes import BF16, DEVICE, FLOAT32
+from tests.support.assertions import assert_finite
 from tests.support.calls import Call
 
 STEPS = shapes.size(200, 20)
@@ -30,7 +31,7 @@ def _rand(*shape: int, dtype: torch.dtype = FLOAT32) -> Tensor:
 
 def _backward(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> None:
     gradients = torch.autograd.grad([t.float().sum() for t in outputs], inputs)
-    assert all(t.isfinite().all() for t in (*outputs, *gradients))
+    assert_finite("outputs and gradients", (*outputs, *gradients))
 
 
 def min_gru(dim: int, hidden: int, batch: int, steps: int, dtype: torch.dtype, space: str, flagged: bool) -> None:
@@ -52,7 +53,7 @@ def min_gru_form(batch_rows: bool, dim: int, hidden: int, dtype: torch.dtype, sp
     h, h_last = recurrence_forward(call, MIN_GRU, config=config)
     config = table_config("backward", batch_rows, *widths)
     gradients = recurrence_backward(call, MIN_GRU, h, torch.ones_like(h), h_last, config=config)
-    assert all(t.isfinite().all() for t in (h, *gradients))
+    assert_finite("h and gradients", (h, *gradients))
 
 
 def scans(steps: int, width: int, dtype: torch.dtype) -> None:
@@ -98,7 +99,7 @@ def projected(dim: int, hidden: int, dtype: torch.dtype) -> None:
     x, weight = _rand(2, 3, STEPS, dim, dtype=dtype), _rand(2, dim, 2 * hidden, dtype=dtype)
     with torch.no_grad():
         y, _ = functional.min_gru_projected(x, weight, _rand(2, hidden, dim, dtype=dtype))
-    assert y.isfinite().all()
+    assert_finite("y", y)
 
 
 def calls() -> list[Callable[[], None]]:

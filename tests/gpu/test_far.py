@@ -16,6 +16,7 @@ from rnam.backends.cells import CELLS
 from tests.gpu import parity, shapes
 from tests.gpu.shapes import BF16, DEVICE, FAR
 from tests.support import min_gru_cases
+from tests.support.assertions import assert_norm_within, assert_within
 
 pytestmark = pytest.mark.usefixtures("nan_buffers")
 
@@ -49,8 +50,7 @@ def put_ends(t: Tensor, dim: int, value: Tensor | float) -> None:
 
 
 def close(name: str, got: Tensor, want: Tensor, band: float) -> None:
-    error = (got.double() - want).norm()
-    assert error <= band * want.norm(), f"{name}: error {error:.2e} of {want.norm():.2e}"
+    assert_norm_within(name, got, want, band * want.norm())
 
 
 def test_min_gru_of_many_rows() -> None:
@@ -92,8 +92,8 @@ def compare_layer(
     with parity.plain_torch():
         want, _ = reference.recurrence(Recurrence(piece, wide), CELLS["mingru"])
         want_dx, want_dw = torch.autograd.grad(want, (piece, wide), at(dh).double())
-    excess = (at(h).double() - want).abs() - (REL + ROUNDING) * want.abs()
-    assert (excess <= min_gru_cases.ABS * want.abs().amax(2, keepdim=True)).all()
+    bound = (REL + ROUNDING) * want.abs() + min_gru_cases.ABS * want.abs().amax(2, keepdim=True)
+    assert_within("h", at(h), want, bound)
     band = REL + 4 * ROUNDING
     close("dx", at(dx), want_dx, band)
     close("dw", dw, want_dw, band)
@@ -118,7 +118,7 @@ def test_scan_of_many_rows(log: bool) -> None:
     with parity.plain_torch():
         want = getattr(reference, name)(*pieces, None)
         wanted = torch.autograd.grad(want, pieces, ends(dh, 0).double())
-    assert (ends(h, 0).double() - want).norm() <= (REL + ROUNDING) * want.norm()
+    close("h", ends(h, 0), want, REL + ROUNDING)
     # an h rounded to the dtype is read where a row of the tile starts: in logs its error is one of log h
     size = float(want.detach().abs().max()) if log else 1.0
     for gradient, ours, theirs in zip(("da", "db"), got, wanted, strict=True):

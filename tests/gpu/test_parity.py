@@ -5,6 +5,7 @@ import torch
 
 from rnam import functional
 from tests.gpu import joined, parity, shapes
+from tests.support.assertions import assert_equal
 
 pytestmark = pytest.mark.usefixtures("nan_buffers")
 
@@ -36,8 +37,7 @@ def test_nan_at_masked_steps_enters_nowhere(hidden: int) -> None:
     clean = parity.layer_on_kernels(case, given)
     masked = ~parity.mask_and_reset(given.flags)[0]
     given.x = torch.where(masked[..., None], torch.nan, given.x)
-    for a, b in zip(clean, parity.layer_on_kernels(case, given), strict=True):
-        assert torch.equal(a, b)
+    assert_equal("results", parity.layer_on_kernels(case, given), clean)
 
 
 @pytest.mark.parametrize("space", ["linear", "log"])
@@ -56,8 +56,7 @@ def test_nan_goes_forward_only(space: str) -> None:
 @pytest.mark.parametrize("case", shapes.layers()[:2] + shapes.layers()[18:20] + shapes.layers()[23:24], ids=str)
 def test_a_second_run_gives_the_same_bits(case: shapes.LayerCase) -> None:
     given = parity.layer_inputs(case)
-    for a, b in zip(parity.layer_on_kernels(case, given), parity.layer_on_kernels(case, given), strict=True):
-        assert torch.equal(a, b)
+    assert_equal("results", parity.layer_on_kernels(case, given), parity.layer_on_kernels(case, given))
 
 
 def test_a_second_run_of_scans_and_linear_gives_the_same_bits() -> None:
@@ -70,5 +69,4 @@ def test_a_second_run_of_scans_and_linear_gives_the_same_bits() -> None:
         return [*outputs, *torch.autograd.grad([h.sum() for h in outputs], (x, weight))]
 
     with parity.on_kernels():
-        for a, b in zip(run(), run(), strict=True):
-            assert torch.equal(a, b)
+        assert_equal("outputs and gradients", run(), run())

@@ -10,6 +10,7 @@ import rnam
 from rnam import functional
 from tests.gpu import parity, shapes
 from tests.gpu.shapes import BF16, DEVICE
+from tests.support.assertions import assert_equal, assert_finite, assert_norm_within
 from tests.support.min_gru_cases import REL
 
 needs_cuda = pytest.mark.skipif(shapes.INTERPRETED, reason="only a CUDA device has this")
@@ -60,8 +61,8 @@ def run(name: str, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
 
 
 def assert_same_bits(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> None:
-    for a, b in zip(got, want, strict=True):
-        assert torch.equal(a.cpu(), b.cpu())
+    for name, a, b in zip(("output", "dx", "dw"), got, want, strict=True):
+        assert_equal(name, a.cpu(), b.cpu())
 
 
 @needs_cuda
@@ -123,8 +124,8 @@ def test_tensors_on_a_second_device(name: str) -> None:
         pytest.skip("there is one CUDA device")
     with torch.cuda.device(0):
         got = run(name, *leaves(device=torch.device("cuda:1")))
-    assert all(t.device.index == 1 for t in got)
-    assert all(t.isfinite().all() for t in got)
+    assert {t.device.index for t in got} == {1}
+    assert_finite("output and gradients", got)
     if torch.cuda.get_device_capability(0) == torch.cuda.get_device_capability(1):
         assert_same_bits(got, run(name, *leaves(device=torch.device("cuda:0"))))
 
@@ -154,8 +155,9 @@ def test_a_compiled_model() -> None:
         model.double()
         exact = derive(model, x.double())
     # The band of one layer, for each of the ten that stand behind each other.
-    for ours, theirs, want in zip(got, plain, exact, strict=True):
-        assert (ours - want).norm() <= 2 * (theirs - want).norm() + 10 * REL * want.norm()
+    names = ("prediction", "contributions", *(name for name, _ in model.named_parameters()))
+    for name, ours, theirs, want in zip(names, got, plain, exact, strict=True):
+        assert_norm_within(name, ours, want, 2 * (theirs - want).norm() + 10 * REL * want.norm())
 
 
 def test_autocast_rounds_the_weight_at_the_load() -> None:

@@ -12,6 +12,7 @@ from rnam.kernels.common.config import Chunks
 from rnam.kernels.common.lanes import padded_width
 from rnam.kernels.min_gru import backward as min_gru_backward
 from tests.support import block_cases
+from tests.support.assertions import assert_equal, assert_norm_within
 from tests.support.block_cases import check_backward, exact, gradient_inputs
 from tests.support.calls import Call, changed
 from tests.support.min_gru_cases import FORMS
@@ -77,7 +78,7 @@ def test_parity(K, case, launches):
     """In one kernel, and bitwise the same again."""
     first, second = check_backward(case, K), check_backward(case, K)
     assert len(launches) == 2
-    assert all(a is b or torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert_equal("gradients", second, first)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_only_what_is_asked_is_computed(needs, K, launches):
     whole = block_backward(*operands, config=chosen.config)
     part = block_backward(*operands, config=chosen.config, needs=needs)
     assert [g is not None for g in part] == list(needs) and len(launches) == 2
-    assert all(torch.equal(a, b) for a, b, need in zip(part, whole, needs, strict=True) if need)
+    assert_equal("gradients", part, [g if need else None for g, need in zip(whole, needs, strict=True)])
     assert block_backward(*operands, needs=(False, False, False)) == (None, None, None)
 
 
@@ -141,10 +142,10 @@ def test_two_kernels_give_the_same(K, launches, monkeypatch):
     two.append(block_backward(*operands, given.dh, given.dh_last))
     assert len(launches) == 2
     for got, wanted in ((two[0], one), (two[1], one), (none, zero)):
-        for a, b in zip(got, wanted, strict=True):
+        for name, a, b in zip(("dx", "dpacked", "dh0"), got, wanted, strict=True):
             assert a.shape == b.shape and a.is_contiguous()
             # either is within check_backward's bound of the steps; their own difference is some units of float32
-            assert (a - b).norm() <= 64 * 2.0**-24 * b.norm()
+            assert_norm_within(name, a, b, 64 * 2.0**-24 * b.norm())
 
 
 def test_a_nan_at_a_masked_step_does_not_reach_the_cell():
@@ -180,9 +181,8 @@ def test_the_table_is_complete():
                 assert block_backward_config(batch_rows, D, dtype, precision).batch_rows == batch_rows
                 used.add((batch_rows, padded_width(D), "half" if dtype == BF16 else precision))
     assert used == set(BACKWARD)
-    assert not any(backward_is_fused(D, BF16) for D in (0, 2, 17, 33)) and not backward_is_fused(
-        8, torch.float32, "ieee"
-    )
+    assert not [D for D in (0, 2, 17, 33) if backward_is_fused(D, BF16)]
+    assert not backward_is_fused(8, torch.float32, "ieee")
     form = lambda *sizes: select_block_backward(16, BF16, "ieee", *sizes).batch_rows
     assert form(100, 128, 1000) and not form(1, 1, 1000)
 

@@ -7,6 +7,7 @@ from rnam.kernels import feed_forward_is_fused
 from rnam.kernels.feed_forward.backward import feed_forward_backward
 from rnam.kernels.feed_forward.config import num_parameters, select_feed_forward
 from rnam.kernels.feed_forward.forward import feed_forward_forward
+from tests.support.assertions import assert_equal
 from tests.support.feed_forward_cases import check, exact, feed_forward, inputs
 
 pytestmark = pytest.mark.interpreter
@@ -56,7 +57,7 @@ def test_strided_operands_and_gradients(layout, D, dtype):
         return
     for given in ((lay(x, layout), params, h, dy), (x, lay(params, layout), h, dy), (x, params, lay(h, layout), dy),
                   (x, params, h, lay(dy, layout)), tuple(lay(t, layout) for t in (x, params, h, dy))):  # fmt: skip
-        assert all(torch.equal(a, b) for a, b in zip(check(*given), whole, strict=True))
+        assert_equal("results", check(*given), whole)
 
 
 @pytest.mark.parametrize("D", [1, 8, 17])
@@ -74,7 +75,7 @@ def test_float32_parameters_of_half_precision_inputs():
     x, params, h, dy = inputs(2, 40, 8, torch.bfloat16)
     half, single = check(x, params, h, dy), check(x, params.float(), h, dy)
     assert single[2].dtype == torch.float32
-    assert all(torch.equal(a, b.to(a.dtype)) for a, b in zip(half, single, strict=True))
+    assert_equal("results", half, [b.to(a.dtype) for a, b in zip(half, single, strict=True)])
 
 
 def test_weights_are_rounded_and_biases_are_not():
@@ -162,8 +163,7 @@ def test_empty(shape):
 
 def test_repeatable():
     given = inputs(2, 700, 8, torch.float32)
-    first, second = (feed_forward_backward(*given) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert_equal("gradients", feed_forward_backward(*given), feed_forward_backward(*given))
 
 
 def test_close_to_pytorch_in_its_own_formula():

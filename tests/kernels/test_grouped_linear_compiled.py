@@ -8,6 +8,7 @@ from rnam.kernels.linear.backward import backward_launch
 from rnam.kernels.linear.config import BACKWARD_SPILLS
 from rnam.kernels.linear.forward import forward_launch
 from tests.kernels.test_grouped_linear_interpreter import ACTIVATIONS, in_dtype, inputs
+from tests.support.assertions import assert_norm_within, assert_within
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.compiled import compiled_code
 from tests.support.scan_bounds import ROUNDOFF, SMALLEST
@@ -95,13 +96,12 @@ def test_results_as_compiled(D, H, N, dtype, activation, precision):
     size = x.double().abs() @ weight.double().abs() + bias.double().abs()
     product = PRODUCT_ERROR[precision if D > 2 else "ieee"]
     budget = 1.13 * ((D + 8) * ROUNDOFF[FLOAT32] + product) * size + ROUNDOFF[dtype] * want[0].abs() + SMALLEST[dtype]
-    assert ((y.double() - want[0]).abs() <= budget).all()
+    assert_within("y", y, want[0], budget)
     for name, got, ref, other in zip(("dx", "dw", "db"), grads, want[1:], same[1:], strict=True):
         # A gradient is a sum of products with e = dy act'(y): the error of e, from y's, and that of the products
         # themselves.
         band = 2 * ROUNDOFF[dtype] if dtype != FLOAT32 else 2e-6 + 3 * product
-        error = (got.double() - ref).norm()
-        assert error <= 2 * (other.double() - ref).norm() + band * ref.norm(), f"{name}: {error / ref.norm():.1e}"
+        assert_norm_within(name, got, ref, 2 * (other.double() - ref).norm() + band * ref.norm())
 
 
 def test_tf32_is_exact_on_tf32_inputs():
@@ -112,5 +112,5 @@ def test_tf32_is_exact_on_tf32_inputs():
             grouped_linear_forward(x, weight, bias, precision="tf32"),
             *grouped_linear_backward(x, weight, bias, None, dy, precision="tf32"),
         )
-    for a, b in zip(got, want, strict=True):
-        assert (a.double() - b).norm() <= 1e-6 * b.norm()
+    for name, a, b in zip(("y", "dx", "dw", "db"), got, want, strict=True):
+        assert_norm_within(name, a, b, 1e-6 * b.norm())

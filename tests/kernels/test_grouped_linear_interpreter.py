@@ -9,6 +9,7 @@ from rnam import kernels
 from rnam.kernels import grouped_linear_backward, grouped_linear_forward
 from rnam.kernels.common.activations import activate, activation_slope
 from rnam.kernels.linear.config import select_linear, uses_kernel
+from tests.support.assertions import assert_equal, assert_within
 from tests.support.scan_bounds import ROUNDOFF, SMALLEST, assert_gradient
 
 pytestmark = [
@@ -85,7 +86,7 @@ def check(x, weight, bias, dy, activation):
         budget += (
             2 * (same[0].double() - want[0]).abs()
         )  # PyTorch's own rounding, between product and activation as well
-    assert ((y.double() - want[0]).abs() <= budget).all()
+    assert_within("y", y, want[0], budget)
     grads = grouped_linear_backward(x, weight, bias, activation, dy, precision="ieee")
     for name, got, ref, other in zip(("dx", "dw", "db"), grads, want[1:], same[1:], strict=False):
         assert_gradient(name, got, ref, other)
@@ -172,9 +173,7 @@ def test_empty(F, N):
 
 def test_repeatable():
     x, weight, bias, dy = inputs(2, 700, 8, 3, torch.float32)
-    first, second = (grouped_linear_backward(x, weight, bias, "relu", dy) for _ in range(2))
-    for name, a, b in zip(("dx", "dw", "db"), first, second, strict=True):
-        assert torch.equal(a, b), name
+    assert_equal("gradients", *(grouped_linear_backward(x, weight, bias, "relu", dy) for _ in range(2)))
 
 
 @pytest.mark.parametrize(("D", "H"), [(4, 3), (40, 3)])  # a kernel, and cuBLAS

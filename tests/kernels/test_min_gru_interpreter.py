@@ -11,6 +11,7 @@ from rnam.kernels.common.config import LaunchConfig
 from rnam.kernels.min_gru import backward as min_gru_backward
 from rnam.kernels.min_gru import chunks
 from rnam.kernels.min_gru.backward import min_steps, plan_partials
+from tests.support.assertions import assert_equal, assert_finite, assert_norm_within, assert_within
 from tests.support.calls import Call
 from tests.support.min_gru_cases import BATCH_ROWS, REL, TIME_ROWS, Case, assert_state, check, inputs, reference
 from tests.support.oracle import MASKED, RESET, decode, min_gru
@@ -121,7 +122,8 @@ def test_nan_enters_from_its_step_on_and_a_masked_one_never(config, space):
     h, h_last = forward(given.call(flags=flags, space=space), config=config)
     assert not h.isnan().any() and torch.equal(h[:, :, 35], h[:, :, 34])
     gradients = backward(given.call(flags=flags), h, given.dh, given.dh_last, config=config)
-    assert not any(g.isnan().any() for g in gradients) and (gradients[0][:, :, 35] == 0).all()
+    assert_finite("gradients", gradients)
+    assert_equal("dx at the masked step", gradients[0][:, :, 35], 0)
 
 
 @pytest.mark.parametrize("config", [TIME_ROWS, BATCH_ROWS, SHORT])
@@ -180,8 +182,8 @@ def test_the_last_state_alone_of_a_cut_sequence(monkeypatch):
 def test_neither_gradient_given():
     given = inputs(Case(T=5, F=1, D=4, H=4))
     h, _ = forward(given.call(), config=TIME_ROWS)
-    for gradient in backward(given.call(), h, None, None, config=TIME_ROWS):
-        assert torch.equal(gradient, torch.zeros_like(gradient))
+    for name, g in zip(("dx", "dw", "dh0"), backward(given.call(), h, None, None, config=TIME_ROWS), strict=True):
+        assert_equal(name, g, 0)
 
 
 @pytest.mark.parametrize("flags", [None, "own"])
@@ -238,9 +240,10 @@ def test_one_channel_of_many_steps():
     assert_state(h, wanted_h.view(1, 1, -1, 1))
     assert_state(h_last, wanted_last.view(1, 1, 1, 1))
     dx, dw, dh0 = backward(given.call(), h, given.dh, given.dh_last)
-    assert (dx.flatten().double() - wanted[0]).norm() <= 2 * REL * wanted[0].norm()
+    assert_norm_within("dx", dx.flatten(), wanted[0], 2 * REL * wanted[0].norm())
     # each term is as exact as dx, and a program, then the sum over programs, adds some hundreds of them
-    assert ((dw.flatten().double() - wanted[1]).abs() <= 2 * REL * sizes).all() and partials.shape[1] < 2000
+    assert_within("dw", dw.flatten(), wanted[1], 2 * REL * sizes)
+    assert partials.shape[1] < 2000
     assert abs(dh0.item() - wanted_dh0) <= 2 * REL * abs(wanted_dh0)
 
 
@@ -265,9 +268,7 @@ def test_several_partials_are_summed_and_repeat_bitwise(monkeypatch):
     given = inputs(case)
     call = given.call(h0=None)
     h, _ = forward(call, config=SHORT)
-    first, second = (backward(call, h, given.dh, None, config=SHORT) for _ in range(2))
-    for name, a, b in zip(("dx", "dw"), first, second, strict=False):
-        assert torch.equal(a, b), name
+    assert_equal("gradients", *(backward(call, h, given.dh, None, config=SHORT) for _ in range(2)))
 
 
 def test_an_empty_batch():

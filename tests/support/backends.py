@@ -2,11 +2,8 @@
 
 import pytest
 
-from rnam.backends import choice
+TRITON = pytest.param("triton", marks=pytest.mark.interpreter)
+EACH = ("reference", "torch", TRITON)
 
-plain = pytest.mark.skipif(choice.interpreted(), reason="runs in the other process")
-EACH = (
-    pytest.param("reference", marks=plain),
-    pytest.param("torch", marks=plain),
-    pytest.param("triton", marks=pytest.mark.interpreter),
-)
+# for a test whose fixture `backend` takes them all
+on_triton = pytest.mark.parametrize("backend", [TRITON], indirect=True)

@@ -8,6 +8,7 @@ from rnam.kernels.block.backward import block_backward
 from rnam.kernels.block.config import block_config
 from rnam.kernels.block.forward import block_forward
 from tests.support import feed_forward_cases, min_gru_cases
+from tests.support.assertions import assert_within
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.min_gru_cases import (
     ABS,
@@ -97,7 +98,7 @@ def assert_output(
     d_h = (relative * wanted[1].abs() + ABS * wanted[1].abs().amax(2, keepdim=True)).flatten(1, 2)
     precision = "tf32x3 cut" if precision == "tf32x3" else precision
     bounds = feed_forward_cases.Bounds(x, params, h, torch.zeros_like(x), precision, d_h)
-    feed_forward_cases.assert_within("y", y.flatten(1, 2), wanted[0].flatten(1, 2), bounds.y())
+    assert_within("y", y.flatten(1, 2), wanted[0].flatten(1, 2), bounds.y())
 
 
 def check(case: Case, need_h: bool = True) -> tuple[Tensor, Tensor | None, Tensor]:

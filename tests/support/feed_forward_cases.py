@@ -6,6 +6,7 @@ from torch import Tensor
 from rnam.kernels.feed_forward.backward import feed_forward_backward
 from rnam.kernels.feed_forward.config import num_parameters
 from rnam.kernels.feed_forward.forward import feed_forward_forward
+from tests.support.assertions import assert_within
 from tests.support.bounds import PRODUCT_ERROR
 from tests.support.scan_bounds import ROUNDOFF, SMALLEST
 
@@ -148,12 +149,6 @@ def inputs(
             return x, params.to(params_dtype or dtype), h, dy
         x, h = (torch.where(near, normal(*t.shape).to(dtype), t) for t in (x, h))
     raise AssertionError("the pre-activations stay near 0")
-
-
-def assert_within(name: str, got: Tensor, wanted: Tensor, bound: Tensor) -> None:
-    assert got.shape == wanted.shape and not got.isnan().any(), f"{name}: NaN or {tuple(got.shape)}"
-    excess = (got.double() - wanted).abs() - bound
-    assert (excess <= 0).all(), f"{name}: error {(got.double() - wanted).abs().max():.2e}, {excess.max():.2e} too much"
 
 
 def check(x: Tensor, params: Tensor, h: Tensor, dy: Tensor, precision: str = "ieee") -> tuple[Tensor, ...]:

@@ -8,9 +8,9 @@ from rnam.kernels.common.config import resolve_precision
 from rnam.kernels.min_gru.projected import projected_forward
 from rnam.kernels.min_gru.projected_config import projected_config
 from tests.support import min_gru_cases
+from tests.support.assertions import assert_within
 from tests.support.block_cases import state_rounding
 from tests.support.bounds import PRODUCT_ERROR, unit
-from tests.support.feed_forward_cases import assert_within
 from tests.support.min_gru_cases import ABS, FORMS, REL, ROUNDING, Case, Inputs, assert_state, gate_floor
 from tests.support.oracle import decode, min_gru
 

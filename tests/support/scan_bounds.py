@@ -3,6 +3,8 @@
 import torch
 import triton
 
+from tests.support.assertions import assert_norm_within, assert_within
+
 # Bounds of the error of a state, by the rule for float32: relative, plus a share of the channel's largest
 # state.
 RELATIVE = 2e-6
@@ -28,11 +30,8 @@ def state_budget(ref: torch.Tensor, size: torch.Tensor, dtype: torch.dtype) -> t
 
 def assert_states(h: torch.Tensor, ref: torch.Tensor, size: torch.Tensor | None = None) -> None:
     """h equals ref where that is not finite, and is within its budget elsewhere."""
-    h64 = h.double()
-    special = ~ref.isfinite()
-    assert torch.equal(torch.nan_to_num(h64[special], nan=7.0), torch.nan_to_num(ref[special], nan=7.0))
-    excess = ((h64 - ref).abs() - state_budget(ref, ref.abs() if size is None else size, h.dtype))[~special]
-    assert excess.numel() == 0 or (excess <= 0).all(), f"{excess.max():.2e} over the budget"
+    __tracebackhide__ = True
+    assert_within("states", h, ref, state_budget(ref, ref.abs() if size is None else size, h.dtype), nan=True)
 
 
 def assert_gradient(name: str, got: torch.Tensor, ref: torch.Tensor, same_dtype: torch.Tensor) -> None:
@@ -41,8 +40,7 @@ def assert_gradient(name: str, got: torch.Tensor, ref: torch.Tensor, same_dtype:
     float32: the adjoint is a scan of the same kind, so the band is that of the states. Halves: the rounding of the
     result and, at the same size, of one operand that was stored in the dtype (h, or p).
     """
-    assert got.dtype in ROUNDOFF and not got.isnan().any(), f"{name} has NaN or a wrong dtype"
-    error = (got.double() - ref).norm()
+    __tracebackhide__ = True
+    assert got.dtype in ROUNDOFF, f"{name}: {got.dtype}"
     band = RELATIVE if got.dtype == torch.float32 else 2 * ROUNDOFF[got.dtype]
-    budget = 2 * (same_dtype.double() - ref).norm() + band * ref.norm()
-    assert error <= budget, f"{name}: error {error:.2e} over {budget:.2e}"
+    assert_norm_within(name, got, ref, 2 * (same_dtype.double() - ref).norm() + band * ref.norm())

@@ -12,6 +12,7 @@ import torch
 from examples.pbcseq import data
 from examples.sequences import carried_forward
 from tests.examples.pbcseq.support import DAYS, FUTIME, STATUS, frame
+from tests.support.assertions import assert_equal
 
 
 def test_cohort_is_one_padded_sequence_per_person_in_order_of_time(small):
@@ -35,7 +36,7 @@ def test_the_data_are_the_ones_described(people):
     assert (people.length.min(), people.length.max()) == (1, 16)
     assert len({term.column for term in data.TERMS}) == 15
     assert (people.day[:, 0] == 0).all()
-    assert (np.diff(people.day, axis=1)[people.is_visit()[:, 1:]] > 0).all()
+    assert np.diff(people.day, axis=1)[people.is_visit()[:, 1:]].min() > 0
 
 
 def test_outcome_at_the_edges_of_the_horizon(small):
@@ -104,7 +105,7 @@ def test_weights_come_from_the_training_people_alone(people):
     _, known = data.outcome(people)
     np.testing.assert_array_equal(before > 0, known)
     assert np.isfinite(before).all()
-    assert (before[known] >= 1).all()
+    assert before[known].min() >= 1
 
 
 @pytest.mark.parametrize(("count", "seed"), [(2, 0), (5, 0), (5, 1)])
@@ -116,8 +117,8 @@ def test_folds_split_people_and_share_the_outcomes(people, count, seed):
     events = [people.event[test].sum() for _, test in made]
     assert max(events) - min(events) <= 1
     again, other = data.folds(people.event, count, seed), data.folds(people.event, count, seed + 1)
-    assert all((a[1] == b[1]).all() for a, b in zip(made, again, strict=True))
-    assert any(set(a[1]) != set(b[1]) for a, b in zip(made, other, strict=True))
+    assert_equal("tested people", [test for _, test in again], [test for _, test in made])
+    assert [set(test) for _, test in other] != [set(test) for _, test in made]
 
 
 @pytest.mark.parametrize("count", [1, 3])

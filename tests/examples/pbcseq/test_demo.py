@@ -17,6 +17,7 @@ import torch
 from examples import runtime
 from examples.pbcseq import checkpoint, demo
 from tests.examples.pbcseq.support import SHORT
+from tests.support.assertions import assert_equal
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,8 +60,7 @@ def assert_same_results(a: Path, b: Path) -> None:
     assert first["settings"] == second["settings"]
     assert len(first["finished"]) == len(second["finished"]) == 6
     for one, other in zip(first["finished"], second["finished"], strict=True):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert_equal("finished", one, other)
 
 
 @pytest.mark.parametrize("saves", [1, 2, 7, 12])
@@ -159,6 +159,7 @@ def test_settings_of_torch_are_left_as_they_were(finished):
     with runtime.reproducible(torch.device("cpu")):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
 
 
 def test_other_options_have_a_folder_of_their_own(people, tmp_path, monkeypatch, capsys):

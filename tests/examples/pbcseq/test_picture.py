@@ -64,4 +64,4 @@ def test_the_small_print_says_how_the_person_was_chosen_and_is_readable(people, 
         assert text.get_fontsize() >= 10
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
         assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
-        assert not any(box.overlaps(other) for other in (*boxes, *below) if other is not box)
+        assert not [other for other in (*boxes, *below) if other is not box and box.overlaps(other)]

@@ -9,6 +9,7 @@ import torch
 
 from examples.pbcseq import data, training
 from examples.training import seed_for
+from tests.support.assertions import assert_equal
 
 
 def test_no_prediction_moves_when_later_visits_or_the_outcome_change(people, trained):
@@ -47,7 +48,7 @@ def test_training_reads_the_outcome_of_the_training_people_alone(people, trained
     for _ in training.train([fold, made[1]], settings, again, torch.device("cpu")):
         if again.finished:
             break
-    assert all(torch.equal(again.finished[0][name], value) for name, value in progress.finished[0].items())
+    assert_equal("finished", again.finished[0], progress.finished[0])
 
 
 def test_a_missing_lab_keeps_its_last_contribution(people, trained):

@@ -14,6 +14,7 @@ import torch
 from examples import checkpoint
 from examples.plasmode import demo, evaluation, truth
 from tests.examples.plasmode.support import SHORT
+from tests.support.assertions import assert_equal
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,7 +60,7 @@ def test_the_json_file_holds_every_score_of_every_seed(finished):
         assert set(result["auc"]) == set(result["brier_skill"]) == models | {"regression on last values"}
         assert result["recurrence"] == pytest.approx(result["auc"]["full"] - result["auc"]["last"])
         assert set(result["coverage"]) == {*truth.TERM, evaluation.MISSING}
-        assert all(0 <= share <= 1 for share in result["coverage"].values())
+        assert not {name: share for name, share in result["coverage"].items() if not 0 <= share <= 1}
         assert set(result["met"]) == set(evaluation.ASKED)
     assert content["results"][0]["auc"] != content["results"][1]["auc"]
 
@@ -70,7 +71,7 @@ def assert_same_results(a: Path, b: Path) -> None:
         one, other = (torch.load(p / f"checkpoint-seed{seed}.pt", weights_only=True) for p in (a, b))
         assert one["settings"] == other["settings"]
         for x, y in zip(one["finished"], other["finished"], strict=True):
-            assert all(torch.equal(x[key], y[key]) for key in y)
+            assert_equal("finished", x, y)
 
 
 @pytest.mark.parametrize("saves", [1, 2, 7])

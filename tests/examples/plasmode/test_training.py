@@ -10,6 +10,7 @@ import torch
 from examples.plasmode import data, training
 from examples.training import Progress
 from rnam import explain
+from tests.support.assertions import assert_equal
 
 CPU = torch.device("cpu")
 
@@ -82,7 +83,7 @@ def test_training_reads_the_outcome_of_the_training_people_alone(trained):
     for _ in training.train(replace(task, positive_test=~task.positive_test), again, CPU):
         pass
     for one, other in zip(again.finished, progress.finished, strict=True):
-        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert_equal("finished", one, other)
 
 
 def test_what_is_read_does_not_depend_on_how_many_rows_are_read_at_a_time(trained):

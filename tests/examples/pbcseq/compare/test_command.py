@@ -101,7 +101,7 @@ def test_more_seeds_keep_what_is_done(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "_compare", lambda comparison, names, finished: seen.append(list(finished.done)))
     with pytest.raises(KeyError, match="seed 1"):
         command.main([*SHORT, "--seeds", "0", "1", "--out", str(tmp_path)])
-    assert len(seen) == 2 and all(name.startswith("seed 0") for name in seen[0])
+    assert len(seen) == 2 and not [name for name in seen[0] if not name.startswith("seed 0")]
 
 
 def test_without_interpret_what_is_left_out_is_said(whole, tmp_path, monkeypatch, capsys):
@@ -114,7 +114,7 @@ def test_without_interpret_what_is_left_out_is_said(whole, tmp_path, monkeypatch
     assert "'.[compare]'" in out
     results = json.loads((tmp_path / "again.json").read_text())
     assert results["left_out"] == ["EBM, last values"]
-    assert not any(name.startswith("EBM") for name in results["scores"])
+    assert not [name for name in results["scores"] if name.startswith("EBM")]
 
 
 def test_a_file_of_other_options_is_refused(whole, tmp_path, monkeypatch, capsys):

@@ -62,7 +62,7 @@ def test_bags_are_of_whole_people():
     assert bags.shape == (len(person), ebm.BAGS)
     for bag in bags.T:
         kept = {p: set(bag[person == p].tolist()) for p in person}
-        assert all(len(kinds) == 1 for kinds in kept.values())
+        assert {len(kinds) for kinds in kept.values()} == {1}
         assert sum(kinds == {-1} for kinds in kept.values()) == 1, "15 % of 7 people"
     assert len({bag.tobytes() for bag in bags.T}) > 1
     np.testing.assert_array_equal(bags, methods.bags_by_person(person, 0))

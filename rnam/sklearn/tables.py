@@ -1,0 +1,181 @@
+"""Tables as arrays of numbers. What is no number is refused, by the name of its column."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+from sklearn.utils.validation import check_array
+from torch import Tensor
+
+from rnam.explain._arrays import Bools, plain
+
+__all__ = [
+    "column",
+    "is_missing",
+    "labels",
+    "missing",
+    "names",
+    "plain_array",
+    "refuse_missing",
+    "refuse_twice",
+    "table",
+    "there",
+    "to_numbers",
+]
+
+Array = NDArray[Any]
+
+
+def names(value: Any) -> list[Any] | None:
+    """What the columns of a frame of pandas, polars or pyarrow are called; None of anything else."""
+    if hasattr(value, "iloc"):
+        return list(value.columns) if value.ndim == 2 else None
+    called = getattr(value, "column_names", getattr(value, "columns", None))
+    return None if called is None else list(called)
+
+
+def refuse_twice(argument: str, called: Sequence[Any]) -> None:
+    """Raises ValueError if two columns have one name."""
+    name, count = Counter(called).most_common(1)[0] if called else (None, 0)
+    if count > 1:
+        raise ValueError(f"the columns of {argument} must have different names, got {name!r} {count} times")
+
+
+def plain_array(value: Any) -> Any:
+    """A tensor as it is, anything else as an array."""
+    return value if isinstance(value, Tensor) else np.asarray(value)
+
+
+def column(argument: str, name: object) -> str:
+    """A column in the words of an error: by its name, or by its number where it has none."""
+    return f"column {name!r} of {argument}"
+
+
+def table(argument: str, value: Any, **options: Any) -> Array:
+    """`value` as an array of numbers that can be written to; what is missing is NaN.
+
+    Args:
+        options: of `sklearn.utils.check_array`, which refuses what is empty, sparse, complex or of another shape.
+    """
+    return np.asarray(
+        check_array(
+            to_numbers(argument, value),
+            allow_nd=True,
+            ensure_all_finite=False,
+            force_writeable=True,
+            input_name=argument,
+            **options,
+        )
+    )
+
+
+def to_numbers(argument: str, value: Any) -> Any:
+    """A frame, a series, an array, a tensor or lists as an array whose dtype is one of numbers; None and NA are NaN.
+
+    Raises:
+        TypeError, ValueError: a column holds anything else.
+    """
+    if issparse(value):
+        return value  # check_array says what to do
+    called = names(value)
+    if called is not None:
+        read = [
+            value.iloc[:, n] if hasattr(value, "iloc") else np.asarray(value[name]) for n, name in enumerate(called)
+        ]
+        columns = [_column(column(argument, name), values) for name, values in zip(called, read, strict=True)]
+        return np.column_stack(columns) if columns else np.empty(value.shape)
+    array = value if hasattr(value, "iloc") else np.asarray(plain(value))
+    if array.ndim < 2:
+        return _column(argument, array)
+    if array.dtype.kind in "biufc":
+        return array
+    flat = array.reshape(-1, array.shape[-1])
+    columns = [_column(column(argument, n), flat[:, n]) for n in range(flat.shape[1])]
+    return np.stack(columns, axis=-1).reshape(array.shape)
+
+
+def _column(where: str, values: Any) -> Array:
+    """One column, an array or a pandas.Series."""
+    kind = values.dtype.kind
+    if kind in "biuf":
+        return np.asarray(
+            values if isinstance(values.dtype, np.dtype) else values.to_numpy(dtype=np.float64, na_value=np.nan)
+        )
+    if kind not in "OUS":
+        raise ValueError(f"{where} must hold numbers, got {values.dtype}")
+    filled = [math.nan if is_missing(item) else item for item in np.asarray(values, dtype=object)]
+    for item in filled:
+        if isinstance(item, str | bytes):
+            raise ValueError(f"{where} must hold numbers, got {item!r}")
+    try:
+        return np.fromiter(map(float, filled), np.float64, len(filled))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where} must hold numbers: {error}") from error
+
+
+def is_missing(item: object) -> bool:
+    """None, pandas.NA (which nothing holds before pandas is imported) or NaN."""
+    return (
+        item is None
+        or item is getattr(sys.modules.get("pandas"), "NA", None)
+        or (isinstance(item, float) and math.isnan(item))
+    )
+
+
+def there(values: Array, largest: float) -> Bools:
+    """Where `values` are numbers: neither NaN nor infinite, nor too large for the model's dtype."""
+    return np.asarray(np.abs(values) <= largest)
+
+
+def missing(values: Array, largest: float, mask: Any = None, lengths: Any = None) -> Bools:
+    """Where no number is there in `values` (samples, [steps,] columns), and neither `mask` nor `lengths` hides that."""
+    hidden = there(values, largest)
+    if mask is not None:
+        seen = np.asarray(plain(mask), np.bool_)
+        if seen.ndim != values.ndim or any(
+            n not in (1, full) for n, full in zip(seen.shape, values.shape, strict=True)
+        ):
+            return np.zeros_like(hidden)  # the model says what its mask must be
+        hidden |= ~seen
+    if lengths is not None and values.ndim == 3:
+        steps = np.arange(values.shape[1])
+        hidden |= (steps >= np.asarray(plain(lengths))[:, None])[..., None]
+    return ~hidden
+
+
+def refuse_missing(
+    argument: str, values: Array, where: Bools, called: Sequence[Any] | None = None, advice: str = ""
+) -> None:
+    """Raises ValueError if any value is missing, with the name of the first such column."""
+    if not where.any():
+        return
+    if values.ndim > 1:
+        columns = where.reshape(-1, where.shape[-1])
+        number = int(np.flatnonzero(columns.any(0))[0])
+        argument = column(argument, number if called is None else called[number])
+        values, where = values[..., number], where[..., number]
+    found = values[where]
+    what = "NaN" if np.isnan(found).any() else "infinity" if np.isinf(found).any() else str(found[0])
+    rows = int(where.reshape(len(where), -1).any(1).sum())
+    raise ValueError(f"{argument} must be finite, got {what} in {rows} of {len(where)} samples{advice}")
+
+
+def labels(value: Any) -> Array:
+    """The labels y of a classifier as an array; those that pandas has as objects come as what they are."""
+    array = np.asarray(plain(value))
+    if array.dtype.kind != "O":
+        return array
+    rows = [is_missing(item) for item in array.flat]
+    if any(rows):
+        raise ValueError(f"y must have a label for each sample, got NaN or None in {sum(rows)} of {len(rows)}")
+    if all(isinstance(item, numbers.Number | np.bool_) for item in array.flat):
+        return np.array(array.tolist())
+    return array
