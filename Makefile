@@ -3,19 +3,22 @@
 # make test-all  the long sets, which make test leaves out: compiled kernels, examples, benchmarks, more shapes
 # make lint   ruff and mypy
 # make docs   the API reference, from the docstrings, in build/docs
-# make gpu    prove on an NVIDIA GPU, in ten minutes, what takes one; OUT is the folder of the report
-# Each but gpu makes the virtual environment .venv when there is none, and installs what it needs into it.
+# make gpu    prove on an NVIDIA GPU what takes one, in two commands of seven minutes: PART=1 and PART=2, or the same
+#             command twice; OUT is the folder of the results
+# make gpu-cache    compile for it ahead of time, with PYTHON of its version, whose triton is that of its machine
+# Each but the last two makes the virtual environment .venv when there is none, and installs what it needs into it.
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 OUT ?= results/gpu
+PART ?=
 # as many tests at once as there are cores; ARGS="-n 0" runs them in one process
 JOBS ?= auto
 # pictures go to files; no window is opened
 export MPLBACKEND = Agg
 
-.PHONY: demo test test-all lint docs gpu
+.PHONY: demo test test-all lint docs gpu gpu-cache
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -46,10 +49,13 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.docs
 	$(VENV)/bin/python -W error -m pdoc --docformat google -o build/docs rnam rnam.sklearn
 
-# with the Python it is started with and what that has: torch, triton, numpy, pytest; nothing is fetched
+# Both with the Python that PYTHON is and what it has: torch, triton, numpy, tqdm, pytest; nothing is fetched.
 gpu:
 	$(PYTHON) -m pip install --no-deps --no-build-isolation -e .
-	$(PYTHON) -m tests.gpu --out $(OUT)
+	$(PYTHON) -m tests.gpu --out $(OUT) $(if $(PART),--part $(PART)) $(ARGS)
+
+gpu-cache:
+	$(PYTHON) -m tests.gpu.cache build/gpu-cache.tar.xz $(ARGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -39,6 +39,8 @@ UNITS: dict[str, Callable[[argparse.Namespace], dict[str, Unit]]] = {
     "accuracy": accuracy.units,
     "memory": functools.partial(shaped.units, "memory"),
 }
+# Those whose work has a number of bytes that it must move.
+ANCHORED = {"layer", "linear", "scan", "wide"}
 QUICK_ROUNDS = 3
 PROVIDERS = sorted({name for op in registry.REGISTRY.values() for name in op})
 TYPES = "float32 (products in full precision), tf32, bfloat16, float16; default: float32, and on a GPU the first three"
@@ -66,8 +68,18 @@ def parser() -> argparse.ArgumentParser:
             repeated("--pass", dest="passes", choices=PASSES, help=f"{', '.join(PASSES)}; default: all three")
         if name == "overhead":
             sub.add_argument("--before", type=Path, help="an earlier run's JSON, whose ratios are printed beside")
-    commands.add_parser("publish").add_argument("json", type=Path, help="a file that --json wrote")
+    sub = commands.add_parser("publish")
+    sub.add_argument("json", type=Path, help="a file that --json wrote")
+    sub.add_argument("--anchor", type=_bandwidth, metavar="GB/S", help="copy bandwidth, in the place of the file's own")
+    sub.add_argument("--because", default="", metavar="REASON", help="why this figure; it is published beside it")
     return top
+
+
+def _bandwidth(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be positive and finite, got {value}")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -106,7 +118,10 @@ def run(options: argparse.Namespace) -> int:
     """Does what the options say; the exit status."""
     command = options.command
     if command == "publish":
-        print(*publish(options.json), sep="\n")
+        if (options.anchor is None) != (not options.because):
+            raise UsageError("--anchor and --because go together: a figure, and the reason for it")
+        given = None if options.anchor is None else (options.anchor, options.because)
+        print(*publish(options.json, given=given), sep="\n")
         return 0
     if options.quick:
         options.rounds = min(options.rounds, QUICK_ROUNDS)
@@ -116,7 +131,7 @@ def run(options: argparse.Namespace) -> int:
         shaped.check(options)
     names = [name for name in UNITS if name != "memory"] if command == "all" else [command]
     units = {unit: run for name in names for unit, run in UNITS[name](options).items()}
-    status = session.run(units, options)
+    status = session.run(units, options, anchored=not ANCHORED.isdisjoint(names))
     if command == "all":
         compiled.print_committed()
     return status

@@ -5,7 +5,7 @@ import json
 
 from tqdm import tqdm
 
-from benchmarks.commands.shaped import precision
+from benchmarks.protocol import work
 from benchmarks.protocol.machine import about
 from benchmarks.reports.run import UsageError, read, write
 
@@ -59,7 +59,7 @@ def tune(options: argparse.Namespace) -> int:
     done = {row["key"] for row in rows}
     keys = tune.keys(options.shape or (["notebook"] if options.quick else []))
     for key in tqdm([key for key in keys if key.name not in done], disable=None):
-        with precision(tune.PRECISION):
+        with work.precision(tune.PRECISION):
             rows += tune.tune(key, options.device)
         if path is not None:
             write(path, {**here, "tune": rows})

@@ -1,34 +1,32 @@
 """`overhead`: the host's CPU time of one step of a layer, beside the bare torch operations that the step needs.
 
-A sample is CALLS calls in a row, after one that is not timed; the suite's own work around a call is outside of it. The
-providers take turns through many such samples, so that ratios of one round are of the same moment. Each row says how
-many times its own work it takes, and how many times as long the published step takes: the median of the rounds, the
+A sample is HOST_CALLS calls in a row, after one that is not timed; the suite's own work around a call is outside of it.
+The providers take turns through many such samples, so that ratios of one round are of the same moment. Each row says
+how many times its own work it takes, and how many times as long the published step takes: the median of the rounds, the
 quartiles, and the ratio of the best samples. What the device computes is not in it, on a GPU.
 """
 
 import argparse
+import contextlib
 import functools
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import rnam
 from benchmarks.commands.session import Result, Unit
 from benchmarks.protocol import compare, work
-from benchmarks.protocol.measure import Timer, measure, wait
-from benchmarks.protocol.provider import Bound, Provider, leaves_of, plain
+from benchmarks.protocol.measure import HOST_CALLS, Timer, host_timer, measure
+from benchmarks.protocol.provider import Bound, Provider, plain
 from benchmarks.protocol.row import compare_with
 from benchmarks.protocol.shapes import SHAPES, Shape
-from benchmarks.providers.registry import REGISTRY
+from benchmarks.providers import registry
 from benchmarks.reports.run import load
 
 # One number in and out, where nothing is left but the host's work; and a step of a layer for one person and for 64.
 STEPS = (Shape("tiny", 1, 1, 1, 1, 1, state=True), SHAPES["stream-1"], SHAPES["stream-64"])
-# On a GPU the kernels of so many training steps fit the launch queue of 1024, so that the host does not wait for it.
-CALLS = 20
 # For each of --rounds.
 SAMPLES = 15
 OWN, PUBLISHED = "own-work", "published-step"
@@ -45,17 +43,9 @@ def own_work(x: Tensor, weight: Tensor, h0: Tensor) -> Tensor:
     return torch.addcmul(values, k.neg().sigmoid(), h0[:, :, 0])[:, :, None]
 
 
-def _module(job: work.Work) -> Bound:
-    layer = rnam.minGRU(job.shape.terms, job.shape.dim, device=job.device, dtype=job.dtype)
-    x, weight, h0 = leaves_of(*job.leaves)
-    layer.to_hidden_and_gate.weight = torch.nn.Parameter(weight.detach())
-    leaves = x, layer.to_hidden_and_gate.weight, h0
-    return Bound(lambda x, _, h0: layer(x, h0)[0], leaves, job.incoming)
-
-
-_LAYERS = REGISTRY["min_gru"]
+_LAYERS = registry.REGISTRY["min_gru"]
 PROVIDERS = (
-    Provider("rnam", _module),
+    Provider("rnam", registry.layer),
     Provider("rnam-functional", _LAYERS["rnam"].bind),
     _LAYERS["rnam-reference"],
     Provider(OWN, plain(own_work)),
@@ -76,8 +66,8 @@ def _overhead(shape: Shape, options: argparse.Namespace, before: dict[str, dict[
     for pass_ in settings.passes:
         found = compare.rows_of(job, candidates, pass_, op="overhead")
         bounds = {c.provider.name: c.bound for c in candidates}
-        timers = {row.provider: _timer(bounds[row.provider], pass_) for row in found if "reason" not in row.detail}
-        samples = measure(timers, SAMPLES * options.rounds, dict.fromkeys(timers, f"{CALLS} calls"))
+        timers = {row.provider: timer(bounds[row.provider], pass_) for row in found if "reason" not in row.detail}
+        samples = measure(timers, SAMPLES * options.rounds, dict.fromkeys(timers, f"{HOST_CALLS} calls"))
         for row in found:
             if row.provider in samples:
                 row.add(samples[row.provider])
@@ -88,26 +78,19 @@ def _overhead(shape: Shape, options: argparse.Namespace, before: dict[str, dict[
     return rows, {}
 
 
-def _timer(bound: Bound, pass_: str) -> Timer:
+def timer(bound: Bound, pass_: str) -> Timer:
     """Of the bare calls; a training step is one with its gradients."""
     call, leaves, device = bound.call, bound.leaves, bound.incoming.device
 
     def both() -> None:
         torch.autograd.grad(call(*leaves), leaves, bound.incoming)
 
-    once = both if pass_ == "both" else lambda: call(*leaves)
-
-    def sample() -> tuple[float, float]:
+    @contextlib.contextmanager
+    def context() -> Iterator[None]:
         with bound.context(), torch.set_grad_enabled(pass_ == "both"):
-            once()
-            wait(device)
-            start, start_cpu = time.perf_counter(), time.process_time()
-            for _ in range(CALLS):
-                once()
-            cpu, wall = time.process_time() - start_cpu, time.perf_counter() - start
-        return wall / CALLS, cpu / CALLS
+            yield
 
-    return sample
+    return host_timer(both if pass_ == "both" else lambda: call(*leaves), device, context)
 
 
 def _ratios(name: str, cpu: dict[str, list[float]]) -> dict[str, Any]:

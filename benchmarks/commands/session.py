@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.protocol import anchor
 from benchmarks.protocol.compare import last_line
 from benchmarks.protocol.machine import about
 from benchmarks.protocol.measure import wait
@@ -25,10 +26,11 @@ Unit = Callable[[], Result]
 QUICK_SECONDS = 440.0
 
 
-def run(units: dict[str, Unit], options: argparse.Namespace) -> int:
+def run(units: dict[str, Unit], options: argparse.Namespace, *, anchored: bool) -> int:
     """The exit status: 1 where a unit broke off, or was not begun because the time of a quick run was over.
 
-    What broke off before comes last, so that a run goes on past it.
+    What broke off before comes last, so that a run goes on past it. With `anchored` the copy bandwidth comes first,
+    unless the file has it.
     """
     device = options.device
     file = resume(options.json, about(device, options.quick, options.rounds))
@@ -39,6 +41,10 @@ def run(units: dict[str, Unit], options: argparse.Namespace) -> int:
         print(f"{len(units) - len(left)} of {len(units)} are in {file.path} already")
     seconds = QUICK_SECONDS if options.quick and device.type == "cuda" else math.inf
     start, broken = time.monotonic(), []
+    if anchored and file.anchor is None:
+        file.hold(anchor.take(device, options.rounds))
+    if file.anchor is not None:
+        print(file.anchor)
     with tqdm(total=len(left), disable=None) as bar:
         while left and time.monotonic() - start <= seconds:
             name = left.pop(0)

@@ -1,10 +1,8 @@
 """`layer`, `linear`, `scan`, `model` and `memory`: one kind of work by its providers, on the named shapes."""
 
 import argparse
-import contextlib
 import functools
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -76,7 +74,7 @@ def _unit(command: str, op: str, name: str, kind: str, options: argparse.Namespa
         left_out=left_out(op, shape, device, first) if is_quick and not options.provider else {},
         quick=is_quick,
     )
-    with precision(kind):
+    with work.precision(kind):
         job = work.make(op, shape, kind, device, work.QUICK_TERMS if is_quick else work.MOST_TERMS)
         rows = registry.compare_all(job, settings, options.provider)
     for row in rows:
@@ -108,25 +106,6 @@ def left_out(op: str, shape: Shape, device: torch.device, first: bool) -> dict[s
         elif not first and device.type == "cuda":
             found[name] = "not run in this type in a quick run"
     return found
-
-
-@contextlib.contextmanager
-def precision(kind: str) -> Iterator[None]:
-    """The precision of float32 products that a type names, in matrix products, convolutions and torch.nn.GRU.
-
-    The function for products sets what torch.compile reads, too, which raises where the two differ (pytorch #166387).
-    """
-    cudnn = torch.backends.cudnn
-    before = torch.get_float32_matmul_precision(), cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
-    own = torch.backends.cuda.matmul.fp32_precision
-    torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
-    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "tf32" if kind == "tf32" else "ieee"
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cuda.matmul.fp32_precision = own
-        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before[1:]
 
 
 def _memory(device: torch.device) -> int:

@@ -42,8 +42,8 @@ class Candidate:
 def run(
     job: Work, providers: Iterable[Provider], base: str, expected: Callable[[bool], Expected], settings: Settings
 ) -> list[Row]:
-    """A row of each pass and provider, and of a copy of as many bytes. Speed-ups are over `base`; `expected` gives what
-    is right, with the mask or without."""
+    """A row of each pass and provider. Speed-ups are over `base`; `expected` gives what is right, with the mask or
+    without. The share of copy bandwidth is filled in where the run's anchor is known."""
     torch._dynamo.reset()  # a function of many shapes would pass torch.compile's limit and run uncompiled
     expected = functools.cache(expected)
     candidates = [candidate(job, provider, expected, settings) for provider in providers]
@@ -127,10 +127,6 @@ def _pass(job: Work, candidates: list[Candidate], base: str, pass_: str, setting
         makers[row.provider] = functools.partial(_timer, bound, copies, pass_, job.device)
     if settings.timed:
         count = job.bytes(pass_)
-        if count is not None:
-            note = {"note": "a copy of the same bytes"}
-            rows.append(Row(job.op, job.shape.name, job.kind, pass_, "copy", detail=note))
-            makers["copy"] = functools.partial(measure.copy_timer, count, copies, job.device)
         graphs, least = _graphs(), (measure.QUICK_SECONDS, measure.QUICK_LEAST) if settings.quick else ()
         samples, failures = measure.each(makers, settings.rounds, job.device, *least)
         now = clocks(job.device)
@@ -145,10 +141,9 @@ def _pass(job: Work, candidates: list[Candidate], base: str, pass_: str, setting
                     row.detail["recompilations"] = _graphs() - graphs
                 if count is not None:
                     row.gbps = count / row.median_ms / 1e6
-                    row.copy_fraction = samples["copy"].percentile(50) / row.median_ms if "copy" in samples else None
-        compare_with(base, [row for row in rows if row.provider != "copy"])
+        compare_with(base, rows)
     if pass_ == "forward" and not settings.quick:
-        for row, candidate in zip(rows, candidates, strict=False):
+        for row, candidate in zip(rows, candidates, strict=True):
             if candidate.provider.compiled and candidate.bound is not None:
                 row.detail |= _next_length(job, candidate.bound)
     return rows

@@ -38,6 +38,9 @@ SLOW_SECONDS = 0.25
 # Of the L2 cache, the bytes of all copies of the inputs.
 COLD = 2
 MOST_COPIES = 64
+# Calls in a row where the host is timed. On a GPU the kernels of so many training steps of a layer fit the launch queue
+# of 1024, so that the host does not wait for it.
+HOST_CALLS = 20
 
 
 @dataclass
@@ -131,14 +134,18 @@ def timer(bounds: list[Bound], pass_: str, device: torch.device) -> tuple[Timer,
     return _cpu_timer(calls(bounds[0], pass_)), "warm caches"
 
 
-def copy_timer(count: int, copies: int, device: torch.device) -> tuple[Timer, str]:
-    """Of a copy that reads and writes `count` bytes in all, with the same rotation."""
+# Writes what is in the first tensor to the second, and gives that.
+Copy = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def copy_timer(half: int, device: torch.device, copy: Copy) -> tuple[Timer, str]:
+    """Of a copy that reads `half` bytes and writes as many, with the rotation of any other work."""
 
     def buffers() -> Bound:
-        source, target = (torch.zeros(max(1, count // 2), dtype=torch.uint8, device=device) for _ in range(2))
-        return Bound(target.copy_, (source,), source)
+        source, target = (torch.zeros(max(1, half), dtype=torch.uint8, device=device) for _ in range(2))
+        return Bound(lambda source: copy(source, target), (source,), source)
 
-    return timer([buffers() for _ in range(copies)], "forward", device)
+    return timer([buffers() for _ in range(copies(half, device))], "forward", device)
 
 
 def wait(device: torch.device) -> None:
@@ -159,6 +166,26 @@ def whole_timer(call: Callable[[], Any], device: torch.device) -> Timer:
         return wall, None if device.type == "cuda" else cpu
 
     sample()
+    return sample
+
+
+def host_timer(
+    call: Callable[[], Any],
+    device: torch.device,
+    context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> Timer:
+    """Of the host's work for a call: HOST_CALLS in a row, after one that is not timed, all inside `context`."""
+
+    def sample() -> tuple[float, float]:
+        with context():
+            call()
+            wait(device)
+            start, start_cpu = time.perf_counter(), time.process_time()
+            for _ in range(HOST_CALLS):
+                call()
+            cpu, wall = time.process_time() - start_cpu, time.perf_counter() - start
+        return wall / HOST_CALLS, cpu / HOST_CALLS
+
     return sample
 
 

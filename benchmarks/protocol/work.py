@@ -9,9 +9,10 @@ Bytes are ideal: each input read once, each output written once. With n the byte
 "both" is their sum. A model has no formula.
 """
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +92,25 @@ class Work:
                 forward += column * (dim + hidden) + nbytes(weight) + nbytes(bias)
                 backward += column * (2 * dim + hidden) + 2 * nbytes(weight) + nbytes(bias)
         return {"forward": forward, "backward": backward, "both": forward + backward}[pass_]
+
+
+@contextlib.contextmanager
+def precision(kind: str) -> Iterator[None]:
+    """The precision of float32 products that a type names, in matrix products, convolutions and torch.nn.GRU.
+
+    The function for products sets what torch.compile reads, too, which raises where the two differ (pytorch #166387).
+    """
+    cudnn = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    own = torch.backends.cuda.matmul.fp32_precision
+    torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "tf32" if kind == "tf32" else "ieee"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cuda.matmul.fp32_precision = own
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before[1:]
 
 
 def nbytes(x: Tensor) -> int:

@@ -48,6 +48,15 @@ def _min_gru(x: Tensor, weight: Tensor, h0: Tensor | None = None, space: str = "
     return functional.min_gru(x, weight, h0, space=space)[0]
 
 
+def layer(work: Work) -> Bound:
+    """`rnam.minGRU`, with its parameter in the place of the weight."""
+    module = rnam.minGRU(work.shape.terms, work.shape.dim, device=work.device, dtype=work.dtype)
+    x, weight, *state = leaves_of(*work.leaves)
+    module.to_hidden_and_gate.weight = torch.nn.Parameter(weight.detach())
+    leaves = x, module.to_hidden_and_gate.weight, *state
+    return Bound(lambda x, _, h0=None: module(x, h0)[0], leaves, work.incoming)
+
+
 def _masked(work: Work) -> Bound:
     call = lambda x, weight, h0=None: functional.min_gru(x, weight, h0, mask=work.mask)[0]
     return Bound(call, leaves_of(*work.leaves), work.incoming)

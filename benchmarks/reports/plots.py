@@ -107,7 +107,7 @@ _speedup = lambda row: row.speedup
 
 PICTURES: dict[str, Callable[[Run], Any]] = {
     "speedup": lambda run: _bars(run, _speedup, "times the published eager form (baddbmm)", 1.0, ratios=True),
-    "bandwidth": lambda run: _bars(run, _percent, "% of copy bandwidth", 100.0, ratios=False),
+    "bandwidth": lambda run: _bars(run, _percent, "% of the run's copy bandwidth", 100.0, ratios=False),
     "time": lambda run: _lines(run, _is_scan, _scan_steps, "median_ms", "ms, forward"),
     "error": lambda run: _lines(run, _is_accuracy, _named_steps, "max_error", "largest relative error of h"),
 }

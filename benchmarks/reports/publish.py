@@ -7,6 +7,7 @@ The README's table holds one block for each device that has results, between the
 import re
 from pathlib import Path
 
+from benchmarks.protocol import anchor
 from benchmarks.protocol.machine import ROOT
 from benchmarks.reports import plots, tables
 from benchmarks.reports.run import UsageError, load
@@ -15,8 +16,13 @@ RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
-def publish(source: Path, readme: Path = ROOT / "README.md", results: Path = RESULTS) -> list[Path]:
-    """Writes all of it; returns what was written.
+def publish(
+    source: Path, readme: Path = ROOT / "README.md", results: Path = RESULTS, given: tuple[float, str] | None = None
+) -> list[Path]:
+    """Writes all of it; returns the files written.
+
+    The anchor is the one that is `given`, as GB/s and the reason for it, else the file's; a file without one has it
+    from the fastest copy among its rows.
 
     Raises:
         UsageError: the file has no run, or the README not both comments, once each; nothing is written then.
@@ -25,7 +31,11 @@ def publish(source: Path, readme: Path = ROOT / "README.md", results: Path = RES
     text = readme.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise UsageError(f"{readme} must have {BEGIN} and {END} once each")
-    target = results / re.sub(r"[^a-z0-9]+", "-", run.about["device"].lower()).strip("-")
+    device = run.about["device"]
+    run.anchor = anchor.of_run(run.rows, run.shapes, device, run.anchor, given)
+    if run.anchor is not None:
+        run.anchor.rate(run.rows)
+    target = results / re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
     target.mkdir(parents=True, exist_ok=True)
     run.save(target / "results.json")
     pictures = plots.draw(run, target)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.protocol import anchor
+from benchmarks.protocol.anchor import Anchor
 from benchmarks.protocol.row import Row
 
 SAME = ("device", "versions", "threads", "commit", "quick")
@@ -16,7 +18,7 @@ class UsageError(Exception):
 
 @dataclass
 class Run:
-    """A run and its file, if it has one."""
+    """A run and its file, if it has one. Where the anchor is known, every row has its share of it."""
 
     about: dict[str, Any]
     path: Path | None = None
@@ -24,6 +26,7 @@ class Run:
     shapes: dict[str, dict[str, Any]] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    anchor: Anchor | None = None
 
     def has(self, unit: str, asked: dict[str, Any]) -> bool:
         """Whether a shape is through, with the passes and providers that are asked for now."""
@@ -34,9 +37,17 @@ class Run:
         new = {row.key for row in rows}
         kept = [row for row in self.rows if row.key not in new and not row.key.startswith(f"{unit}/")]
         self.rows = kept + rows
+        if self.anchor is not None:
+            self.anchor.rate(rows)
         self.shapes[unit] = shape
         self.done = [*(other for other in self.done if other != unit), unit]
         self.failed.pop(unit, None)
+        self.save(self.path)
+
+    def hold(self, found: Anchor) -> None:
+        """Makes this the anchor, for the rows that there are and those to come."""
+        self.anchor = found
+        found.rate(self.rows)
         self.save(self.path)
 
     def fail(self, unit: str, reason: str) -> None:
@@ -46,7 +57,8 @@ class Run:
 
     def save(self, path: Path | None) -> None:
         if path is not None:
-            state = {"shapes": self.shapes, "done": self.done, "failed": self.failed}
+            known = {} if self.anchor is None else {"anchor": self.anchor.as_json()}
+            state = {**known, "shapes": self.shapes, "done": self.done, "failed": self.failed}
             rows = [row.as_json() for row in self.rows]
             write(path, {**self.about, **state, "rows": rows, "details": {row.key: row.detail for row in self.rows}})
 
@@ -57,11 +69,12 @@ def load(path: Path, here: dict[str, Any] | None = None) -> Run:
         details = body.pop("details")
         rows = [Row(pass_=row.pop("pass"), **row) for row in body.pop("rows")]
         shapes, done = body.pop("shapes"), body.pop("done")
+        known = anchor.from_json(body.pop("anchor")) if "anchor" in body else None
     except (KeyError, TypeError) as error:
         raise UsageError(f"{path} has no run: {error!r}") from error
     for row in rows:
         row.detail = details.get(row.key, {})
-    return Run(body, path, rows, shapes, done, body.pop("failed", {}))
+    return Run(body, path, rows, shapes, done, body.pop("failed", {}), known)
 
 
 def read(path: Path, here: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -66,8 +66,8 @@ EXPLANATION = (
     "Milliseconds are medians of the samples, p20 and p80 beside them; at least 2 calls before the first, and on a"
     " CPU one before each, are not counted. Faster: times the base (the published eager form; baddbmm"
     " for linear layers; the published step for one step from a state), by CPU the same in CPU time. GB/s: the"
-    " ideal bytes of `benchmarks/protocol/work.py` over the median. Copy: the time of a copy of as many bytes over the"
-    " median. Peak: memory of the call beyond its inputs. Error: of the output relative to its largest, of"
+    " ideal bytes of `benchmarks/protocol/work.py` over the median. Copy: GB/s over the run's copy bandwidth, the one"
+    " figure above. Peak: memory of the call beyond its inputs. Error: of the output relative to its largest, of"
     " gradients relative to their norm, against float64 steps; `wrong` is more than rounding explains. On a CPU"
     " caches are warm; on a GPU the remark says whether L2 was cold and calls were replayed from a graph."
 )
@@ -79,7 +79,7 @@ def markdown(run: Run) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     clocks = f"; clocks (SM, memory, most) {about['clocks']}" if about["clocks"] else ""
     how = f"{about['threads']} threads; commit {about['commit'][:12]}; {about['rounds']} rounds{clocks}{_quick(run)}"
-    lines = [f"# {about['device']}", "", f"{versions}; {how}.", "", EXPLANATION]
+    lines = [f"# {about['device']}", "", f"{versions}; {how}.", "", *_anchor(run), EXPLANATION]
     aligned = ["---"] * LEFT + ["---:"] * (len(COLUMNS) - LEFT) + ["---"]
     for op in dict.fromkeys(row.op for row in run.rows):
         lines += ["", f"## {op}", "", _line([*COLUMNS, "remark"]), _line(aligned)]
@@ -88,9 +88,27 @@ def markdown(run: Run) -> str:
     if sizes:
         lines += ["", "## Shapes", "", "| shape | terms x batch x steps x width | |", "|---|---|---|"]
         lines += dict.fromkeys(_line([name, shape["sizes"], shape["note"]]) for name, shape in sizes)
+    if run.anchor is not None and run.anchor.copies:
+        lines += ["", "## Copies", "", "| by | MB | ms | p20 | p80 | GB/s | |", "|---|---:|---:|---:|---:|---:|---|"]
+        lines += [_copy(found) for found in run.anchor.copies]
     if run.failed:
         lines += ["", "Broke off:", "", *(f"- {unit}: {reason}" for unit, reason in run.failed.items())]
     return "\n".join(lines) + "\n"
+
+
+def _anchor(run: Run) -> list[str]:
+    """The figure that shares of copy bandwidth are of, as a paragraph."""
+    if run.anchor is None:
+        return []
+    text = str(run.anchor)
+    return [f"{text[0].upper()}{text[1:]}.", ""]
+
+
+def _copy(found: dict[str, Any]) -> str:
+    """A line of the table of copies that the anchor was chosen from."""
+    times = [_number(found.get(f"{part}_ms"), "{:.4g}") for part in ("median", "p20", "p80")]
+    remark = found.get("method", "") or f"failed: {found['failed']}"
+    return _line([found["way"], f"{found['bytes'] / 1e6:.1f}", *times, _number(found.get("gbps"), "{:.1f}"), remark])
 
 
 def _quick(run: Run) -> str:
@@ -111,6 +129,7 @@ def summary(run: Run) -> str:
     lines = [
         f"**{about['device']}**, torch {about['versions']['torch']}, commit {about['commit'][:12]}{_quick(run)}:",
         "",
+        *_anchor(run),
         "| work | shape | type | pass | RNAM, ms | against the base | against the fastest other | which is"
         " | copy bandwidth | peak memory over the base's |",
         "|---|---|---|---|---:|---:|---:|---|---:|---:|",

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.commands import accuracy, overhead
-from benchmarks.protocol import shapes
+from benchmarks.protocol import anchor, shapes
 from benchmarks.protocol.shapes import Shape
 from benchmarks.providers import registry
 
@@ -21,6 +21,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(shapes.SHAPES, name, shape)
     usual = {"layer": "p12", "linear": "nam-ens", "scan": "scan-128", "model": "notebook", "memory": "p12"}
     monkeypatch.setitem(shapes.QUICK, "cpu", {command: (name,) for command, name in usual.items()})
+    monkeypatch.setattr(anchor, "SIZES", {"cpu": (1000, 3000)})
     monkeypatch.setattr(accuracy, "LENGTHS", (100, 300))
     monkeypatch.setattr(overhead, "SAMPLES", 2)
     monkeypatch.setattr(overhead, "STEPS", overhead.STEPS[:2])

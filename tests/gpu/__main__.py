@@ -1,14 +1,15 @@
-"""`python -m tests.gpu --out DIR` (`make gpu OUT=DIR`): everything that takes a GPU, in less than ten minutes.
+"""`python -m tests.gpu --out DIR` (`make gpu OUT=DIR`): everything that takes a GPU, in two commands of seven minutes.
 
-The parity suite (in several processes where pytest-xdist is there), compute-sanitizer's memcheck and racecheck on a
-short run, and timings. Each is a process with a deadline of its own; one that fails or hangs does not stop the others,
-and all output is kept in DIR beside gpu.json. Ends with 0 where every stage passed.
+The same command again, or `--part 1` and then `--part 2`, goes on where the one before ended: stages that passed are
+not run again, and those that failed or were out of time come after those that have not run. Each stage is a process
+with a limit of its own (plan.py); one that fails or hangs does not stop the others. After each, DIR has gpu.json with
+what became of it and the end of its output, and rows.json with what was measured, in the form of the benchmarks.
+
+A cache that `python -m tests.gpu.cache` made is unpacked first, so that nothing is compiled here. Ends with 0 where
+every stage that was asked for has passed.
 """
 
 import argparse
-import importlib.util
-import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -17,74 +18,78 @@ from typing import Any
 
 import torch
 
-from tests.gpu import report, sanitizer, stages
-from tests.gpu.stages import Stage
+from tests.gpu import cache, plan, report, stages
+from tests.gpu.plan import Planned
+from tests.gpu.stages import PASSED, Outcome
 
-TOTAL_SECONDS = 570.0  # of ten minutes, with what the installation before takes
 
+def run_all(
+    planned: Sequence[Planned],
+    about: dict[str, Any],
+    out: Path,
+    outcomes: dict[str, Outcome],
+    seconds: float = plan.PART_SECONDS,
+) -> dict[str, Any]:
+    """Runs the stages that have not passed while there is time for them, writes gpu.json after each and gives it.
 
-def plan(out: Path) -> list[Stage]:
-    """The stages; their limits add up to less than TOTAL_SECONDS.
-
-    On an H200 with 16 cores and nothing compiled the tests took 102 s in seven processes, which share the compiling,
-    and 505 s added up.
+    A stage begins when its whole limit is left.
     """
-    python = sys.executable
-    suite = (python, "-m", "pytest")  # a path comes first: where conftest.py is, which knows --results
-    options = ("--confcutdir", "tests/gpu", "-p", "no:cacheprovider", "-p", "no:benchmark")
-    options = (*options, "--results", str(out / "tests.jsonl"))
-    short = [python, "-m", "tests.gpu.short_run"]
-    workers = processes()
-    shared = ("-n", str(workers)) if workers > 1 and importlib.util.find_spec("xdist") else ()
-    program = sanitizer.find()
-    # each allocation is then one of the driver's, and an access past its end shows
-    separate = (("PYTORCH_NO_CUDA_MEMORY_CACHING", "1"),)
-    checks = [
-        Stage(tool, sanitizer.command(program, tool, short) if program else None, limit, separate)
-        for tool, limit in (("memcheck", 90.0), ("racecheck", 65.0))
-    ]
-    far = "tests/gpu/test_far.py"  # tensors of 4 GiB and more, one test at a time
-    return [
-        Stage("pytest", (*suite, "tests/gpu", "--ignore", far, *options, *shared), 220.0),
-        Stage("far", (*suite, far, *options), 60.0),
-        # compiles, so that the sanitizer need not watch that
-        Stage("short_run", (*short, "--processes", str(workers)), 60.0),
-        *checks,
-        Stage("timings", (python, "-m", "tests.gpu.timings", str(out / "timings.json")), 70.0),
-    ]
-
-
-def processes() -> int:
-    """How many share the compiling: on one GPU each holds about 0.5 GiB of its memory."""
-    return max(1, min(8, (os.cpu_count() or 1) // 2))
-
-
-def run_all(planned: Sequence[Stage], about: dict[str, Any], out: Path, total: float = TOTAL_SECONDS) -> dict[str, Any]:
-    """Runs the stages, writes gpu.json after each and gives the report."""
-    deadline = time.monotonic() + total
-    outcomes: list[stages.Outcome] = []
-    result: dict[str, Any] = {}
-    for stage in planned:
-        print(f"{stage.name} (at most {stage.limit:.0f} s) ...", flush=True)
-        outcomes.append(stages.run(stage, out, deadline))
-        result = report.assemble(about, outcomes, len(planned), out)
-        (out / "gpu.json").write_text(json.dumps(result, indent=1) + "\n")
+    deadline = time.monotonic() + seconds
+    left = [one for one in planned if one.name not in outcomes or outcomes[one.name].status != PASSED]
+    left.sort(key=lambda one: one.name in outcomes)
+    result = report.assemble(about, outcomes, out)
+    for one in left:
+        if one.limit > deadline - time.monotonic():
+            print(f"{one.name} is left for another run: it may take {one.limit:.0f} s", flush=True)
+            continue
+        print(f"{one.name} (at most {one.limit:.0f} s): {one.answers} ...", flush=True)
+        before = cache.kernels(plan.COMPILED)
+        outcomes[one.name] = stages.run(one.stage(out), out, deadline)
+        outcomes[one.name].compiled = cache.kernels(plan.COMPILED) - before
+        result = report.assemble(about, outcomes, out)
+        report.write(out, result)
     return result
 
 
+def prepare(file: Path) -> dict[str, Any]:
+    """Unpacks the cache, if there is one, and says whether its kernels will be found."""
+    if not file.exists():
+        return {"cache": None, "cache_mismatches": []}
+    manifest = cache.unpack(file, plan.COMPILED)
+    wrong = cache.mismatches(manifest, cache.identity())
+    print(f"{manifest['kernels']} compiled kernels in {file}")
+    for line in wrong:
+        print(f"they will not be found: {line}")
+    return {"cache": manifest["kernels"], "cache_mismatches": wrong}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("results/gpu"), help="folder of gpu.json and the logs")
-    out = parser.parse_args(arguments).out.resolve()
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("results/gpu"), help="folder of the results; %(default)s")
+    parser.add_argument("--part", type=int, choices=plan.PARTS, help="the stages of this part alone")
+    parser.add_argument("--cache", type=Path, default=plan.CACHE, help="compiled kernels; default: %(default)s")
+    parser.add_argument("--again", action="store_true", help="forget what the folder has")
+    options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         print("There is no CUDA GPU here, so nothing was run: this command takes one.", file=sys.stderr)
         return 2
+    out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    for old in ("gpu.json", "tests.jsonl", "timings.json"):
-        (out / old).unlink(missing_ok=True)
-    result = run_all(plan(out), report.machine(), out)
-    print(report.table(result))
-    return 0 if result["ok"] else 1
+    if options.again:
+        report.forget(out)
+    about = report.machine()
+    try:
+        outcomes = report.outcomes(out, about)
+    except report.AnotherRunError as error:
+        print(error, file=sys.stderr)
+        return 2
+    about |= prepare(options.cache)
+    planned = plan.of_part(options.part)
+    result = run_all(planned, about, out, outcomes)
+    print(report.table(result, out))
+    return int(any(name not in outcomes or outcomes[name].status != PASSED for name in (p.name for p in planned)))
 
 
 if __name__ == "__main__":

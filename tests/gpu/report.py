@@ -8,11 +8,23 @@ from typing import Any
 
 import torch
 
+from benchmarks.protocol.machine import about
+from benchmarks.reports import tables
+from benchmarks.reports.run import load
+from tests.gpu import plan
 from tests.gpu.stages import PASSED, ROOT, Outcome
+
+REPORT = "gpu.json"
+# A run goes on in a folder where these are the same.
+SAME = ("device", "python", "torch", "triton", "commit")
+
+
+class AnotherRunError(Exception):
+    """A folder has the results of another device, version or commit."""
 
 
 def machine() -> dict[str, Any]:
-    """The device and the versions."""
+    """The device, the versions and the commit."""
     import triton
 
     index = torch.cuda.current_device()
@@ -26,8 +38,7 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "triton": triton.__version__,
         "cuda": torch.version.cuda,
-        "commit": _output("git", "rev-parse", "HEAD"),
-        "changed_since": bool(_output("git", "status", "--porcelain")),
+        "commit": about(torch.device("cuda", index), quick=True, rounds=1)["commit"],
     }
 
 
@@ -40,48 +51,75 @@ def _output(*command: str) -> str | None:
     return text.strip().splitlines()[0] if text.strip() else None
 
 
+def outcomes(out: Path, here: dict[str, Any]) -> dict[str, Outcome]:
+    """The outcomes of the stages so far, by name.
+
+    Raises:
+        AnotherRunError: they ran elsewhere.
+    """
+    if not (out / REPORT).exists():
+        return {}
+    before = json.loads((out / REPORT).read_text())
+    for key in SAME:
+        if before[key] != here[key]:
+            raise AnotherRunError(
+                f"{out} has results of {key} {before[key]!r}, not {here[key]!r}: choose another --out, or --again"
+            )
+    return {stage["name"]: Outcome(**stage) for stage in before["stages"]}
+
+
+def forget(out: Path) -> None:
+    for name in (REPORT, plan.TESTS, plan.ROWS):
+        (out / name).unlink(missing_ok=True)
+
+
+def write(out: Path, report: dict[str, Any]) -> None:
+    (out / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+
+
 def tests(results: Path) -> dict[str, Any]:
-    """Counts and failures from the lines that tests/gpu/conftest.py writes; 0 where it wrote none."""
+    """Counts and failures from the lines that tests/gpu/conftest.py writes, of a test that ran again the last; 0 where
+    it wrote none."""
     lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    counts = {kind: sum(line["outcome"] == kind for line in lines) for kind in ("passed", "failed", "skipped")}
-    failures = [{"test": line["test"], "message": line["message"]} for line in lines if line["outcome"] == "failed"]
+    last = {line["test"]: line for line in lines}.values()
+    counts = {kind: sum(line["outcome"] == kind for line in last) for kind in ("passed", "failed", "skipped")}
+    failures = [{"test": line["test"], "message": line["message"]} for line in last if line["outcome"] == "failed"]
     return {**counts, "failures": failures}
 
 
-def timings(file: Path) -> list[dict[str, Any]]:
-    return json.loads(file.read_text()) if file.exists() else []
-
-
-def assemble(about: dict[str, Any], outcomes: list[Outcome], planned: int, out: Path) -> dict[str, Any]:
-    """The whole report. `ok` says that all the planned stages are through and passed."""
+def assemble(about: dict[str, Any], outcomes: dict[str, Outcome], out: Path) -> dict[str, Any]:
+    """The whole report. `ok` says that all stages of the plan are through and passed."""
+    ran = [outcomes[planned.name] for planned in plan.PLAN if planned.name in outcomes]
     return {
         **about,
-        "ok": len(outcomes) == planned and all(o.status == PASSED for o in outcomes),
-        "seconds": sum(o.seconds for o in outcomes),
-        "stages": [o.as_json() for o in outcomes],
-        "tests": tests(out / "tests.jsonl"),
-        "timings": timings(out / "timings.json"),
+        "ok": len(ran) == len(plan.PLAN) and all(o.status == PASSED for o in ran),
+        "seconds": sum(o.seconds for o in ran),
+        "stages": [o.as_json() for o in ran],
+        "tests": tests(out / plan.TESTS),
     }
 
 
-def table(report: dict[str, Any]) -> str:
-    """The report in lines of text."""
+def table(report: dict[str, Any], out: Path) -> str:
+    """The report in lines of text, with the rows that were measured."""
     capability = ".".join(map(str, report["capability"]))
     lines = [
         f"{report['device']}, compute capability {capability}, driver {report['driver']}",
         f"torch {report['torch']}, triton {report['triton']}, CUDA {report['cuda']}, commit {report['commit']}",
         "",
     ]
-    lines += [f"{s['name']:10s} {s['status']:10s} {s['seconds']:6.1f} s  {s['log']}" for s in report["stages"]]
+    ran = {stage["name"]: stage for stage in report["stages"]}
+    for planned in plan.PLAN:
+        stage = ran.get(planned.name)
+        status = "not run" if stage is None else f"{stage['status']:10s} {stage['seconds']:6.1f} s"
+        compiled = "" if stage is None or not stage["compiled"] else f"  {stage['compiled']} kernels compiled"
+        lines.append(f"{planned.part}  {planned.name:10s} {status}{compiled}")
     counts = report["tests"]
     lines += ["", f"tests: {counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped"]
     lines += [f"  failed: {failure['test']}" for failure in counts["failures"]]
-    if report["timings"]:
-        shape = " x ".join(map(str, report["timings"][0]["shape"]))
-        lines += ["", f"medians in ms at {shape}{'':8s} kernel   torch    copy of its bytes"]
-    for row in report["timings"]:
-        times = "  ".join(
-            "  wrong" if row[k] is None else f"{row[k]:7.3f}" for k in ("kernel_ms", "torch_ms", "copy_ms")
-        )
-        lines.append(f"{row['name']:34s} {row['dtype']:9s} {times}")
+    if (out / plan.ROWS).exists():
+        run = load(out / plan.ROWS)
+        lines += ["", str(run.anchor)] if run.anchor is not None else []
+        for op in dict.fromkeys(row.op for row in run.rows):
+            lines += ["", op, tables.terminal(row for row in run.rows if row.op == op)]
+        lines += [f"{unit} broke off: {reason}" for unit, reason in run.failed.items()]
     return "\n".join(lines)

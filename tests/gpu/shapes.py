@@ -13,7 +13,9 @@ import torch
 from tests.support.min_gru_cases import BATCH_ROWS, TIME_ROWS, Case
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
-DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
+# where kernels are compiled ahead of time (cache.py) the shapes are those of a GPU, and the tensors lie on the CPU
+AHEAD = os.environ.get("RNAM_GPU_AHEAD", "0") == "1"
+DEVICE = torch.device("cpu" if INTERPRETED or AHEAD else "cuda")
 
 FLOAT32, BF16, HALF = torch.float32, torch.bfloat16, torch.float16
 

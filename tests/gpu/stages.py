@@ -11,6 +11,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
+# Characters of a log that stand in the report, too.
+END = 2000
+
 PASSED, FAILED, TIMED_OUT, NOT_FOUND = "passed", "failed", "timed out", "not found"
 
 
@@ -24,14 +27,19 @@ class Stage:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
+    """`status` is one of those above, `log` the file with the output, beside the report, and `end` the last of it.
+    `compiled` kernels were in no cache."""
+
     name: str
-    status: str  # one of those above
+    status: str
     seconds: float
     limit: float
     command: str
-    log: str  # the file with the output, beside the report
+    log: str
+    end: str = ""
+    compiled: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,7 +51,7 @@ def run(stage: Stage, out: Path, deadline: float) -> Outcome:
     limit = max(0.0, min(stage.limit, deadline - time.monotonic()))
     if stage.command is None:
         log.write_text("The program of this stage was not found.\n")
-        return Outcome(stage.name, NOT_FOUND, 0.0, limit, "", log.name)
+        return Outcome(stage.name, NOT_FOUND, 0.0, limit, "", log.name, log.read_text())
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | dict(stage.environment)
     start = time.monotonic()
     with log.open("w") as file:
@@ -56,7 +64,8 @@ def run(stage: Stage, out: Path, deadline: float) -> Outcome:
             status = TIMED_OUT
         finally:
             _end(process)
-    return Outcome(stage.name, status, time.monotonic() - start, limit, " ".join(stage.command), log.name)
+    seconds, end = time.monotonic() - start, log.read_text(errors="replace")[-END:]
+    return Outcome(stage.name, status, seconds, limit, " ".join(stage.command), log.name, end)
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -10,6 +10,8 @@ import rnam
 from benchmarks import __main__ as cli
 from benchmarks import static
 from benchmarks.commands import session
+from benchmarks.protocol import anchor
+from benchmarks.protocol.anchor import Anchor
 from benchmarks.reports.run import load
 from rnam.backends import choice
 from tests.benchmarks.support import ABOUT, QUICK, a_run, watch
@@ -44,6 +46,30 @@ def test_all_goes_on_where_its_file_ends(
     }  # fmt: skip
     out = capsys.readouterr().out
     assert "2 of 12 are in" in out and "static, as committed" in out
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_copy_bandwidth_is_measured_once_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything else, by the commands that have a use for it; another run in the same file goes on with it."""
+    path, taken = tmp_path / "all.json", []
+    take = anchor.take
+
+    def noted(device: torch.device, rounds: int) -> Anchor:
+        taken.append(rounds)
+        return take(device, rounds)
+
+    monkeypatch.setattr(anchor, "take", noted)
+    assert cli.main(["accuracy", *QUICK, "--json", str(path)]) == 0
+    assert not taken and load(path).anchor is None
+    assert cli.main(["layer", *QUICK, "--json", str(path)]) == 0
+    assert cli.main(["linear", *QUICK, "--json", str(path)]) == 0
+    assert taken == [1]
+    run = load(path)
+    shares = {row.copy_fraction for row in run.rows if row.gbps is not None}
+    assert len(shares) > 3 and shares == {row.gbps / run.anchor.gbps for row in run.rows if row.gbps is not None}
+    assert str(run.anchor) in capsys.readouterr().out
 
 
 def test_a_file_of_another_machine_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,6 +162,7 @@ def test_on_a_gpu_it_ends_in_time(
     monkeypatch.setattr(cli, "_device", lambda name: CUDA)
     monkeypatch.setattr(session, "wait", lambda device: None)
     monkeypatch.setattr(session, "about", lambda *_: dict(ABOUT))
+    monkeypatch.setattr(session.anchor, "take", lambda device, rounds: Anchor(3000.0, "a copy"))
     monkeypatch.setitem(cli.UNITS, "wide", lambda options: {f"unit {i}": lambda i=i: unit(i) for i in range(10)})
     arguments = ["wide", "--quick", "--json", str(tmp_path / "quick.json")]
     assert cli.main(arguments) == 1

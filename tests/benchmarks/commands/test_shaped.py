@@ -52,22 +52,3 @@ def test_on_a_cpu_nothing_is_compiled_and_all_else_runs() -> None:
             for name in shapes.QUICK["cpu"][command]:
                 left = shaped.left_out(op, SHAPES[name], CPU, True)
                 assert not [other for other in left if not other.endswith("-compiled")]
-
-
-def test_a_type_sets_all_that_reads_the_precision() -> None:
-    """What torch.compile reads raises where it differs from the newer setting."""
-    cudnn = torch.backends.cudnn
-    read = lambda: (
-        torch.backends.cuda.matmul.fp32_precision,
-        torch._C._get_cublas_allow_tf32(),
-        cudnn.conv.fp32_precision,
-        cudnn.rnn.fp32_precision,
-        torch.get_float32_matmul_precision(),
-    )
-    before = read()
-    with shaped.precision("tf32"):
-        assert read() == ("tf32", True, "tf32", "tf32", "high")
-    for kind in ("float32", "bfloat16"):
-        with shaped.precision(kind):
-            assert read() == ("ieee", False, "ieee", "ieee", "highest")
-    assert read() == before

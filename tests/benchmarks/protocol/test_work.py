@@ -97,3 +97,22 @@ def test_only_sums_of_logarithms_may_err_with_the_length() -> None:
     assert state < 4e-6 and gradient < 3e-3
     assert tolerances("float32", 1000, log_sums=True)[0] == pytest.approx(state + 20 * 1000 * 2.0**-24)
     assert tolerances("float32", 10**6, log_sums=True) == (state + 0.2, gradient + 0.2)
+
+
+def test_a_type_sets_all_that_reads_the_precision() -> None:
+    """What torch.compile reads raises where it differs from the newer setting."""
+    cudnn = torch.backends.cudnn
+    read = lambda: (
+        torch.backends.cuda.matmul.fp32_precision,
+        torch._C._get_cublas_allow_tf32(),
+        cudnn.conv.fp32_precision,
+        cudnn.rnn.fp32_precision,
+        torch.get_float32_matmul_precision(),
+    )
+    before = read()
+    with work.precision("tf32"):
+        assert read() == ("tf32", True, "tf32", "tf32", "high")
+    for kind in ("float32", "bfloat16"):
+        with work.precision(kind):
+            assert read() == ("ieee", False, "ieee", "ieee", "highest")
+    assert read() == before

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.protocol.anchor import Anchor
 from benchmarks.protocol.machine import about
 from benchmarks.protocol.row import FIELDS, Row
 from benchmarks.reports import tables
@@ -52,6 +53,13 @@ def test_a_shape_is_through_for_the_providers_that_ran() -> None:
     run.add("min_gru/p12/float32", [], {"asked": asked})
     assert run.has("min_gru/p12/float32", asked) and not run.has("min_gru/mid/float32", asked)
     assert not run.has("min_gru/p12/float32", {"passes": [], "providers": []})
+
+
+def test_the_anchor_is_kept_and_rates_what_comes() -> None:
+    run = a_run()
+    run.hold(Anchor(16.0, "a copy"))
+    run.add("unit", [Row("min_gru", "mid", "float32", "forward", "rnam", gbps=8.0)], {})
+    assert run.rows[-1].copy_fraction == 0.5 and run.rows[0].copy_fraction == 0.25
 
 
 def test_what_broke_off_is_written_and_read(tmp_path: Path) -> None:
