@@ -10,8 +10,8 @@ Kernels and blocks are checked against this file. It is meant to be read:
 
 Arguments are valid when they come here (`rnam.functional` checks them). bfloat16 and float16 are
 computed in float32 and rounded once, at the end. A sequence of more than 16 steps is evaluated in pairs,
-which is the same function as long as products of coefficients (sums of their logarithms) stay finite. What
-gates hold for a million steps keeps its digits in both spaces, since log a is summed and no a multiplied.
+which is the same function as long as products of coefficients (sums of their logarithms) stay finite.
+A state that gates hold for a million steps keeps its digits: pairs add log a in both spaces, and multiply no a.
 """
 
 from __future__ import annotations

@@ -87,8 +87,8 @@ def num_segments(steps: int, most: int) -> int:
     """How many segments, up to `most`, `steps` steps are cut in.
 
     A step of all segments takes three operations and a segment one, or less where they are many (`walk.py`): the best
-    number is about the larger of sqrt(1.5 steps) and steps / 24. From there to twice it, the one that leaves the fewest
-    steps over, which are another block.
+    number is about the larger of sqrt(1.5 steps) and steps / 24. The number returned is between that and twice that,
+    and leaves the fewest steps over, which are another block.
     """
     aim = min(max(math.isqrt(3 * steps // 2), steps // 24), steps // 4, most)
     if aim < 2:
