@@ -394,7 +394,9 @@ def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None = None) -> Ten
 
     More than 16 steps are evaluated in pieces (a step is an affine map, and affine maps compose), so the
     product of the coefficients over any run of steps must stay finite, as it does where they are at most 1
-    in magnitude; infinite products give NaN.
+    in magnitude; infinite products give NaN. Products of coefficients near 1 lose digits: in float32 a state may
+    be off by 1e-4 of itself after a million steps within 1e-5 of 1, where steps one by one are off by as much, and
+    by 1.5e-5 within 1e-4 of 1, where these are off by 7e-6. `min_gru` has its coefficients from gates and keeps more.
 
     Args:
         coeffs, values: (..., seq, dim), of one shape and dtype; any size may be 0.

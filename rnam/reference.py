@@ -11,6 +11,7 @@ Kernels and blocks are checked against this file. It is meant to be read:
 Arguments are valid when they come here (`rnam.functional` checks them). bfloat16 and float16 are
 computed in float32 and rounded once, at the end. A sequence of more than 16 steps is evaluated in pairs,
 which is the same function as long as products of coefficients (sums of their logarithms) stay finite.
+A state that gates hold for a million steps keeps its digits: pairs add log a in both spaces, and multiply no a.
 """
 
 from __future__ import annotations
@@ -61,12 +62,17 @@ def feed_forward(input: Tensor, update: Tensor, parameters: FeedForward, embeddi
 class Gates(NamedTuple):
     """How the pre-activations of a step make its map h -> a h + b.
 
-    coefficients      (*preacts) -> a, b
-    log_coefficients  (*preacts) -> log a, log b; None where the cell has no log space
+    coefficients       (*preacts) -> a, b, in few operations, for a single step
+    log_coefficients   (*preacts) -> log a, log b; None where the cell has no log space
+    long_coefficients  (*preacts) -> log a, b, for many steps; None where the cell has `coefficients` alone
+
+    Where a is near 1 its logarithm has the digits that a lacks: of what a product of many such is less than 1, and of
+    the slopes, since that of a sigmoid is computed as a (1 - a).
     """
 
     coefficients: Callable[..., tuple[Tensor, Tensor]]
     log_coefficients: Callable[..., tuple[Tensor, Tensor]] | None = None
+    long_coefficients: Callable[..., tuple[Tensor, Tensor]] | None = None
 
 
 def _min_gru(u: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,8 +90,16 @@ def _min_lstm(u: Tensor, f: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
     return _min_gru(u, F.logsigmoid(i) - F.logsigmoid(f))
 
 
-MIN_GRU = Gates(_min_gru, _log_min_gru)
-MIN_LSTM = Gates(_min_lstm)
+def _long_min_gru(u: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    return F.logsigmoid(-k), F.logsigmoid(k).exp() * _g(u)
+
+
+def _long_min_lstm(u: Tensor, f: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
+    return _long_min_gru(u, F.logsigmoid(i) - F.logsigmoid(f))
+
+
+MIN_GRU = Gates(_min_gru, _log_min_gru, _long_min_gru)
+MIN_LSTM = Gates(_min_lstm, None, _long_min_lstm)
 
 
 def recurrence(call: Recurrence, cell: Cell) -> tuple[Tensor, Tensor]:
@@ -98,8 +112,12 @@ def recurrence(call: Recurrence, cell: Cell) -> tuple[Tensor, Tensor]:
     hidden = preacts[0].shape[-1]
     h0 = p.new_zeros(*p.shape[:2], 1, hidden) if call.h0 is None else call.h0.to(p.dtype)
 
-    a, b = gates.coefficients(*preacts)
-    h = linear_scan(_edit(a, mask, reset, one=1.0, zero=0.0), _edit(b, mask, None, one=0.0, zero=0.0), h0)
+    a, b = (gates.long_coefficients or gates.coefficients)(*preacts)
+    b = _edit(b, mask, None, one=0.0, zero=0.0)
+    if gates.long_coefficients:
+        h = long_scan(_edit(a, mask, reset, one=0.0, zero=-torch.inf), b, h0)
+    else:
+        h = linear_scan(_edit(a, mask, reset, one=1.0, zero=0.0), b, h0)
     if call.space == "log":
         # Both spaces are one function and differ by rounding alone, so the derivatives are those of the
         # linear form. (log h0 has none at h0 = 0, where the function itself has one.)
@@ -124,10 +142,19 @@ def _embed(input: Tensor, embedding: Embedding | None) -> Tensor:
 
 
 def linear_scan(coeffs: Tensor, values: Tensor, h0: Tensor | None) -> Tensor:
-    """h_t = coeffs_t h_{t-1} + values_t over dim -2."""
+    """h_t = coeffs_t h_{t-1} + values_t over dim -2.
+
+    Pairs of steps multiply coefficients, and numbers near 1 have few digits of what they lack of 1. In float32 a state
+    is off by up to 2e-5 of the largest after 10,000 steps, and by 1e-4 after a million.
+    """
     start = torch.zeros_like(values[..., :1, :]) if h0 is None else h0
     a, b = widen(coeffs), widen(values)
     return _scan(a, b, start.to(b.dtype), torch.mul, lambda a, h, b: a * h + b).to(values.dtype)
+
+
+def long_scan(log_coeffs: Tensor, values: Tensor, h0: Tensor) -> Tensor:
+    """`linear_scan` of coefficients whose logarithms are known: sums of these keep the digits of a state that lasts."""
+    return _scan(log_coeffs, values, h0, torch.add, lambda log_a, h, b: log_a.exp() * h + b)
 
 
 def log_scan(log_coeffs: Tensor, log_values: Tensor, log_h0: Tensor | None) -> Tensor:

@@ -27,8 +27,8 @@ class Cell:
 
     name          as `rnam.RNAM(cell=...)` and the operators take it
     num_preacts   pre-activations of a step: the weight has so many times hidden columns
-    reference     its coefficients in plain PyTorch
-    blocks        its coefficients and slopes on a block in memory of its own
+    reference     its coefficients in plain PyTorch, with log a beside a where states are to last
+    blocks        its coefficients and slopes on a block in memory of its own, with 1 - a for the same end
     kernels_path  "module:attribute" of its gates and slopes in Triton, which is imported at the first launch
     """
 

@@ -2,10 +2,14 @@
 
 A row gives three functions. `preacts` are the pre-activations of a block, which all may overwrite.
 
-    coefficients(preacts, out) -> a, b          b in the memory of `out`; all that a forward needs
+    coefficients(preacts, out) -> a, b, ...     b in the memory of `out`; all that a forward needs
     gates(preacts, buffer) -> a, ...            a, and what `slopes` reads; buffer(name) gives memory for one more array
     slopes(preacts, kept, a, before, lam)       the gradients of the preacts, from what `gates` gave, from a as it was
                                                 before masks and resets, from h_{t-1}, and from lam = dL/dh_t
+
+An a near 1 has few digits of 1 - a, of which the walk through segments of time is made. A cell that has more of them
+sets `complement`, and then 1 - a is the third of `coefficients` and the second of `gates`. Without it the walk takes
+1 - a as it comes from a.
 """
 
 from __future__ import annotations
@@ -31,16 +35,18 @@ Kept = tuple[Tensor, ...]
 class Gates(NamedTuple):
     """A cell on a block; see above."""
 
-    coefficients: Callable[[Preacts, Tensor], tuple[Tensor, Tensor]]
+    coefficients: Callable[[Preacts, Tensor], Kept]
     gates: Callable[[Preacts, Callable[[str], Tensor]], Kept]
     slopes: Callable[[Preacts, Kept, Tensor, Tensor, Tensor], Preacts]
+    complement: bool = False
 
 
-def _min_gru_coefficients(preacts: Preacts, out: Tensor) -> tuple[Tensor, Tensor]:
+def _min_gru_coefficients(preacts: Preacts, out: Tensor) -> Kept:
+    """a, b and z = 1 - a."""
     u, k = preacts
     torch.maximum(torch.sigmoid(u, out=out), u.add_(0.5), out=out)
     a, z = _sigmoids(k, u)
-    return a, out.mul_(z)
+    return a, out.mul_(z), z
 
 
 def _min_gru_gates(preacts: Preacts, buffer: Callable[[str], Tensor]) -> Kept:
@@ -69,7 +75,7 @@ def _as_min_gru(preacts: Preacts) -> Preacts:
     return [u, logsigmoid(i).sub_(logsigmoid(f))]
 
 
-def _min_lstm_coefficients(preacts: Preacts, out: Tensor) -> tuple[Tensor, Tensor]:
+def _min_lstm_coefficients(preacts: Preacts, out: Tensor) -> Kept:
     return _min_gru_coefficients(_as_min_gru(preacts), out)
 
 
@@ -98,5 +104,5 @@ def _sigmoids(k: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
     return e.div_(whole), whole.reciprocal_()
 
 
-MIN_GRU = Gates(_min_gru_coefficients, _min_gru_gates, _min_gru_slopes)
-MIN_LSTM = Gates(_min_lstm_coefficients, _min_lstm_gates, _min_lstm_slopes)
+MIN_GRU = Gates(_min_gru_coefficients, _min_gru_gates, _min_gru_slopes, complement=True)
+MIN_LSTM = Gates(_min_lstm_coefficients, _min_lstm_gates, _min_lstm_slopes, complement=True)

@@ -6,8 +6,8 @@ gated and scanned while it is in cache, and copied out: x is read once and h wri
 gates again, so that x, W and h are all that is kept. The gates of each cell are in `gates.py`.
 
 Scan      h_t = a_t h_{t-1} + b_t: one addcmul a step over all rows of the block. (For a minGRU a lerp by z needs no a
-          and is a tenth faster, but its 1 - z cancels as z -> 1.) Where rows are few, time is cut into segments. They
-          are walked side by side from the state 0, and the states between them follow from products of a.
+          and is a tenth faster, but its 1 - z cancels as z -> 1.) Where rows are few, time is cut into segments, which
+          are walked side by side; see `walk.py`.
 Flags     Masks and resets edit a, b and, in the backward, h_{t-1} and lambda.
 Backward  lambda_t = dh_t + a_{t+1} lambda_{t+1}, and from it the slopes of the gates. In half precision h_{t-1} is the
           rounded one, infinite where it exceeds 65504 in float16.
@@ -24,6 +24,7 @@ from torch import Tensor
 from rnam.backends.blocks import one_step
 from rnam.backends.blocks.plan import Block, Edits, Plan, Workspace, copy, in_place, new, select
 from rnam.backends.blocks.projection import projection
+from rnam.backends.blocks.walk import walk, walk_back
 from rnam.backends.calls import Recurrence
 
 if TYPE_CHECKING:
@@ -53,11 +54,12 @@ def recurrence_forward(call: Recurrence, cell: Cell) -> tuple[Maybe, Tensor]:
             out = None if h is None else block.cut(h)
             preacts = project.forward(xs, terms, buffers)
             b = out if out is not None and in_place(out, xs) else buffers("b", xs, hidden)
-            a, b = cell.blocks.coefficients(preacts, b)
+            a, b, *rest = cell.blocks.coefficients(preacts, b)
             if edits:
                 select(a, edits.moves, edits.holds)
                 select(b, edits.observed)
-            _walk(a, b, state)
+            c = _complement(rest[0] if cell.blocks.complement else None, block, edits)
+            walk(a, b, c, state, edits.held if edits else None)
             if out is not None and b is not out:
                 copy(out, b)
             state.copy_(b[:, -1, -1:])
@@ -93,7 +95,8 @@ def recurrence_backward(
                 lam.zero_()
             else:
                 copy(lam, block.cut(dh))
-            _walk_back(a, lam, carried, buffers)
+            c = _complement(kept[1] if cell.blocks.complement else None, block, edits)
+            walk_back(a, lam, c, carried)
             if edits:
                 select(lam, edits.observed)
             gradients = cell.blocks.slopes(preacts, kept, own, before, lam)
@@ -126,42 +129,6 @@ def _read(buffers: Workspace, block: Block, call: Recurrence, plan: Plan) -> tup
     return select(xs, edits.observed), edits
 
 
-def _walk(a: Tensor, b: Tensor, state: Tensor) -> None:
-    """Overwrite b (terms, steps, segments, batch, hidden) by the states from `state` (terms, 1, batch, hidden).
-
-    With several segments a becomes its product over the steps of the segment so far.
-    """
-    segments = b.shape[2]
-    h = state if segments == 1 else torch.cat([state, torch.zeros_like(b[:, 0, 1:])], dim=1)
-    for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
-        h = torch.addcmul(b_t, a_t, h, out=b_t)
-    if segments == 1:
-        return
-    first, *others = a.unbind(1)
-    for a_t in others:
-        first = torch.mul(first, a_t, out=a_t)
-    entries = [torch.zeros_like(b[:, 0, 0])]
-    for end, product in zip(b[:, -1].unbind(1), a[:, -1].unbind(1), strict=True):
-        entries.append(torch.addcmul(end, product, entries[-1]))
-    b.addcmul_(a, torch.stack(entries[:-1], dim=1)[:, None])
-    b[:, -1] = torch.stack(entries[1:], dim=1)  # to the bit, since a masked step holds it in the next segment
-
-
-def _walk_back(a: Tensor, lam: Tensor, carried: Tensor, buffers: Workspace) -> None:
-    """Overwrite lam, which holds dh, by dh_t + a_{t+1} lam_{t+1}, and `carried`, the last of these, by the first."""
-    lam[:, -1, -1:] += carried
-    later = lam[:, -1]
-    coeffs, sums = a.unbind(1), lam.unbind(1)
-    for t in range(len(sums) - 2, -1, -1):
-        later = torch.addcmul(sums[t], coeffs[t + 1], later, out=sums[t])
-    if lam.shape[2] > 1:
-        q = buffers("product", lam, lam.shape[4])
-        products = q.unbind(1)
-        later = products[-1].fill_(1)
-        for t in range(len(sums) - 2, -1, -1):
-            later = torch.mul(coeffs[t + 1], later, out=products[t])
-        entries = [torch.zeros_like(lam[:, 0, 0])]
-        for s in range(lam.shape[2] - 1, 0, -1):
-            entries.append(a[:, 0, s] * torch.addcmul(lam[:, 0, s], q[:, 0, s], entries[-1]))
-        lam.addcmul_(q, torch.stack(entries[::-1], dim=1)[:, None])
-    torch.mul(a[:, 0, :1], lam[:, 0, :1], out=carried)
+def _complement(c: Maybe, block: Block, edits: Edits | None) -> Maybe:
+    """1 - a of a cell that has it, 0 at masked steps (where no slope reads it), for a walk that does."""
+    return select(c, edits.observed) if c is not None and block.segments > 1 and edits else c

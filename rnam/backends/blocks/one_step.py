@@ -40,7 +40,8 @@ def run(call: Recurrence, cell: Cell, gradient: bool) -> tuple[Tensor | None, Te
     if gradient or preacts[0].numel() <= FEW_NUMBERS:
         a, b = cell.reference.coefficients(*preacts)
     else:
-        a, b = cell.blocks.coefficients(preacts, torch.empty_like(preacts[0], memory_format=torch.contiguous_format))
+        out = torch.empty_like(preacts[0], memory_format=torch.contiguous_format)
+        a, b, *_ = cell.blocks.coefficients(preacts, out)
     h_last = _advance(call.h0, a, b, mask)
     return h_last.to(call.input.dtype, copy=True) if call.need_h else None, h_last
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from rnam.backends.flags import MASKED, RESET
 
-# Elements of one step: above WIDE the 1.2 us of Python per step no longer count, below NARROW time is cut in segments.
-WIDE, NARROW = 16384, 2048
+# Elements of one step: above WIDE the 1.2 us of Python per step no longer count, below NARROW time is cut in segments,
+# unless the steps are FEW.
+WIDE, NARROW, FEW = 16384, 2048, 64
 
 HUGE, PAGE = 1 << 22, 1 << 21  # bytes from which numpy asks for huge pages, and of such a page
 
@@ -51,10 +53,11 @@ class Plan:
         wide = max(WIDE, elements // max(1, seq))  # a short sequence fits with all its steps
         self.batch = max(1, min(batch, wide // side))
         self.terms = max(1, min(terms, wide // (side * self.batch)))
-        self.steps = max(1, min(seq, elements // (side * self.terms * self.batch)))
-        width = self.terms * self.batch * hidden
-        few = width < NARROW and seq > 64
-        self.segments = max(1, min(math.isqrt(self.steps), WIDE // width)) if few else 1
+        width, side = (self.terms * self.batch * n for n in (hidden, side))
+        if side < NARROW:
+            elements *= 2  # few rows wait for Python longer than for memory
+        self.steps = max(1, min(seq, elements // side))
+        self.most_segments = WIDE // width if width < NARROW and seq > FEW else 1
 
     @property
     def rows(self) -> int:
@@ -73,10 +76,24 @@ class Plan:
         start, blocks = 0, []
         while start < self.sizes[2]:
             length = min(self.steps, self.sizes[2] - start)
-            segments = self.segments if length >= 4 * self.segments else 1
+            segments = num_segments(length, self.most_segments)
             blocks.append(Block(terms, rows, start, segments, length // segments))
             start += length // segments * segments
         return blocks
+
+
+@functools.cache
+def num_segments(steps: int, most: int) -> int:
+    """How many segments, up to `most`, `steps` steps are cut in.
+
+    A step of all segments takes three operations and a segment one, or less where they are many (`walk.py`): the best
+    number is about the larger of sqrt(1.5 steps) and steps / 24. The number returned is between that and twice that,
+    and leaves the fewest steps over, which are another block.
+    """
+    aim = min(max(math.isqrt(3 * steps // 2), steps // 24), steps // 4, most)
+    if aim < 2:
+        return 1
+    return min(range(aim, min(2 * aim, steps // 4, most) + 1), key=lambda count: steps % count)
 
 
 class Workspace:
@@ -106,10 +123,11 @@ class Edits:
         every = flags.expand(flags.shape[0], *plan.sizes[1:])[..., None]
         terms = block.terms if flags.shape[0] > 1 else slice(None)
         own = block._replace(terms=terms).cut(every).to(integer)
-        masked, reset = own & MASKED, (own & RESET) // RESET
-        self.observed = masked - 1
-        self.moves = self.observed & (reset - 1)  # where the carry is the gate's, and the state before has a share
-        self.holds = one * (masked & ~reset)  # the bits of 1 where the carry is 1
+        self.observed = (own & MASKED) - 1
+        carries = own // RESET - 1  # the state before has a share, through the gate or held
+        self.moves = self.observed & carries  # where the carry is the gate's
+        self.held = self.moves ^ carries  # where the state before is kept to the bit
+        self.holds = self.held & one  # the bits of 1 there
 
 
 def select(x: Tensor, bits: Tensor, others: Tensor | None = None) -> Tensor:
