@@ -134,7 +134,7 @@ def test_which_kernels_run(cell: Any, backend: str, launched: list[Any]) -> None
 def test_a_wide_block_takes_its_layers(launched: list[Any]) -> None:
     block = Block(1, 33, "mingru").requires_grad_(False)
     block(torch.randn(1, 2, 3, 33))
-    assert launched == [("min_gru_forward", True)]
+    assert launched == [("recurrence_forward", True)]
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import copy
 import functools
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -36,11 +36,30 @@ SUBMODULES = (
 )
 MODES = ("last", "sequence", "step")
 
+# where the kernels take over from a layer in one way or another; the interpreter takes seconds for each
+ON_KERNELS = {
+    "blocks.0.gru.to_hidden_and_gate": "last",
+    "blocks.1.ff.1": "last",
+    "emb": "sequence",
+    "blocks.0": "sequence",
+    "blocks.1": "step",
+    "proj.0": "step",
+}
 
-@pytest.fixture(params=backends.EACH)
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     with rnam.set_backend(request.param):
         yield request.param
+
+
+def each(names: Iterable[str], on_kernels: Mapping[str, str] = ON_KERNELS) -> pytest.MarkDecorator:
+    """Every name in every mode on reference and blocks, and a sample of them on the kernels."""
+    rows = [(backend, name, mode) for backend in ("reference", "torch") for name in names for mode in MODES]
+    for name, mode in on_kernels.items():
+        marks = [pytest.mark.interpreter] if mode == "last" else [pytest.mark.interpreter, pytest.mark.long]
+        rows += [pytest.param("triton", name, mode, marks=marks)] if name in names else []
+    return pytest.mark.parametrize(("backend", "name", "mode"), rows, indirect=["backend"])
 
 
 class Called:
@@ -129,13 +148,13 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, module)
 
 
+@pytest.mark.parametrize("backend", backends.EACH, indirect=True)
 @pytest.mark.parametrize("mode", MODES)
 def test_an_untouched_model_is_its_layers(backend: str, mode: str) -> None:
     check(make(), mode)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", SUBMODULES)
+@each(SUBMODULES)
 def test_a_forward_hook_sees_and_changes_the_output(backend: str, name: str, mode: str) -> None:
     model, called = make(), Called()
     model.get_submodule(name).register_forward_hook(called.forward)
@@ -145,8 +164,7 @@ def test_a_forward_hook_sees_and_changes_the_output(backend: str, name: str, mod
     check(model, mode)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", [n for n in SUBMODULES if n not in ("blocks.0", "blocks.1") and not n.endswith("gru")])
+@each([n for n in SUBMODULES if n not in ("blocks.0", "blocks.1") and not n.endswith("gru")])
 def test_a_pre_hook_changes_the_input(backend: str, name: str, mode: str) -> None:
     model, called = make(), Called()
     model.get_submodule(name).register_forward_pre_hook(called.pre)
@@ -156,8 +174,7 @@ def test_a_pre_hook_changes_the_input(backend: str, name: str, mode: str) -> Non
     check(model, mode)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", SUBMODULES)
+@each(SUBMODULES)
 def test_a_full_backward_hook_is_called(backend: str, name: str, mode: str) -> None:
     model, called = make(), Called()
     model.get_submodule(name).register_full_backward_hook(called.backward)
@@ -181,9 +198,11 @@ TOUCHES: dict[str, Callable[[nn.Module], Any]] = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("touch", list(TOUCHES))
-@pytest.mark.parametrize("name", ["emb", "blocks.0.gru.to_hidden_and_gate", "blocks.1.ff.1", "blocks.1.ff.3", "proj.0"])
+@each(
+    ["emb", "blocks.0.gru.to_hidden_and_gate", "blocks.1.ff.1", "blocks.1.ff.3", "proj.0"],
+    {"blocks.0.gru.to_hidden_and_gate": "last", "blocks.1.ff.1": "sequence"},
+)
 def test_weights_that_are_computed(backend: str, name: str, touch: str, mode: str) -> None:
     """Trained for two steps, and used as they are after loading a state dict."""
     model = make()
@@ -210,8 +229,7 @@ def test_weights_that_are_computed(backend: str, name: str, touch: str, mode: st
         bounds.assert_same(run(other, x, mask, mode), run(model, x, mask, mode))
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", SUBMODULES)
+@each(SUBMODULES)
 def test_a_wrapper_is_called(backend: str, name: str, mode: str) -> None:
     model = make()
     wrapper = Wrapper(model.get_submodule(name))
@@ -222,8 +240,7 @@ def test_a_wrapper_is_called(backend: str, name: str, mode: str) -> None:
     check(model, mode)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", [n for n in SUBMODULES if not n.endswith("gru.to_out")])
+@each([n for n in SUBMODULES if not n.endswith("gru.to_out")])
 def test_a_checkpoint_wrapper_changes_nothing(backend: str, name: str, mode: str) -> None:
     model = make()
     replace(model, name, checkpoint_wrapper(model.get_submodule(name)))
@@ -273,11 +290,10 @@ def _others() -> dict[str, Callable[[rnam.RNAM], None]]:
     }
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("change", list(_others()))
-def test_what_a_block_is_made_of_may_change(backend: str, change: str, mode: str) -> None:
+@each(list(_others()), {"forward": "last", "activation": "last", "norm": "sequence", "emb": "step"})
+def test_what_a_block_is_made_of_may_change(backend: str, name: str, mode: str) -> None:
     model = make()
-    _others()[change](model)
+    _others()[name](model)
     check(model, mode)
     assert not torch.equal(run(model, *inputs(), mode), run(make(), *inputs(), mode))
 

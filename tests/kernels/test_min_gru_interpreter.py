@@ -162,7 +162,7 @@ def test_only_what_is_asked_is_computed(config):
                 assert torch.equal(got, wanted) if needed else got is None
 
 
-@pytest.mark.parametrize(("D", "H"), [(4, 4), (3, 70)], ids=("fused", "wide"))
+@pytest.mark.parametrize(("D", "H"), [(4, 4), pytest.param(3, 70, marks=pytest.mark.long)], ids=("fused", "wide"))
 @pytest.mark.parametrize(("space", "flags"), [("linear", "own"), ("log", None)])
 @pytest.mark.parametrize(("B", "T"), [(2, 40), (40, 3)], ids=("time_rows", "batch_rows"))
 def test_the_last_state_alone(B, T, space, flags, D, H):
