@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import importlib.util
 
 import torch
 
@@ -34,7 +32,7 @@ _LAYERS = "min_gru, then grouped_linear"
 
 def report(dim: int, hidden: int, dtype: str, device: torch.device) -> list[str]:
     """The lines that are printed."""
-    lines = [f"rnam {__version__}, torch {torch.__version__}, triton {_version('triton')}"]
+    lines = [f"rnam {__version__}, torch {torch.__version__}, triton {choice.triton_version()}"]
     lines.append(f"backend: {choice.get_backend()}; triton interpreted: {choice.interpreted()}")
     lines += [f"device: {name}" for name in _devices()]
     path, reason = choice.explain(device, DTYPES[dtype])
@@ -100,10 +98,6 @@ def _devices() -> list[str]:
         major, minor = torch.cuda.get_device_capability(n)
         found.append(f"cuda:{n} {torch.cuda.get_device_name(n)}, compute capability {major}.{minor}")
     return found
-
-
-def _version(package: str) -> str:
-    return importlib.metadata.version(package) if importlib.util.find_spec(package) else "not installed"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Which backend runs, how it is chosen, and what is said when a choice can't run."""
 
+import importlib.metadata
+import importlib.util
 import os
 import subprocess
 import sys
@@ -116,6 +118,49 @@ def test_gpus(
     got = choice.obstacle(CUDA, torch.float32)
     assert obstacle in got
     assert bool(got) == bool(obstacle)
+
+
+@pytest.fixture
+def rocm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch that was built for AMD devices; one of them says that its compute capability is 9.4."""
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    monkeypatch.setattr(choice, "_INTERPRETED", False)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(major=9, minor=4))
+
+
+@pytest.mark.usefixtures("rocm")
+def test_auto_takes_the_reference_on_amd() -> None:
+    with rnam.set_backend("auto"):
+        assert choice.path(CUDA, torch.float32) == "reference"
+        assert choice.explain(CUDA, torch.float32) == ("reference", choice.UNPROVEN)
+        assert choice.path(CPU, torch.float32) == "torch"
+
+
+@pytest.mark.usefixtures("rocm")
+def test_kernels_on_amd_are_a_choice_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.warns(UserWarning, match="name 'triton': the kernels were never compared with the reference on an AMD"):
+        chosen = rnam.set_backend("triton")
+    with chosen:
+        assert choice.path(CUDA, torch.float32) == "triton"
+    monkeypatch.setenv("RNAM_BACKEND", "triton")
+    with pytest.warns(UserWarning, match="RNAM_BACKEND 'triton': "):
+        assert choice._from_environment() == "triton"
+
+
+@pytest.mark.parametrize(
+    ("distribution", "version"),
+    [("triton", "3.7.1"), ("pytorch-triton-rocm", "3.4.0"), ("triton-xpu", "3.6.0+git1"), ("other", None)],
+)
+def test_triton_has_several_names(distribution: str, version: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(name: str) -> str | None:
+        if name == distribution:
+            return version
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", found)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert choice.triton_version() == (version or "0.0")
+    assert choice._major_minor(version or "0.0") == ((3, int(version[2])) if version else (0, 0))
 
 
 def test_an_explicit_choice_raises_with_the_reason() -> None:

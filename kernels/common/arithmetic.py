@@ -1,5 +1,6 @@
 """Constants and elementary functions on tiles, in few instructions."""
 
+import torch
 import triton
 import triton.language as tl
 
@@ -16,11 +17,14 @@ MAX_EXPONENT = tl.constexpr(126.0)
 # The interpreter has no inline assembly. It is chosen for the whole process when triton is imported, and so is this.
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
+# torch is built for one of CUDA and ROCm, and so is what it compiles. ROCm has no PTX.
+ROCM = tl.constexpr(torch.version.hip is not None)
+
 
 @device
 def rcp(x):
     """1 / x to 1 ulp; subnormal results become 0. One MUFU instruction, where 1 / x is 8 instructions."""
-    if INTERPRETED:
+    if INTERPRETED or ROCM:
         return 1.0 / x
     else:
         return tl.inline_asm_elementwise(
@@ -31,7 +35,7 @@ def rcp(x):
 @device
 def log2(x):
     """log2(x) with absolute error 2^-22; log2(0) = -inf. One MUFU instruction, where tl.log2 is 27 instructions."""
-    if INTERPRETED:
+    if INTERPRETED or ROCM:
         return tl.log2(x)
     else:
         return tl.inline_asm_elementwise(

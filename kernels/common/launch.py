@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .arithmetic import ROCM
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -19,13 +21,13 @@ class Launch:
     arguments: dict[str, Any]
     constants: dict[str, Any]
     num_warps: int
-    # how many the assembler may take per thread; left to itself it spills to have more warps resident
+    # how many the assembler may take per thread; left to itself it spills to have more warps resident. CUDA's alone
     max_registers: int | None = None
 
     @property
     def options(self) -> dict[str, int]:
         """Options of the compiler, beside the arguments."""
-        limit = {} if self.max_registers is None else {"maxnreg": self.max_registers}
+        limit = {} if self.max_registers is None or ROCM.value else {"maxnreg": self.max_registers}
         return {"num_warps": self.num_warps, **limit}
 
     def run(self) -> None:

@@ -2,17 +2,20 @@
 
 import triton.language as tl
 
-from .arithmetic import INTERPRETED
+from .arithmetic import INTERPRETED, ROCM
 from .device import device
 
 
 @device
 def multiply(a, b, acc, PRECISION: tl.constexpr):
     """acc + a b in float32. The interpreter would multiply the bits of bfloat16, so there the operands are widened
-    first."""
+    first. ROCm has no products of three tf32 terms; three bfloat16 terms have as many digits, and take six products."""
     if INTERPRETED:
         a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, acc, input_precision=PRECISION)
+    if ROCM and PRECISION == "tf32x3":
+        return tl.dot(a, b, acc, input_precision="bf16x6")
+    else:
+        return tl.dot(a, b, acc, input_precision=PRECISION)
 
 
 @device

@@ -3,14 +3,19 @@ or "reference" (plain PyTorch, as the formulas stand), and why.
 
 "auto" takes the kernels for CUDA tensors of a dtype they read, "torch" for CPU tensors (but the reference under
 forward-mode differentiation), and the reference for all others. An explicit choice that can't run raises.
+
+An AMD device is "cuda" to torch. The kernels compile for it and have not been compared there, so "auto" takes the
+reference.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import threading
+import warnings
 from types import TracebackType
 from typing import Literal
 
@@ -26,20 +31,45 @@ BACKENDS = ("auto", "triton", "torch", "reference")
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def _from_environment() -> str:
-    name = os.environ.get("RNAM_BACKEND", "auto")
-    _checks.one_of("RNAM_BACKEND", name, BACKENDS)
+UNPROVEN = "the kernels were never compared with the reference on an AMD device; `pytest tests/gpu` does it"
+
+# the names under which it is distributed: with torch for CUDA, for ROCm and for Intel's devices
+TRITONS = ("triton", "pytorch-triton-rocm", "triton-rocm", "pytorch-triton-xpu", "triton-xpu", "pytorch-triton")
+
+
+def _rocm() -> bool:
+    """Whether torch was built for AMD devices."""
+    return torch.version.hip is not None
+
+
+def _known(argument: str, name: str) -> str:
+    """`name`, if it is a backend. Warns of one that was not proven on the devices of this torch."""
+    _checks.one_of(argument, name, BACKENDS)
+    if name == "triton" and _rocm():
+        warnings.warn(f"{argument} {name!r}: {UNPROVEN}", stacklevel=3)
     return name
 
 
-def _triton_version() -> tuple[int, ...] | None:
+def _from_environment() -> str:
+    return _known("RNAM_BACKEND", os.environ.get("RNAM_BACKEND", "auto"))
+
+
+def triton_version() -> str:
+    """As it is distributed; "not installed", or "0.0" where no distribution that is known has it."""
     if importlib.util.find_spec("triton") is None:
-        return None
-    return tuple(map(int, importlib.metadata.version("triton").split(".")[:2]))
+        return "not installed"
+    for name in TRITONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return "0.0"
+
+
+def _major_minor(version: str) -> tuple[int, ...] | None:
+    return None if version == "not installed" else tuple(map(int, version.split(".")[:2]))
 
 
 # Read once, at import: torch.compile traces through what reads them.
-_TRITON = _triton_version()
+_TRITON = _major_minor(triton_version())
 _INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
@@ -80,6 +110,9 @@ class set_backend:
     Raises:
         ValueError: the name is none of these. A backend that can't run a call raises RuntimeError then.
 
+    Warns:
+        UserWarning: "triton" with a torch for AMD devices, where the kernels were never compared with the reference.
+
     Example:
         >>> with rnam.set_backend("reference"):
         ...     output, state = rnam.minGRU(3, 4)(torch.randn(3, 8, 10, 4))
@@ -93,8 +126,7 @@ class set_backend:
     """
 
     def __init__(self, name: str) -> None:
-        _checks.one_of("name", name, BACKENDS)
-        self.name = name
+        self.name = _known("name", name)
         _choice.pending = self, _choice.name
         _choice.name = name
 
@@ -157,6 +189,8 @@ def explain(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
         return found, "backend 'auto' takes the kernels wherever they run"
     if found == "torch":
         return found, "backend 'auto' takes 'torch' for CPU tensors"
+    if device.type == "cuda" and _rocm():
+        return found, UNPROVEN
     return found, obstacle(device, dtype) or "backend 'auto' takes the reference for forward-mode differentiation"
 
 
@@ -174,7 +208,7 @@ def _not_in_blocks(device: torch.device) -> str:
 
 def _takes_kernels(device: torch.device) -> bool:
     """Where "auto" takes the kernels: the interpreter is for tests, and slow."""
-    return device.type == "cuda"
+    return device.type == "cuda" and not _rocm()
 
 
 def obstacle(device: torch.device, dtype: torch.dtype) -> str:

@@ -48,13 +48,18 @@ def signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], Attribute
 
 def compile_launch(launch: Launch, cc: int) -> Any:
     """The kernel of a launch as Triton compiles it for compute capability cc: 80, 90, 100 or 120."""
+    return compile_for(launch, GPUTarget("cuda", cc, 32))
+
+
+def compile_for(launch: Launch, target: GPUTarget) -> Any:
+    """The kernel of a launch as Triton compiles it for a target, which may be another maker's."""
     types, constants, attributes = signature(launch)
     return _compile(
         launch.kernel,
         tuple(types.items()),
         tuple(constants.items()),
         tuple((k, v[0][1]) for k, v in attributes.items()),
-        cc,
+        target,
         tuple(launch.options.items()),
     )
 
@@ -65,9 +70,9 @@ def _compile(
     types: tuple[tuple[str, str], ...],
     constants: tuple[tuple[str, Any], ...],
     alignments: tuple[tuple[tuple[int, ...], int], ...],
-    cc: int,
+    target: GPUTarget,
     options: tuple[tuple[str, int], ...],
 ) -> Any:
     attributes = {k: [["tt.divisibility", v]] for k, v in alignments}
     source = ASTSource(kernel, dict(types), dict(constants), attributes)
-    return triton.compile(source, target=GPUTarget("cuda", cc, 32), options=dict(options))
+    return triton.compile(source, target=target, options=dict(options))
