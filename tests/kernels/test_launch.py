@@ -1,0 +1,109 @@
+"""A launch takes the code that was compiled for its arguments, and finds it again without Triton's help.
+
+A driver that launches nothing takes the place of CUDA's and writes down what it is given.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import triton.language as tl
+from triton.runtime import driver
+
+from rnam.kernels.common import launch
+from rnam.kernels.common.device import kernel
+from rnam.kernels.common.launch import Launch
+from tests.gpu import cache
+
+
+@kernel
+def scale(x_ptr, y_ptr, bias_ptr, n, stride: tl.int64, factor: tl.constexpr):
+    i = tl.arange(0, 16)
+    tl.store(y_ptr + i * stride, tl.load(x_ptr + i, i < n) * factor)
+
+
+class Recorder(list):
+    """In the place of Triton's C launcher."""
+
+    def __call__(self, source: Any, metadata: Any) -> Any:
+        return lambda *given: self.append((source, given))
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Recorder]:
+    """What is launched, (source, what the launcher was given); and no compiled code is kept from before."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(launch, "_kept", {})
+    monkeypatch.setattr(scale, "device_caches", type(scale.device_caches)(scale.create_binder))
+    found = Recorder()
+    before = driver._active
+    driver.set_active(cache.Driver(found))
+    yield found
+    driver._active = before
+
+
+def a_launch(**changes: Any) -> Launch:
+    x = torch.zeros(64)
+    arguments = {"x_ptr": x, "y_ptr": torch.zeros(64), "bias_ptr": None, "n": 16, "stride": 1}
+    constants = {"factor": 2.0, **{k: changes.pop(k) for k in list(changes) if k == "factor"}}
+    options = {k: changes.pop(k) for k in list(changes) if k in ("num_warps", "max_registers", "grid")}
+    return dataclasses.replace(Launch(scale, (3,), {**arguments, **changes}, constants, num_warps=1), **options)
+
+
+def test_a_second_launch_has_the_arguments_of_its_own(launched: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_launch().run()
+    monkeypatch.setattr(scale, "run", lambda *_, **__: pytest.fail("Triton looked it up again"))
+    second = a_launch(n=17, stride=5, grid=(7,))
+    second.run()
+    (first_source, _), (source, given) = launched
+    assert source is first_source
+    assert given[:3] == (7, 1, 1)
+    assert given[-6:] == (second.arguments["x_ptr"], second.arguments["y_ptr"], None, 17, 5, 2.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x_ptr": torch.zeros(64)[1:]},
+        {"x_ptr": torch.zeros(64, dtype=torch.bfloat16)},
+        {"y_ptr": torch.zeros(64)[2:]},
+        {"bias_ptr": torch.zeros(1)},
+        {"n": 1 << 31},
+        {"n": -(1 << 31) - 1},
+        {"factor": 3.0},
+        {"num_warps": 2},
+        {"max_registers": 32},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_compiles_apart_is_found_apart(launched: Recorder, change: dict[str, Any]) -> None:
+    """As Triton would: the code that it takes itself is that of a fresh launch."""
+    plain, changed = a_launch(), a_launch(**change)
+    for one in (plain, changed, plain, changed):
+        one.run()
+    sources = [source for source, _ in launched]
+    # Triton makes a launcher once for each code that it compiles
+    assert sources[0] is sources[2]
+    assert sources[1] is sources[3]
+    assert sources[0] is not sources[1]
+
+
+@pytest.mark.parametrize(
+    "change", [{"n": 1}, {"n": 16}, {"n": (1 << 31) - 1}, {"stride": 1 << 40}, {"grid": (2, 3)}], ids=str
+)
+def test_numbers_do_not_compile_apart(launched: Recorder, change: dict[str, Any]) -> None:
+    a_launch().run()
+    a_launch(**change).run()
+    (first, _), (second, _) = launched
+    assert first is second
+    assert len(scale.device_caches[0][0]) == 1
+
+
+def test_no_more_are_kept_than_the_bound(launched: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "MOST_KEPT", 2)
+    for factor in (2.0, 3.0, 4.0, 2.0):
+        a_launch(factor=factor).run()
+        assert len(launch._kept) <= 2
+    assert [given[-1] for _, given in launched] == [2.0, 3.0, 4.0, 2.0]
