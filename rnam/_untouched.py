@@ -7,22 +7,34 @@ written tells nobody.
 
 from __future__ import annotations
 
-from typing import TypeGuard, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeGuard, TypeVar
 
 from torch import nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from rnam.linear import Linear
 
-__all__ = ["untouched", "untouched_linear", "watched"]
+__all__ = ["known", "untouched", "untouched_linear", "watched"]
 
 Kind = TypeVar("Kind", bound=nn.Module)
+
+# The forward of each kind as it was defined: somebody may put another one into the class.
+_FORWARD: dict[type[nn.Module], Callable[..., Any]] = {
+    kind: kind.forward for kind in (nn.Sequential, nn.LayerNorm, nn.Identity, Linear)
+}
+
+
+def known(kind: type[Kind]) -> type[Kind]:
+    """A decorator of modules that `untouched` is asked about."""
+    _FORWARD[kind] = kind.forward
+    return kind
 
 
 def untouched(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
     """Whether `module` is exactly a `kind`, and nothing waits for its call. A parametrization changes the type."""
     own = module.__dict__  # read here and not through the module, which takes twice the time
-    return type(module) is kind and not (
+    return (type(module) is kind and kind.forward is _FORWARD[kind]) and not (
         own["_forward_hooks"]
         or own["_forward_pre_hooks"]
         or own["_backward_hooks"]
@@ -33,11 +45,18 @@ def untouched(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
 
 
 def untouched_linear(module: nn.Module, bias: bool, activation: str | None = None) -> TypeGuard[Linear]:
-    """Whether `module` is a `Linear` with this activation, and with a bias or without."""
+    """Whether `module` is a `Linear` with this activation, and with a bias or without. A weight that is no parameter of
+    it, as in a replica of nn.DataParallel, is read by its own forward."""
     if not untouched(module, Linear):
         return False
     own = module.__dict__
-    return own.get("activation") == activation and (own["_parameters"]["bias"] is not None) is bias
+    parameters = own["_parameters"]
+    return (
+        own.get("activation") == activation
+        and "weight" in parameters
+        and "bias" in parameters
+        and (parameters["bias"] is not None) is bias
+    )
 
 
 def watched() -> bool:

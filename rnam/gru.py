@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rnam import _checks
-from rnam._untouched import untouched_linear, watched
+from rnam._untouched import known, untouched_linear, watched
 from rnam.backends.calls import Embedding, Recurrence
 from rnam.backends.cells import CELLS
 from rnam.functional import grouped_linear, recurrence, recurrence_projected
@@ -97,10 +97,13 @@ class Cell(nn.Module):
         return out(h), next_hidden
 
     def extra_repr(self) -> str:
+        if not isinstance(self.to_hidden_and_gate, Linear):
+            return ""  # it was replaced, and the layer in its place says what it is
         terms, dim, columns = self.to_hidden_and_gate.weight.shape
         return f"terms={terms}, dim={dim}, hidden={columns // CELLS[self.cell].num_preacts}"
 
 
+@known
 class minGRU(Cell):
     """One minGRU per term (arXiv 2410.01201). The recurrence is in `rnam.functional.min_gru`.
 
@@ -131,6 +134,7 @@ class minGRU(Cell):
     projects = True
 
 
+@known
 class minLSTM(Cell):
     """One minLSTM per term (arXiv 2410.01201, section 3.2). The recurrence is in `rnam.functional.min_lstm`.
 

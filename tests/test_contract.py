@@ -19,6 +19,8 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.nn.utils import parametrizations, prune
 
 import rnam
+from rnam.models.block import Block
+from rnam.models.inputs import Embedding
 from tests.support import backends, bounds, plain_model
 
 TERMS, BATCH, SEQ, DIM = 2, 3, 5, 4
@@ -308,6 +310,73 @@ def test_a_hook_for_all_modules_is_called_for_each() -> None:
     finally:
         handle.remove()
     assert seen == set(names.values()) - {"blocks"}  # a list is not called
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [rnam.Linear, nn.LayerNorm, nn.Identity, nn.Sequential, rnam.minGRU, Block, Embedding],
+    ids=lambda k: k.__name__,
+)
+def test_a_forward_that_is_put_into_the_class_is_called(kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As tools that trace or time every layer of a kind do."""
+    model, seen, own = make(), [], kind.forward
+
+    def forward(module: nn.Module, *given: Any, **options: Any) -> Any:
+        seen.append(module)
+        return own(module, *given, **options)
+
+    expected = model(*inputs()).prediction
+    monkeypatch.setattr(kind, "forward", forward)
+    bounds.assert_same(model(*inputs()).prediction, expected)
+    # an Embedding inherits its forward
+    assert seen == [m for m in model.modules() if type(m) is kind or (kind is rnam.Linear and isinstance(m, kind))]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "name", ["emb", "blocks.0.ff.0", "blocks.1.ff.1", "blocks.1.ff.3", "blocks.0.gru.to_hidden_and_gate", "proj.0"]
+)
+def test_a_weight_that_is_no_parameter_is_read(name: str, mode: str) -> None:
+    """Frozen as a buffer, or made by another network."""
+    model = make()
+    layer = model.get_submodule(name)
+    weight = layer.weight.detach() * 0.5
+    del layer.weight
+    layer.register_buffer("weight", weight)
+    plain = make()
+    with torch.no_grad():
+        plain.get_submodule(name).weight.mul_(0.5)
+    bounds.assert_same(run(model, *inputs(), mode), run(plain, *inputs(), mode))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_replica_of_data_parallel_is_the_model(mode: str) -> None:
+    """Its layers have no parameters, but attributes of their names."""
+    model = make()
+    replicas = {module: module._replicate_for_data_parallel() for module in model.modules()}
+    for module, replica in replicas.items():
+        for name, child in module._modules.items():
+            setattr(replica, name, replicas[child])
+        for name, parameter in module._parameters.items():
+            setattr(replica, name, None if parameter is None else parameter.clone())
+    bounds.assert_same(run(replicas[model], *inputs(), mode), run(model, *inputs(), mode))
+
+
+def test_a_cell_of_ones_own_has_the_arguments_of_torch() -> None:
+    class Own(nn.Module):
+        def forward(self, input: Tensor, prev_hidden: Tensor | None = None, *, mask: Tensor | None = None) -> Any:
+            return 0.5 * torch.nan_to_num(input), torch.zeros_like(input[:, :, :1])
+
+    model, (x, mask) = make(), inputs()
+    model.blocks[0].gru = Own()
+    for mode in MODES:
+        assert run(model, x, mask, mode).isfinite().all()
+
+
+def test_a_model_whose_layers_were_replaced_has_a_text() -> None:
+    model = make()
+    model.blocks[0].gru.to_hidden_and_gate = nn.Sequential(model.blocks[0].gru.to_hidden_and_gate)
+    assert "minGRU" in repr(model)
 
 
 def test_a_block_that_is_compiled_is_called_as_such() -> None:

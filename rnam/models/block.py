@@ -7,7 +7,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from rnam._untouched import untouched, untouched_linear, watched
+from rnam._untouched import known, untouched, untouched_linear, watched
 from rnam.backends.calls import Embedding, FeedForward
 from rnam.functional import feed_forward, min_gru_block
 from rnam.gru import Cell, minGRU, minLSTM
@@ -20,6 +20,7 @@ CellName = Literal["mingru", "minlstm"]
 CELLS: dict[str, type[Cell]] = {cell.cell: cell for cell in (minGRU, minLSTM)}
 
 
+@known
 class Block(nn.Module):
     """y = x + ff(x + h), h the states of a cell that reads x; ff = LayerNorm, Linear, ReLU, Linear.
 
@@ -64,18 +65,19 @@ class Block(nn.Module):
                 that is read; y then has that one step. Only the recurrence takes all steps.
             embedding: weight and bias of a linear layer that x (terms, batch, seq, in_dim) goes through first.
         """
+        embedded: dict[str, Embedding] = {} if embedding is None else {"embedding": embedding}  # a cell may have none
         feed = None if watched() else self._feed_forward()
         cell = feed is not None and untouched_cell(self.gru)
         if cell and last is None and type(self.gru) is minGRU and feed is not None:
             weight = self.gru.to_hidden_and_gate.weight
             return min_gru_block(x, weight, *feed, hidden, mask=mask, embedding=embedding)
         if last is None:
-            h, state = self.gru(x, hidden, mask=mask, embedding=embedding)
+            h, state = self.gru(x, hidden, mask=mask, **embedded)
         elif cell:
-            _, state = self.gru(x, hidden, mask=mask, need_output=False, embedding=embedding)
+            _, state = self.gru(x, hidden, mask=mask, need_output=False, **embedded)
             x, h = at_step(x, last), state.to(x.dtype)  # masked steps after the last one hold the state
         else:
-            h, state = self.gru(x, hidden, mask=mask, embedding=embedding)
+            h, state = self.gru(x, hidden, mask=mask, **embedded)
             x, h = at_step(x, last), at_step(h, last)
         if feed is not None:
             return feed_forward(x, h, *feed, embedding=embedding), state
@@ -99,7 +101,7 @@ class Block(nn.Module):
         ):
             return None
         layers = norm._parameters, first._parameters, second._parameters
-        parameters = [own[name] for own in layers for name in ("weight", "bias")]
+        parameters = [own.get(name) for own in layers for name in ("weight", "bias")]
         if parameters[0] is None or parameters[1] is None:
             return None
         return FeedForward(*cast("list[Tensor]", parameters))

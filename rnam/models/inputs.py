@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rnam import _checks
 from rnam._arguments import autocast_enabled
+from rnam._untouched import known
 from rnam.functional import Activation
 from rnam.linear import Linear
 
@@ -136,6 +137,7 @@ class Columns(nn.Module):
         return f"terms={len(self.columns)}, widest={self.widest}, {kind}"
 
 
+@known
 class Embedding(Linear):
     """A `Linear` whose layers read inputs of different widths, padded with zeros to the widest.
 
