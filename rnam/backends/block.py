@@ -10,9 +10,9 @@ from torch.nn.functional import pad
 
 from rnam import reference
 from rnam.backends import choice
-from rnam.backends.calls import FeedForward, Recurrence, pack, state_dtype, widen
+from rnam.backends.calls import FeedForward, Recurrence, pack, state_dtype, unpack, widen
 from rnam.backends.cells import CELLS, KERNELS
-from rnam.backends.feed_forward import feed_forward, packed_formula
+from rnam.backends.feed_forward import feed_forward, linear_flops, packed_formula
 from rnam.backends.linear import grouped_linear
 from rnam.backends.min_gru import composed, recurrence
 from rnam.backends.operator import Maybe, Operator, Tensors, learns
@@ -76,6 +76,22 @@ class MinGRUBlock(Operator[PackedBlock]):
         h, h_last = reference.recurrence(gru._replace(need_h=True), CELLS[gru.cell])
         y = packed_formula(call.input.flatten(1, 2), packed, h.flatten(1, 2))
         return y.view(h.shape), h_last
+
+    def flops(self, call: PackedBlock) -> int:
+        return sum(self._products(call))
+
+    def flops_backward(self, call: PackedBlock, needs: tuple[bool, ...]) -> int:
+        """The recurrence is first, so that its input may need nothing."""
+        recurrence, rest = self._products(call)
+        return recurrence * (needs[0] + needs[1]) + rest * (1 + needs[1])
+
+    def _products(self, call: PackedBlock) -> tuple[int, int]:
+        """FLOPs of the recurrence and of what follows it. An embedding is within both."""
+        gru, packed = call.recurrence()
+        assert gru.weight is not None
+        rows = call.input.shape[1] * call.input.shape[2]
+        parameters, embedding = unpack(packed, call.parameters.shape[2])
+        return 2 * rows * gru.weight.numel(), linear_flops(rows, parameters, embedding)
 
 
 _OPERATOR = MinGRUBlock("min_gru_block")

@@ -54,6 +54,14 @@ class PackedFeedForward(Operator[Residual]):
     def formula(self, call: Residual) -> Tensors:
         return (packed_formula(*call),)
 
+    def flops(self, call: Residual) -> int:
+        parameters, embedding = unpack(call.parameters, call.update.shape[2])
+        return linear_flops(call.update.shape[1], parameters, embedding)
+
+    def flops_backward(self, call: Residual, needs: tuple[bool, ...]) -> int:
+        """Those of the sums that the weights read are there whatever is needed."""
+        return self.flops(call) * (1 + needs[1])
+
 
 _OPERATORS = {
     "triton": PackedFeedForward("feed_forward", KERNELS),
@@ -87,6 +95,12 @@ def keeps_embedding(input: Tensor, in_dim: int, dim: int) -> bool:
     if path == "reference":
         return False
     return bool(_OPERATORS[path].launchers.module.feed_forward_keeps_embedding(in_dim, dim))
+
+
+def linear_flops(rows: int, parameters: FeedForward, embedding: Embedding | None) -> int:
+    """Of the products with the weights, for so many rows of each term."""
+    weights = [parameters.weight1, parameters.weight2, *(embedding or ())[:1]]
+    return sum(2 * rows * weight.numel() for weight in weights)
 
 
 def packed_formula(input: Tensor, packed: Tensor, update: Tensor) -> Tensor:

@@ -50,6 +50,9 @@ class GroupedLinear(Operator[Rows]):
     def formula(self, call: Rows) -> Tensors:
         return (reference.grouped_linear(*call),)
 
+    def flops(self, call: Rows) -> int:
+        return 2 * call.input.shape[1] * call.weight.numel()
+
 
 _OPERATORS = {"triton": GroupedLinear("grouped_linear", KERNELS), "torch": GroupedLinear("blocked_linear", BLOCKS)}
 

@@ -50,6 +50,9 @@ class MinGRU(Operator[Recurrence]):
         """In the linear space, whichever the call's: both are one function."""
         return reference.recurrence(call._replace(space="linear"), CELLS[call.cell])
 
+    def flops(self, call: Recurrence) -> int:
+        return 0 if call.weight is None else 2 * call.input[0, ..., 0].numel() * call.weight.numel()
+
 
 class MinGRULast(MinGRU):
     """The last state alone. `recurrence` takes it where no gradient will be asked."""

@@ -27,7 +27,7 @@ from torch._C._autograd import _profiler_enabled
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.nn import Parameter
 
-from rnam.backends import choice
+from rnam.backends import choice, flops
 from rnam.backends.calls import autocast_enabled, without_autocast
 
 __all__ = ["Maybe", "Operator", "Tensors", "learns"]
@@ -91,6 +91,14 @@ class Operator(Generic[Call]):
         """The outputs in plain PyTorch, for the second derivative."""
         raise NotImplementedError
 
+    def flops(self, call: Call) -> int:
+        """Twice the multiplications of the matrix products in `formula`."""
+        return 0
+
+    def flops_backward(self, call: Call, needs: tuple[bool, ...]) -> int:
+        """The same of its derivative: here of one product, of the first tensor with the second."""
+        return self.flops(call) * sum(needs[:2])
+
     # ---- what this class makes of it ----
 
     def __call__(self, call: Call) -> Tensors:
@@ -106,7 +114,12 @@ class Operator(Generic[Call]):
             # without what only torch.func needs: binding the arguments to a signature takes longer than a small call
             apply = super(torch.autograd.Function, self.function).apply  # type: ignore[misc]
             return _as_tuple(apply(*unwrap_dead_wrappers(arguments)))
-        return self.launch(call) if is_plain(arguments[: self.tensors]) else _as_tuple(self.op(*arguments))
+        return self.launch(call) if is_plain(arguments[: self.tensors]) else _as_tuple(self._watched(*arguments))
+
+    def _watched(self, *arguments: Any) -> Any:
+        """By the op, where something watches operators."""
+        flops.teach()
+        return self.op(*arguments)
 
     def _run_backward(self, *arguments: Any) -> Any:
         tensors = arguments[: self.tensors] + arguments[len(self.fields) : -1]
@@ -127,6 +140,12 @@ class Operator(Generic[Call]):
             grads = self.launch_backward(self.record(*given), saved, (grad, grad_last), needs)
         like = _present(tensors)
         return _alone(tuple(t.new_empty(0) if g is None else g for g, t in zip(grads, like, strict=True)))
+
+    def _flops(self, *arguments: Any, out_val: Any = None) -> int:
+        return self.flops(self.record(*arguments))
+
+    def _flops_backward(self, *arguments: Any, out_val: Any = None) -> int:
+        return self.flops_backward(self.record(*arguments[: len(self.fields)]), arguments[-1])
 
     def _fake(self, *arguments: Any) -> Any:
         return _alone(self.fake(self.record(*arguments)))
@@ -159,6 +178,8 @@ class Operator(Generic[Call]):
             torch.library.register_fake(name, fake, lib=_LIBRARY)
             torch.library.register_autograd(name, gradient, setup_context=save, lib=_LIBRARY)
             torch.library.register_vmap(name, mapped, lib=_LIBRARY)
+        flops.FORMULAS[getattr(torch.ops.rnam, self.name)] = self._flops
+        flops.FORMULAS[getattr(torch.ops.rnam, f"{self.name}_backward")] = self._flops_backward
 
     def _function(self) -> Any:
         """An autograd Function whose backward is one too, so that it is differentiable twice and by vmap."""
@@ -181,7 +202,7 @@ class Operator(Generic[Call]):
             def forward(*arguments: Any) -> Any:
                 if is_plain(arguments[: operator.tensors]):
                     return _alone(operator.launch(operator.record(*arguments)))
-                return operator.op(*arguments)
+                return operator._watched(*arguments)
 
             setup_context = staticmethod(operator._save)
 

@@ -76,6 +76,14 @@ class MinGRUProjected(Operator[PackedProjection]):
         h, h_last = reference.recurrence(gru, CELLS[gru.cell])
         return reference.grouped_linear(h, out_weight, None, None), h_last
 
+    def flops(self, call: PackedProjection) -> int:
+        return 2 * call.input.shape[1] * call.input.shape[2] * call.parameters.numel()
+
+    def flops_backward(self, call: PackedProjection, needs: tuple[bool, ...]) -> int:
+        """Two of the three parts are those of the recurrence, whose input may need nothing."""
+        part = self.flops(call) // 3
+        return 2 * part * (needs[0] + needs[1]) + part * (1 + needs[1])
+
 
 _OPERATOR = MinGRUProjected("min_gru_projected")
 
