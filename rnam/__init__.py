@@ -10,6 +10,7 @@ The layers are in `rnam.linear` and `rnam.gru`, the models in `rnam.models`, and
 
 import os
 import sys
+import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -47,18 +48,41 @@ __all__ = [
 _ON_USE = ("explain", "plot", "regularizers")  # they import more than torch does
 
 
-# Where pickles and imports of 0.2 look for modules that have moved since.
-_MOVED = {
+class _Moved(ModuleType):
+    """A module of 0.2 by its old name, for imports and for models that were pickled whole. It warns once."""
+
+    def __init__(self, old: str, new: str) -> None:
+        super().__init__(f"rnam.{old}")
+        self._new, self._told = f"rnam.{new}", False
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        found = getattr(sys.modules[self._new], name)
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"{self.__name__} has moved to {self._new}, and the old name will go: import {name} from there, and "
+                "save again what was pickled",
+                FutureWarning,
+                stacklevel=2,
+            )
+        return found
+
+
+for _old, _new in {
     "lstm": "gru",
     "model": "models.rnam",
     "nam": "models.nam",
     "block": "models.block",
     "additive": "models.additive",
     "inputs": "models.inputs",
+    "visits": "models.visits",
+    "streaming": "models.streaming",
     "_description": "models.description",
-}
-for _old, _new in _MOVED.items():
-    globals()[_old] = sys.modules[f"rnam.{_old}"] = sys.modules[f"rnam.{_new}"]
+}.items():
+    globals()[_old] = sys.modules[f"rnam.{_old}"] = _Moved(_old, _new)
+del _old, _new
 
 
 def __getattr__(name: str) -> ModuleType:

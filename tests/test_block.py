@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import rnam
-from rnam.block import Block
 from rnam.functional import feed_forward, min_gru, min_gru_block
+from rnam.models.block import Block
 from tests.support import backends, bounds, inputs, oracle
 from tests.support.assertions import assert_norm_within, assert_within
 

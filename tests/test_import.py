@@ -2,11 +2,13 @@
 
 import importlib
 import pickle
+import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 import torch
 
 import rnam
@@ -70,6 +72,41 @@ MOVED = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _nobody_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for old in OLD:
+        monkeypatch.setattr(sys.modules[f"rnam.{old}"], "_told", False)
+
+
+OLD = {
+    "lstm": "minLSTM",
+    "model": "RNAM",
+    "nam": "NAM",
+    "block": "Block",
+    "additive": "Additive",
+    "inputs": "Columns",
+    "visits": "read_visits",
+    "streaming": "check_state",
+    "_description": "Description",
+}
+
+
+@pytest.mark.parametrize("old", OLD)
+def test_an_old_module_warns_once_and_names_the_new_one(old: str) -> None:
+    module, name = importlib.import_module(f"rnam.{old}"), OLD[old]
+    with pytest.warns(
+        FutureWarning, match=rf"rnam\.{old} has moved to (rnam\.[\w.]+), .* import {name} from there"
+    ) as told:
+        found = getattr(module, name)
+    new = re.search(r"moved to ([\w.]+),", str(told[0].message))
+    assert new is not None
+    assert found is getattr(importlib.import_module(new[1]), name)
+    assert getattr(module, name) is found  # and no second warning, which would be an error
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        module.nothing  # noqa: B018
+    assert not hasattr(module, "__path__")
+
+
 def test_pickles_and_imports_of_0_2_find_what_has_moved() -> None:
     columns = [[0], [1, 2]]
     model = rnam.RNAM(2, 4, 1, 1, columns=columns, static_columns=[[0]], cell="minlstm")
@@ -78,8 +115,8 @@ def test_pickles_and_imports_of_0_2_find_what_has_moved() -> None:
     for new, old in MOVED.items():
         assert f"c{new}\n".encode() in text
         text = text.replace(f"c{new}\n".encode(), f"c{old}\n".encode())
-        assert importlib.import_module(old) is importlib.import_module(new)
-    loaded = pickle.loads(text)
+    with pytest.warns(FutureWarning, match=r"rnam\.\w+ has moved to rnam\.[\w.]+, .* save again what was pickled"):
+        loaded = pickle.loads(text)
     assert type(loaded) is rnam.RNAM and type(loaded.blocks[0].gru) is rnam.minLSTM
     x, static = torch.randn(3, 5, 3), torch.randn(3, 1)
     assert torch.equal(loaded(x, static=static).prediction, model(x, static=static).prediction)
