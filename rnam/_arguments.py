@@ -26,15 +26,16 @@ def recurrence(
     _checks.floating("input", input)
     _checks.rank("input", input, "terms, batch, seq, dim")
     if weight is None:
-        hidden, rest = divmod(input.shape[3], row.num_preacts)
-        if rest:
+        columns = input.shape[3]
+        if columns % row.num_preacts:
             expected = f"terms, batch, seq, {row.num_preacts} * hidden"
             raise ValueError(f"input must have shape ({expected}), got {tuple(input.shape)}")
     else:
         weights(weight, input, layout, embedding)
-        hidden, rest = divmod(weight.shape[2], row.num_preacts)
-        if rest:
+        columns = weight.shape[2]
+        if columns % row.num_preacts:
             raise ValueError(f"weight must have shape ({layout}), got {tuple(weight.shape)}")
+    hidden = columns // row.num_preacts  # no divmod, which has no symbolic sizes
     terms, batch, seq, _ = input.shape
     for name, steps in (("mask", mask), ("reset", reset)):
         if steps is not None:

@@ -218,7 +218,8 @@ def min_gru(
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
     _checks.tensor("weight", weight)
-    return recurrence(Recurrence(input, weight, h0, None, "mingru", space, need_h, embedding), mask, reset)
+    call = Recurrence(input, weight, h0, cell="mingru", space=space, need_h=need_h, embedding=embedding)
+    return recurrence(call, mask, reset)
 
 
 def min_lstm(
@@ -256,7 +257,7 @@ def min_lstm(
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
     _checks.tensor("weight", weight)
-    return recurrence(Recurrence(input, weight, h0, None, "minlstm", "linear", need_h, embedding), mask, reset)
+    return recurrence(Recurrence(input, weight, h0, cell="minlstm", need_h=need_h, embedding=embedding), mask, reset)
 
 
 def recurrence(

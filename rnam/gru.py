@@ -89,7 +89,7 @@ class Cell(nn.Module):
                 _checks.boolean("mask", mask)
                 input = torch.where(mask[..., None], input, 0)  # 0 * NaN would reach the gradient of a weight
             input = project(input)
-        call = Recurrence(input, weight, prev_hidden, None, self.cell, "linear", need_output, embedding)
+        call = Recurrence(input, weight, prev_hidden, cell=self.cell, need_h=need_output, embedding=embedding)
         fused = self.projects and need_output and weight is not None and embedding is None
         if fused and untouched_linear(out, bias=False):
             return recurrence_projected(call, out.weight, mask, reset, h0_name="prev_hidden")

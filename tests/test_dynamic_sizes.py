@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import rnam
+from rnam.functional import min_gru, min_gru_projected, min_lstm
 
 RAGGED = {"columns": [[0], [1, 2], [0, 3]]}
 MODELS: dict[str, dict[str, Any]] = {
@@ -62,3 +63,31 @@ def test_a_cell(changing: int) -> None:
     x, state, mask, reset = given
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, state, mask=mask, reset=reset), layer(x, state, mask=mask, reset=reset))
+
+
+@pytest.mark.parametrize("function", [min_gru, min_lstm, min_gru_projected], ids=lambda f: f.__name__)
+def test_weights_of_several_widths(function: Any) -> None:
+    """One compiled function, as of layers of several widths."""
+    torch._dynamo.reset()
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    for hidden in (4, 5, 6):
+        given = [torch.randn(2, 3, 5, 4), torch.randn(2, 4, hidden * (3 if function is min_lstm else 2))]
+        given += [torch.randn(2, hidden, 4)] if function is min_gru_projected else []
+        torch.testing.assert_close(compiled(*given), function(*given))
+
+
+def test_a_step_of_any_number_of_rows_is_one_graph() -> None:
+    """In eager mode few rows go another way than many."""
+    torch._dynamo.reset()
+    layer, graphs = rnam.minGRU(3, 4), []
+
+    def backend(graph: Any, given: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(layer, fullgraph=True, backend=backend, dynamic=True)
+    with torch.no_grad():
+        for batch in (8, 9, 100, 20_000):
+            x = torch.randn(3, batch, 1, 4)
+            torch.testing.assert_close(compiled(x), layer(x))
+    assert len(graphs) == 1

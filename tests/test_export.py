@@ -118,3 +118,39 @@ def test_the_output_is_a_tree_of_tensors() -> None:
     again = pytree.tree_unflatten(leaves, pytree.treespec_loads(text))
     assert type(again) is Additive
     assert type(pytree.tree_map(torch.neg, output)) is Additive
+
+
+class _Step(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = rnam.RNAM(TERMS, 4, 1, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.model.step(input)[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(lambda: rnam.minGRU(TERMS, 4), (1, 4)), (lambda: rnam.RNAM(TERMS, 4, 1, 1), (1, 1)), (_Step, (1,))],
+    ids=("layer", "model", "step"),
+)
+def test_one_step_of_any_number_of_rows(make: Any, shape: tuple[int, ...]) -> None:
+    """In eager mode few rows go another way than many."""
+    module = make().eval()
+    rows = {"input": {1: torch.export.Dim("b", min=2, max=1_000_000)}}
+    program = torch.export.export(module, (torch.randn(TERMS, 8, *shape),), dynamic_shapes=rows)
+    x = torch.randn(TERMS, 50_000, *shape)
+    got, expected = program.module()(x), module(x)
+    got, expected = (y if isinstance(y, Tensor) else y[0] for y in (got, expected))
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(
+    "make", [lambda: rnam.minGRU(2, 4), lambda: rnam.RNAM(2, 8, 1, 1, in_dim=4)], ids=("layer", "model")
+)
+@pytest.mark.parametrize("seq", [1, 5])
+def test_a_trace_of_torch_jit(make: Any, seq: int) -> None:
+    module, x = make().eval(), torch.randn(2, 3, seq, 4)
+    traced = torch.jit.trace(module, (x,), check_trace=False)
+    torch.testing.assert_close(tuple(traced(x)), tuple(module(x)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import rnam
+from rnam.backends.flags import encode
 from rnam.functional import feed_forward, min_gru, min_gru_block, min_lstm
 from rnam.regularizers import concurvity, output_penalty
 from tests.support import backends, bounds, inputs, oracle
@@ -136,3 +138,49 @@ def test_reset_parameters_takes_the_bias_back() -> None:
         nn.init.ones_(model.gam.bias)
         model.reset_parameters()
         assert (model.gam.bias == 0).all()
+
+
+@EACH
+@pytest.mark.parametrize("held", [torch.inf, torch.nan], ids=str)
+@pytest.mark.parametrize("function", [min_gru, min_lstm], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("seq", [1, 3])
+def test_a_masked_step_gives_the_weight_nothing(each_backend: str, function: Any, seq: int, held: float) -> None:
+    """Whatever the state of its row is."""
+    columns = 12 if function is min_lstm else 8
+    x, weight, h0 = torch.randn(2, 3, seq, 4), torch.randn(2, 4, columns), torch.rand(2, 3, 1, 4)
+    h0[:, 1] = held
+    mask = torch.tensor([True, False, True])[:, None].expand(3, seq)
+    weight.requires_grad_()
+    h, h_last = function(x, weight, h0, mask=mask)
+    (got,) = torch.autograd.grad(h[:, ::2].sum() + h_last[:, ::2].sum(), weight)
+    rest = [0, 2]
+    h, h_last = function(x[:, rest], weight, h0[:, rest])
+    (expected,) = torch.autograd.grad(h.sum() + h_last.sum(), weight)
+    bounds.assert_same(got, expected)
+
+
+@EACH
+@pytest.mark.parametrize("held", [torch.inf, torch.nan], ids=str)
+@pytest.mark.parametrize("seq", [1, 3])
+def test_a_masked_step_of_a_block_gives_the_weight_nothing(each_backend: str, seq: int, held: float) -> None:
+    x, h0 = torch.randn(2, 3, seq, 4), torch.rand(2, 3, 1, 4)
+    h0[:, 1] = held
+    mask = torch.tensor([True, False, True])[:, None].expand(3, seq)
+    square, bias, weight = torch.randn(2, 4, 4), torch.randn(2, 1, 4), torch.randn(2, 4, 8, requires_grad=True)
+    rest = (torch.ones(4), torch.zeros(4), square, bias, square, bias)
+    y, h_last = min_gru_block(x, weight, *rest, h0, mask=mask)
+    (got,) = torch.autograd.grad(y[:, ::2].sum() + h_last[:, ::2].sum(), weight)
+    y, h_last = min_gru_block(x[:, [0, 2]], weight, *rest, h0[:, [0, 2]])
+    (expected,) = torch.autograd.grad(y.sum() + h_last.sum(), weight)
+    bounds.assert_same(got, expected)
+
+
+def test_a_reset_at_a_single_step_of_the_op() -> None:
+    """The op takes a state that nobody has put to 0 before."""
+    x, weight, h0 = torch.randn(2, 3, 1, 4), torch.randn(2, 4, 8), torch.rand(2, 3, 1, 4)
+    reset = torch.tensor([True, False, True])[None, :, None]
+    h, _ = torch.ops.rnam.blocked_min_gru(x, weight, h0, encode(None, reset), "mingru", "linear")
+    expected, _ = torch.ops.rnam.blocked_min_gru(
+        x, weight, torch.where(reset[..., None], 0, h0), None, "mingru", "linear"
+    )
+    bounds.assert_same(h, expected)

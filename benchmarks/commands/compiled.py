@@ -25,7 +25,7 @@ def static(options: argparse.Namespace) -> int:
     print(static.text(rows))
     for limit in static.limits(rows):
         if limit["copy_limit"] is not None and limit["cc"] == 90:
-            what = f"{limit['shape']:12s} {limit['dtype']:9s} {limit['what']:9s}"
+            what = f"{limit['shape']:12s} {limit['dtype']:9s} {limit['pass']:9s}"
             print(f"{what} at most {100 * limit['copy_limit']:.0f}% of copy bandwidth on sm_90")
     if options.json is not None:
         static.write(options.json, rows)

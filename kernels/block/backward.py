@@ -173,6 +173,7 @@ def _block_bwd_kernel(
                 multipliers = ()
                 slopes_u = ()
                 slopes_k = ()
+                observed_steps = ()
                 inner = ()
                 outer = ()
                 for s in tl.static_range(STEPS):
@@ -215,6 +216,7 @@ def _block_bwd_kernel(
                     multipliers += (multiplier,)
                     slopes_u += (slope_u,)
                     slopes_k += (slope_k,)
+                    observed_steps += (read[:, None],)
                     inner += (dr,)
                     outer += (dr + dy.to(tl.float32),)
 
@@ -231,6 +233,9 @@ def _block_bwd_kernel(
                     back = multipliers[s] * gradient
                     du = gradient * slopes_u[s]
                     dk = gradient * slopes_k[s]
+                    if HAS_FLAGS:  # a masked step has z = 0, but 0 times an infinite state would reach dW
+                        du = tl.where(observed_steps[s], du, 0.0)
+                        dk = tl.where(observed_steps[s], dk, 0.0)
                     exists = row_exists & (t_row + (t0 + s) < T)
                     if K > 0:
                         if NEED_PARAMS:

@@ -223,6 +223,9 @@ def _min_gru_bwd_kernel(
                 gradient = join_tile(gradients, STEPS, ROWS, BLOCK_H)
                 du = gradient * slope_u
                 dk = gradient * slope_k
+                if HAS_FLAGS:  # a masked step has z = 0, but 0 times an infinite state would reach dW
+                    du = tl.where(read[:, None], du, 0.0)
+                    dk = tl.where(read[:, None], dk, 0.0)
                 if H < BLOCK_H:  # W is 0 there, but 0 times a NaN that only padding has would reach dx
                     du = tl.where(n < H, du, 0.0)
                     dk = tl.where(n < H, dk, 0.0)

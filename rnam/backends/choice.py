@@ -99,7 +99,8 @@ class set_backend:
     """Choose the backend of this thread's calls from here on, or, as a context manager, of those inside.
 
     Other threads keep their own choice, and a new thread starts with the process's default. A backward uses the backend
-    of its forward, whichever thread runs it.
+    of its forward, whichever thread runs it. In a function that torch.compile compiles write a `with`: what a statement
+    there chooses ends with the function.
 
     Args:
         name: "auto", "triton", "torch" or "reference"; the environment variable RNAM_BACKEND is the default of the
@@ -140,7 +141,8 @@ class set_backend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _choice.name, _choice.pending = _choice.outer.pop(), None
+        # another thread may leave what this one entered
+        _choice.name, _choice.pending = _choice.outer.pop() if _choice.outer else _DEFAULT, None
 
 
 def get_backend() -> str:

@@ -62,13 +62,14 @@ def grouped_linear(
 ) -> Tensor:
     """`rnam.functional.grouped_linear` by the backend that is chosen."""
     path = choice.path_of(input)
+    known = reference.ACTIVATIONS if path == "reference" else _OPERATORS[path].launchers.module.ACTIVATIONS
+    if activation is not None and activation not in known:
+        names = ", ".join(repr(name) for name in known if name is not None)
+        raise ValueError(f"activation must be None or one of {names} on backend {path!r}, got {activation!r}")
     if path == "reference":
         output = reference.grouped_linear(input, weight, bias, activation)
         return output if out is None else out.copy_(output)
     operator, rows = _OPERATORS[path], input.flatten(1, -2)
-    if activation is not None and activation not in operator.launchers.module.ACTIVATIONS:
-        known = ", ".join(map(repr, operator.launchers.module.ACTIVATIONS))
-        raise ValueError(f"activation must be None or one of {known} on backend {path!r}, got {activation!r}")
     at_once = out is not None and out.is_contiguous() and not torch.compiler.is_compiling()
     if out is not None and at_once and is_plain((rows, weight, bias, out)):
         into = out.view(*rows.shape[:2], weight.shape[2])

@@ -21,7 +21,8 @@ class MinGRU(Operator[Recurrence]):
     """h and the last state of a recurrent cell."""
 
     record = Recurrence
-    arguments = 6  # an embedding is composed with the weight before, and need_h is the choice of an operator
+    # an embedding is composed with the weight before, and need_h is the choice of an operator
+    arguments = Recurrence._fields.index("need_h")
     outputs = 2
 
     def __init__(self, name: str, launchers: Launchers) -> None:
@@ -92,7 +93,9 @@ def recurrence(call: Recurrence) -> tuple[Tensor, Tensor]:
     if call.embedding is not None:
         call = _compose(call, call.embedding, every_state.launchers)
     gradient = learns(call.input, call.weight, call.h0)
-    if path == "torch" and one_step.takes(call) and not torch.compiler.is_compiling() and is_plain(call[:4]):
+    # first of all whether it is compiled: a question about sizes would become a guard
+    eager = path == "torch" and not torch.compiler.is_compiling()
+    if eager and one_step.takes(call) and is_plain((call.input, call.weight, call.h0, call.flags)):
         h, h_last = one_step.run(call, CELLS[call.cell], gradient)
         return _no_steps(call, h_last) if h is None else h, h_last
     if call.need_h or gradient:  # the backward reads h

@@ -23,6 +23,13 @@ def test_every_backend_has_a_row_for_every_name(backend: str) -> None:
     assert {name for name in module.ACTIVATIONS if name is not None} == names
 
 
+def test_a_name_that_the_reference_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functional, "ACTIVATIONS", (*functional.ACTIVATIONS, "cube"))
+    expected = "activation must be None or one of 'relu', 'gelu', 'silu' on backend 'reference', got 'cube'"
+    with rnam.set_backend("reference"), pytest.raises(ValueError, match=expected):
+        grouped_linear(X, W, None, "cube")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("backend", backends.EACH[1:])
 def test_a_name_that_a_backend_lacks_is_refused(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after adding one to the public list and to the reference alone."""

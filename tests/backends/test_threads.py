@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import rnam
+from rnam.backends import choice
 from rnam.functional import min_gru
 
 NAMES = ("auto", "torch", "reference", "triton")
@@ -138,3 +139,18 @@ def test_a_backward_in_another_thread_uses_the_choice_of_its_forward(name: str) 
         return gradient(there)
 
     assert torch.equal(in_a_thread(other_thread), expected)
+
+
+def test_another_thread_may_leave_what_one_entered() -> None:
+    chosen, found = rnam.set_backend("reference"), []
+    chosen.__enter__()
+
+    def leave() -> None:
+        chosen.__exit__(None, None, None)
+        found.append(rnam.get_backend())
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    thread.join()
+    assert found == [choice._DEFAULT]
+    chosen.__exit__(None, None, None)

@@ -26,6 +26,7 @@ from rnam.backends.blocks.plan import Block, Edits, Plan, Workspace, copy, in_pl
 from rnam.backends.blocks.projection import projection
 from rnam.backends.blocks.walk import walk, walk_back
 from rnam.backends.calls import Recurrence
+from rnam.backends.flags import decode, forget
 
 if TYPE_CHECKING:
     from rnam.backends.cells import Cell
@@ -40,6 +41,9 @@ def recurrence_forward(call: Recurrence, cell: Cell) -> tuple[Maybe, Tensor]:
     """h (terms, batch, seq, hidden) in the dtype of the input, None unless need_h, and the last state in float32 or
     float64."""
     if one_step.takes(call):
+        _, reset = decode(call.flags)
+        if call.h0 is not None and reset is not None:  # the op may have a state that is not 0 yet
+            call = call._replace(h0=forget(call.h0, reset, call.input))
         return one_step.run(call, cell, gradient=False)
     x, project = call.input, projection(call, cell)
     hidden = project.hidden

@@ -68,5 +68,7 @@ def _advance(h0: Tensor | None, a: Tensor, b: Tensor, mask: Tensor | None) -> Te
     if h0 is None:
         return b if mask is None else torch.where(mask, b, 0)
     h0 = h0.to(b.dtype)
-    h = torch.addcmul(b, a, h0)
-    return h if mask is None else torch.where(mask, h, h0)
+    if mask is None:
+        return torch.addcmul(b, a, h0)
+    h = torch.addcmul(b, a, torch.where(mask, h0, 0))  # 0 * inf would reach the gradient of a weight
+    return torch.where(mask, h, h0)

@@ -1,4 +1,4 @@
-"""`tune` goes on in its file and keeps what is there."""
+"""`static` prints and writes its rows; `tune` goes on in its file and keeps what is there."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as cli
-from benchmarks import tune
+from benchmarks import static, tune
 from benchmarks.commands import compiled
 from tests.benchmarks.support import ABOUT, a_run
 
@@ -46,3 +46,17 @@ def test_tune_goes_on_and_keeps_what_is_there(
     with pytest.raises(SystemExit):
         cli.main(["tune", "--quick", "--json", str(path)])
     assert "choose another file" in capsys.readouterr().err
+
+
+def test_static_writes_its_rows_and_prints_the_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = json.loads(static.FIGURES.read_text())["rows"]
+    monkeypatch.setattr(static, "run", lambda *_: rows)
+    path = tmp_path / "figures.json"
+    assert cli.main(["static", "--json", str(path)]) == 0
+    assert path.read_text() == static.FIGURES.read_text()
+    said = capsys.readouterr().out
+    for limit in static.limits(rows):
+        if limit["copy_limit"] is not None and limit["cc"] == 90:
+            assert f"{limit['pass']:9s} at most {100 * limit['copy_limit']:.0f}% of copy bandwidth on sm_90" in said
