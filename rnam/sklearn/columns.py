@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 from skorch.helper import SliceDict
 from torch import Tensor, nn
 
-from rnam.explain._arrays import plain
+from rnam.explain._arrays import as_array
 from rnam.explain.names import describe
 from rnam.models.description import INTERCEPT
 from rnam.models.rnam import RNAM
@@ -122,7 +122,7 @@ class ColumnsByName:
             advice = ", and a model made without missing=True cannot mask it" if ours else ""
             tables.refuse_missing(name, array, missing, called, advice)
         seen = tables.there(array, self._largest)
-        return table | {mask: seen if known[0] is None else seen & np.asarray(plain(known[0]), np.bool_)}
+        return table | {mask: seen if known[0] is None else seen & as_array(known[0])}
 
     def _check_columns(self, argument: str, value: Any, first: bool) -> None:
         """scikit-learn's check that the columns are as many as in the fit and have the same names."""

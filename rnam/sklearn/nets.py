@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, column_or_1d
+from sklearn.utils.validation import column_or_1d
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import get_len, unpack_data
 from skorch.helper import SliceDict
@@ -71,11 +71,11 @@ class _Additive(ColumnsByName):
                 split off. The default is `resample`.
 
         Raises:
-            TypeError, ValueError: a column of X is of words or dates, or has missing values that the model cannot mask;
-                no term reads it; y or weights are no numbers or missing; `sample_weight`, `resample` or `groups` is not
-                one for each sample; weights are negative or all 0; `resample` for a model without members; y has
-                another number of targets or classes than the model has outputs; the parameters are not finite after
-                the fit.
+            TypeError, ValueError: a column of X is of words, dates or categories, or has missing values that the model
+                cannot mask; no term reads it; y or weights are no numbers or missing; `sample_weight`, `resample` or
+                `groups` is not one for each sample; weights are negative or all 0; `resample` for a model without
+                members; y has another number of targets or classes than the model has outputs; the parameters are not
+                finite after the fit.
         """
         own: Any = self
         if not (own.warm_start and own.initialized_):
@@ -157,9 +157,10 @@ class _Additive(ColumnsByName):
         """y as an array of finite numbers."""
         if y is None:
             return self._no_target()
-        array = tables.to_numbers("y", y)
-        tables.refuse_missing("y", array, ~np.isfinite(array), tables.names(y))
-        return check_array(array, ensure_2d=False, allow_nd=True, force_writeable=True, input_name="y", estimator=self)
+        array = tables.table("y", y, ensure_2d=False, estimator=self)
+        largest = max(self._largest, torch.finfo(torch.float32).max)  # the predictions of halves are float32
+        tables.refuse_missing("y", array, ~tables.there(array, largest), tables.names(y))
+        return array
 
     def _no_target(self) -> None:
         """Raises ValueError unless the batches come with a y of their own."""

@@ -40,10 +40,10 @@ def carried(samples: int, members: int, sample_weight: Any, resample: Any, group
 
 def _numbered(argument: str, ids: Any, samples: int) -> NDArray[np.int64]:
     """Ids of any kind as the numbers of those that are different."""
-    array = np.asarray(_arrays.plain(ids))
+    array = _arrays.as_array(ids)
     if array.shape != (samples,):
         raise ValueError(f"{argument} must have shape {(samples,)}, got {array.shape}")
-    unknown = sum(map(tables.is_missing, array.tolist()))
+    unknown = int(tables.absent(array).sum())
     if unknown:
         raise ValueError(f"{argument} must have an id for each sample, got NaN or None in {unknown} of {samples}")
     return np.unique(array, return_inverse=True)[1]
