@@ -20,8 +20,8 @@ X:
 Missing values:
     NaN, NA, None, infinities and what a masked array hides in X are masked for a model that was made with
     `missing=True`, and for the terms of an RNAM that read a sequence. Any other model refuses them, by the name of the
-    column. So does a module of one's own, unless its attribute `missing` is not None; it is then given `mask=`. y and
-    the weights must be there.
+    column. So does a module of one's own, unless its attribute `missing` is not None; it is then given `mask=`. y,
+    weights, lengths, and the times of steps at which a term is observed must be there.
 
 Weights:
     The loss of a batch is the sum of its weighted errors, divided by the batch size and by the mean weight of the

@@ -72,10 +72,10 @@ class _Additive(ColumnsByName):
 
         Raises:
             TypeError, ValueError: a column of X is of words, dates or categories, or has missing values that the model
-                cannot mask; no term reads it; y or weights are no numbers or missing; `sample_weight`, `resample` or
-                `groups` is not one for each sample; weights are negative or all 0; `resample` for a model without
-                members; y has another number of targets or classes than the model has outputs; the parameters are not
-                finite after the fit.
+                cannot mask; no term reads it; y, weights, times or lengths are no numbers or missing; `sample_weight`,
+                `resample` or `groups` is not one for each sample; weights are negative or all 0; `resample` for a model
+                without members; y has another number of targets or classes than the model has outputs; the parameters
+                are not finite after the fit.
         """
         own: Any = self
         if not (own.warm_start and own.initialized_):

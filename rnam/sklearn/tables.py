@@ -31,6 +31,7 @@ __all__ = [
     "table",
     "there",
     "to_numbers",
+    "whole_numbers",
 ]
 
 Array = NDArray[Any]
@@ -193,6 +194,20 @@ def refuse_missing(
     what = "NaN" if np.isnan(found).any() else "infinity" if np.isinf(found).any() else str(found[0])
     rows = int(where.reshape(len(where), -1).any(1).sum())
     raise ValueError(f"{argument} must be finite, got {what} in {rows} of {len(where)} samples{advice}")
+
+
+def whole_numbers(argument: str, value: Any, samples: int) -> Any:
+    """`value` (samples,) as integers, from whatever kind of numbers; one of integers as it is."""
+    array = to_numbers(argument, value)
+    if array.shape != (samples,):
+        raise ValueError(f"{argument} must have shape {(samples,)}, got {array.shape}")
+    if array.dtype.kind != "f":
+        return value if isinstance(value, Tensor) else array
+    refuse_missing(argument, array, ~np.isfinite(array))
+    broken = array[array != np.floor(array)]
+    if len(broken):
+        raise ValueError(f"{argument} must be whole numbers, got {broken[0]}")
+    return np.clip(array.astype(np.float64), -(2.0**62), 2.0**62).astype(np.int64)
 
 
 def labels(value: Any) -> Array:
