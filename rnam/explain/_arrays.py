@@ -88,7 +88,7 @@ def sample_weight(value: ArrayLike | Tensor | None, shape: tuple[int, ...]) -> F
         raise ValueError(f"sample_weight must have shape {shape}, got {weight.shape}")
     if (weight < 0).any():
         raise ValueError(f"sample_weight must be at least 0, got {weight.min()}")
-    if not weight.sum() > 0:
+    if not weight.any():
         raise ValueError("sample_weight must be greater than 0 somewhere, got 0 everywhere")
     return weight
 

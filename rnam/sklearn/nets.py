@@ -239,13 +239,15 @@ class _Additive(ColumnsByName):
             raise ValueError(f"criterion must give one loss a sample (reduction='none'), got {tuple(losses.shape)}")
         losses = losses.flatten(1).mean(1) if losses.dim() > 1 else losses
         losses = torch.unflatten(losses, 0, (members, -1))
+        # a member that has none of the training part's people learns nothing: 0 / 1
+        mean = torch.as_tensor(self.mean_weight_[training])[:, None]
+        relative = 1 / torch.where(mean > 0, mean, 1)
         for name in (WEIGHT, RESAMPLED) if training else (WEIGHT,):
             given = X.get(name) if isinstance(X, Mapping) else None
             if given is not None:
-                losses = losses * to_tensor(given, device=own.device).to(losses.dtype).movedim(0, -1)
-        # a member that has none of the training part's people learns nothing: 0 / 1
-        mean = self.mean_weight_[training]
-        loss = (losses.mean(1) / losses.new_tensor(np.where(mean > 0, mean, 1))).sum()
+                relative = relative * to_tensor(given, device="cpu").movedim(0, -1)
+        # in float64 up to here, since float32 may hold neither the weights nor their mean
+        loss = (losses * relative.to(losses)).mean(1).sum()
         if not training:
             return loss
         if own.regularizer is not None:

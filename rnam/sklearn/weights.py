@@ -26,7 +26,8 @@ def carried(samples: int, members: int, sample_weight: Any, resample: Any, group
     """The arrays (samples, ...) that go with X. Without `groups`, the people of `resample` are the groups."""
     arrays: dict[str, NDArray[Any]] = {}
     if sample_weight is not None:
-        arrays[WEIGHT] = _arrays.sample_weight(tables.to_numbers(WEIGHT, sample_weight), (samples,))
+        weight = _arrays.sample_weight(tables.to_numbers(WEIGHT, sample_weight), (samples,))
+        arrays[WEIGHT] = weight / weight.max()  # their scale has no effect, and no sum of them overflows
     if resample is not None:
         if members == 1:
             raise ValueError("resample must be None for a model without members, got ids")
