@@ -12,7 +12,7 @@ X:
     For a model with more arguments, skorch.helper.SliceDict(input=..., mask=..., lengths=...), whose first dimension is
     that of the samples. Columns are of floats, integers, bools, nullable numbers or objects that are numbers. Words,
     dates and pandas's categories are refused by the name of their column. Predictions of a model of halves come as
-    float32.
+    float32. A prediction that overflows is a RuntimeWarning.
 
     The columns are known by name, as `feature_names_in_`, and a frame with other columns, or the same in another
     order, is refused. The terms of the model are called after them (`rnam.explain`).

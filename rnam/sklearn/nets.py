@@ -73,9 +73,10 @@ class _Additive(ColumnsByName):
         Raises:
             TypeError, ValueError: a column of X is of words, dates or categories, or has missing values that the model
                 cannot mask; no term reads it; y, weights, times or lengths are no numbers or missing; `sample_weight`,
-                `resample` or `groups` is not one for each sample; weights are negative or all 0; `resample` for a model
-                without members; y has another number of targets or classes than the model has outputs; the parameters
-                are not finite after the fit.
+                `resample` or `groups` is not one for each sample; labels, `resample` or `groups` are of several kinds;
+                weights are negative or all 0; `resample` for a model without members; y has another number of targets
+                or classes than the model has outputs, or with `warm_start` a label that the first y lacked; the
+                parameters are not finite after the fit.
         """
         own: Any = self
         if not (own.warm_start and own.initialized_):
@@ -190,6 +191,13 @@ class _Additive(ColumnsByName):
         size = getattr(own.get_iterator(training, training=True), "batch_size", None)
         self.batch_rows_ = None if size is None else min(size, len(training))
         return training, validation
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """skorch's predict_proba, on which predict stands. Warns where a prediction is NaN or infinite."""
+        predicted = np.asarray(super().predict_proba(X))  # type: ignore[misc]
+        if not self.training_:
+            tables.warn_of_overflow(predicted)
+        return predicted
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """(prediction, contributions); what the terms read comes to the model in its dtype, since NumPy has float64."""
@@ -313,6 +321,10 @@ class _Classifier(_Additive):
             encoder = LabelEncoder().fit(array if listed is None or not len(listed) else tables.labels(listed))
             self._check_classes(encoder.classes_)
             self.label_encoder_ = encoder
+        known = self.label_encoder_.classes_.tolist()
+        unseen = [label for label in np.unique(array).tolist() if label not in known]
+        if unseen:
+            raise ValueError(f"y contains previously unseen labels: {unseen} are not among the classes {known}")
         return self.label_encoder_.transform(array)
 
     def _check_classes(self, classes: NDArray[Any]) -> None:

@@ -6,6 +6,7 @@ import datetime
 import math
 import numbers
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from rnam.explain._arrays import Bools, as_array
 __all__ = [
     "absent",
     "column",
+    "distinct",
     "hidden",
     "labels",
     "missing",
@@ -31,6 +33,7 @@ __all__ = [
     "table",
     "there",
     "to_numbers",
+    "warn_of_overflow",
     "whole_numbers",
 ]
 
@@ -210,6 +213,19 @@ def whole_numbers(argument: str, value: Any, samples: int) -> Any:
     return np.clip(array.astype(np.float64), -(2.0**62), 2.0**62).astype(np.int64)
 
 
+def distinct(argument: str, array: Array) -> Array:
+    """For each item the number of its kind, in sorted order.
+
+    Raises:
+        TypeError: the items cannot be sorted.
+    """
+    try:
+        return np.unique(array, return_inverse=True)[1]
+    except TypeError as error:
+        kinds = sorted({type(item).__name__ for item in array.flat})
+        raise TypeError(f"{argument} must be of one kind, numbers or words, got {', '.join(kinds)}") from error
+
+
 def labels(value: Any) -> Array:
     """The labels y of a classifier as an array; those that pandas has as objects come as what they are."""
     array = as_array(value)
@@ -220,4 +236,18 @@ def labels(value: Any) -> Array:
         return array
     if all(isinstance(item, numbers.Number | np.bool_) for item in array.flat):
         return np.array(array.tolist())
+    distinct("the labels y", array)
     return array
+
+
+def warn_of_overflow(predicted: Array) -> None:
+    """Warns of the samples for which a prediction is not finite."""
+    bad = np.flatnonzero(~np.isfinite(predicted).all(axis=tuple(range(1, predicted.ndim))))
+    if len(bad):
+        first = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        warnings.warn(
+            f"the prediction is NaN or infinite for {len(bad)} of {len(predicted)} samples ({first}): the numbers "
+            "that the model was given are too large for it",
+            RuntimeWarning,
+            stacklevel=5,
+        )

@@ -47,7 +47,7 @@ def _numbered(argument: str, ids: Any, samples: int) -> NDArray[np.int64]:
     unknown = int(tables.absent(array).sum())
     if unknown:
         raise ValueError(f"{argument} must have an id for each sample, got NaN or None in {unknown} of {samples}")
-    return np.unique(array, return_inverse=True)[1]
+    return tables.distinct(argument, array)
 
 
 def mean_weight(part: str, dataset: Any, *names: str) -> Floats:
