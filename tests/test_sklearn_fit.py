@@ -20,6 +20,7 @@ from skorch.helper import SliceDict, predefined_split
 
 import rnam
 from rnam.sklearn import AdditiveBinaryClassifier, AdditiveClassifier, AdditiveRegressor
+from tests.support.assertions import assert_finite
 
 ROWS = 60
 KINDS = [AdditiveRegressor, AdditiveBinaryClassifier, AdditiveClassifier]
@@ -150,6 +151,28 @@ def test_classes_that_y_lacks_are_given(data: Any) -> None:
     assert parts.fit(x, np.where(y > 0, "d", "c")).classes_.tolist() == ["c", "d"]  # a fit begins anew
 
 
+@pytest.mark.parametrize("kind", [AdditiveBinaryClassifier, AdditiveClassifier])
+def test_labels_of_another_kind_than_those_of_the_fit_are_named(kind: type, data: Any) -> None:
+    x, y = data
+    for first, second, named in (
+        ("0 and 1", "words", "'benign'"),
+        ("words", "1 and 2", "1"),
+        ("floats", "1 and 2", "2"),
+    ):
+        net = _net(kind, warm_start=True).fit(x, LABELS[first][(y > 0).astype(int)])
+        for call in (net.fit, net.partial_fit):
+            with pytest.raises(ValueError, match=rf"y contains previously unseen labels: \[.*{named}.* not among"):
+                call(x, LABELS[second][(y > 0).astype(int)])
+        assert net.fit(x, LABELS[first][(y > 0).astype(int)]).classes_.tolist() == LABELS[first].tolist()
+    with pytest.raises(
+        ValueError, match=r"unseen labels: \['benign', 'malignant'\] are not among the classes \[0, 1\]"
+    ):
+        _net(AdditiveClassifier, classes=[0, 1]).fit(x, LABELS["words"][(y > 0).astype(int)])
+    mixed = np.where(y > 0, "a", np.array([1] * ROWS, object))
+    with pytest.raises(TypeError, match="the labels y must be of one kind, numbers or words, got int, str"):
+        _net(kind).fit(x, mixed)
+
+
 # shapes
 
 
@@ -162,6 +185,25 @@ def test_the_prediction_of_one_target_has_one_dimension(data: Any) -> None:
     assert net.score(x, y) > 0
     both = _net(AdditiveRegressor, module__out_dim=2).fit(x, np.stack([y, -y], 1))
     assert both.predict(x).shape == (ROWS, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prediction_that_overflows_is_a_warning(kind: type, data: Any) -> None:
+    """One for each call, with the samples."""
+    x, y = data
+    net = _net(kind, module__hidden=(8, 8)).fit(x, y if kind is AdditiveRegressor else y > 0)
+    with torch.no_grad():
+        net.module_.get_parameter("networks.layers.0.weight").mul_(100)  # infinities, whose differences are NaN
+    large = x.copy()
+    large[[3, 5]] = 3e38
+    for call in (net.predict, net.predict_proba):
+        with pytest.warns(RuntimeWarning, match=r"NaN or infinite for 2 of 60 samples \(3, 5\)") as caught:
+            call(large)
+        assert len(caught) == 1
+        assert_finite("prediction", net.predict_proba(x))
+    with pytest.warns(RuntimeWarning, match=r"for 58 of 60 samples \(0, 1, 2, 4, 6, \.\.\.\)") as caught:
+        net.predict(np.where(np.isin(np.arange(ROWS), [3, 5])[:, None], x, 3e38))
+    assert caught[0].filename == __file__  # the call, and no line of the package
 
 
 # random numbers
@@ -280,6 +322,10 @@ def test_groups_that_mean_nothing_are_refused(data: Any) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             net.set_params(module__members=2).fit(x, y, **{name: groups})
+    mixed = np.where(y > 0, "a", np.array([1] * ROWS, object))
+    for name in ("groups", "resample"):
+        with pytest.raises(TypeError, match=f"{name} must be of one kind, numbers or words, got int, str"):
+            net.fit(x, y, **{name: mixed})
 
 
 def test_a_split_of_ones_own_stays(data: Any) -> None:

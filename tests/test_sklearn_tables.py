@@ -1,10 +1,7 @@
-"""Tables that the estimators take: columns by name, missing values, and columns of every dtype."""
+"""Tables that the estimators take: columns by name and missing values."""
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import warnings
 from typing import Any
 
 import numpy as np
@@ -20,41 +17,28 @@ from torch import Tensor, nn
 
 import rnam
 from rnam.sklearn import AdditiveBinaryClassifier, AdditiveClassifier, AdditiveRegressor
+from tests.support import estimators
+from tests.support.assertions import assert_equal, assert_finite
+from tests.support.estimators import NAMES, OPTIONS, ROWS, nam, recurrent
 
 pandas = pytest.importorskip("pandas")
-
-ROWS, NAMES = 40, ["age", "bilirubin", "albumin"]
-OPTIONS: dict[str, Any] = dict(max_epochs=1, verbose=0, random_state=0)
-
-
-def _nam(kind: type = AdditiveRegressor, **options: Any) -> Any:
-    return kind(rnam.NAM, **{"module__terms": 3, "module__hidden": (4,), **OPTIONS, **options})
-
-
-def _rnam(**options: Any) -> Any:
-    model = {"terms": 2, "hidden_dim": 4, "out_dim": 1, "blocks": 1, "columns": [[0], [1]]}
-    return AdditiveRegressor(
-        rnam.RNAM, **{f"module__{name}": value for name, value in model.items()}, **OPTIONS, **options
-    )
 
 
 @pytest.fixture
 def frame() -> Any:
-    rng = np.random.default_rng(0)
-    values = [rng.normal(size=ROWS), rng.integers(0, 9, ROWS), rng.integers(0, 2, ROWS)]
-    return pandas.DataFrame(dict(zip(NAMES, values, strict=True)))
+    return estimators.table()
 
 
 @pytest.fixture
 def target(frame: Any) -> np.ndarray:
-    return np.asarray(frame["age"] - frame["albumin"], np.float64)
+    return estimators.outcome(frame)
 
 
 # columns by name
 
 
 def test_the_columns_are_known_by_name(frame: Any, target: np.ndarray) -> None:
-    net = _nam().fit(frame, target)
+    net = nam().fit(frame, target)
     assert net.n_features_in_ == 3 and list(net.feature_names_in_) == NAMES
     for other, message in (
         (frame[NAMES[::-1]], "must be in the same order as they were in fit"),
@@ -65,13 +49,13 @@ def test_the_columns_are_known_by_name(frame: Any, target: np.ndarray) -> None:
             with pytest.raises(ValueError, match=message):
                 call(other)
     with pytest.raises(ValueError, match="X has 2 features, but AdditiveRegressor is expecting 3"):
-        _nam().fit(frame.to_numpy(), target).predict(frame.to_numpy()[:, :2])
+        nam().fit(frame.to_numpy(), target).predict(frame.to_numpy()[:, :2])
     with pytest.warns(UserWarning, match="X does not have valid feature names"):
         net.predict(frame.to_numpy())
 
 
 def test_a_second_fit_forgets_the_columns_of_the_first(frame: Any, target: np.ndarray) -> None:
-    net = _nam().fit(frame, target)
+    net = nam().fit(frame, target)
     net.fit(frame[NAMES[::-1]], target)
     assert list(net.feature_names_in_) == NAMES[::-1]
     assert net.module_.description.names == tuple(NAMES[::-1])
@@ -81,7 +65,7 @@ def test_a_second_fit_forgets_the_columns_of_the_first(frame: Any, target: np.nd
 
 @pytest.mark.parametrize("going_on", ["partial_fit", "warm_start"])
 def test_a_model_goes_on_with_the_columns_that_it_knows(frame: Any, target: np.ndarray, going_on: str) -> None:
-    net = _nam(warm_start=True).partial_fit(frame, target)
+    net = nam(warm_start=True).partial_fit(frame, target)
     again = net.fit if going_on == "warm_start" else net.partial_fit
     with pytest.raises(ValueError, match="same order"):
         again(frame[NAMES[::-1]], target)
@@ -89,7 +73,7 @@ def test_a_model_goes_on_with_the_columns_that_it_knows(frame: Any, target: np.n
 
 
 def test_a_fit_that_was_refused_teaches_no_columns(frame: Any, target: np.ndarray) -> None:
-    net = _nam(warm_start=True)
+    net = nam(warm_start=True)
     for X, y in ((frame.assign(albumin="a"), target), (frame[NAMES[::-1]], target[:3])):
         with pytest.raises(ValueError):
             net.fit(X, y, sample_weight=np.ones(ROWS))
@@ -100,35 +84,35 @@ def test_a_fit_that_was_refused_teaches_no_columns(frame: Any, target: np.ndarra
 def test_a_callback_that_predicts_the_training_arrays_is_no_warning(frame: Any, target: np.ndarray) -> None:
     """skorch gives it rows of the arrays that the frame became."""
     scoring = EpochScoring("r2", use_caching=False)
-    net = _nam(callbacks=[scoring]).fit(frame, target)
+    net = nam(callbacks=[scoring]).fit(frame, target)
     assert np.isfinite(net.history[-1, "r2"])
 
 
 def test_every_column_is_read_by_a_term(frame: Any, target: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"no term reads column 'albumin' of X"):
-        _nam(module__terms=2).fit(frame, target)
+        nam(module__terms=2).fit(frame, target)
     with pytest.raises(ValueError, match=r"no term reads column 2 of X"):
-        _nam(module__terms=2).fit(frame.to_numpy(), target)
+        nam(module__terms=2).fit(frame.to_numpy(), target)
     with pytest.raises(ValueError, match="X must have at least 4 columns, since the terms read them, got 3"):
-        _nam(module__terms=4).fit(frame, target)
-    chosen = _nam(module__terms=1, module__columns=[[1]]).fit(frame, target)  # said, so meant
+        nam(module__terms=4).fit(frame, target)
+    chosen = nam(module__terms=1, module__columns=[[1]]).fit(frame, target)  # said, so meant
     assert np.ptp(chosen.predict(frame.assign(age=0.0)) - chosen.predict(frame)) == 0
 
 
 def test_two_columns_of_one_name_are_refused(frame: Any, target: np.ndarray) -> None:
     twice = frame.set_axis(["age", "age", "albumin"], axis=1)
     with pytest.raises(ValueError, match="the columns of X must have different names, got 'age' 2 times"):
-        _nam().fit(twice, target)
+        nam().fit(twice, target)
 
 
 def test_the_names_flow_on_to_the_explanation(frame: Any, target: np.ndarray) -> None:
-    net = _nam().fit(frame, target)
+    net = nam().fit(frame, target)
     given = torch.tensor(frame.to_numpy(), dtype=torch.float32)
     assert list(rnam.explain.contributions(net.module_, given, as_frame=True)) == NAMES
-    pairs = _nam(module__terms=2, module__columns=[[0], [1, 2]]).fit(frame, target)
+    pairs = nam(module__terms=2, module__columns=[[0], [1, 2]]).fit(frame, target)
     assert pairs.module_.description.names == ("age", "bilirubin & albumin")
     classes = np.digitize(target, [-1, 0.5])
-    several = _nam(AdditiveClassifier, module__out_dim=3, train_split=None).fit(
+    several = nam(AdditiveClassifier, module__out_dim=3, train_split=None).fit(
         frame, np.array(["low", "mid", "high"])[classes]
     )
     assert several.module_.description.outputs == ("high", "low", "mid")
@@ -144,7 +128,7 @@ def test_the_columns_of_sequences_are_counted() -> None:
     """They are the last dimension."""
     x, y = np.random.default_rng(0).normal(size=(ROWS, 5, 2)).astype(np.float32), np.arange(ROWS) / ROWS
     for wrap in (lambda values: values, lambda values: SliceDict(input=values)):
-        net = _rnam().fit(wrap(x), y)
+        net = recurrent().fit(wrap(x), y)
         assert net.n_features_in_ == 2
         assert net.predict(wrap(x[:, :3])).shape == (ROWS,)  # fewer steps
         with pytest.raises(ValueError, match="X has 3 features, but AdditiveRegressor is expecting 2"):
@@ -153,14 +137,14 @@ def test_the_columns_of_sequences_are_counted() -> None:
 
 def test_the_columns_of_static_values_are_known_by_name(frame: Any, target: np.ndarray) -> None:
     x = np.zeros((ROWS, 2, 2), np.float32)
-    net = _rnam(module__static_columns=[[0], [1], [2]]).fit(SliceDict(input=x, static=frame), target)
+    net = recurrent(module__static_columns=[[0], [1], [2]]).fit(SliceDict(input=x, static=frame), target)
     assert np.isfinite(net.predict(SliceDict(input=x, static=frame))).all()
     with pytest.raises(ValueError, match="same order"):
         net.predict(SliceDict(input=x, static=frame[NAMES[::-1]]))
     missing = frame.astype(float).mask(frame["age"] > 0.5)
     with pytest.raises(ValueError, match="column 'age' of static must be finite, got NaN"):
         net.predict(SliceDict(input=x, static=missing))
-    learned = _rnam(module__static_columns=[[0], [1], [2]], module__missing=True)
+    learned = recurrent(module__static_columns=[[0], [1], [2]], module__missing=True)
     assert np.isfinite(
         learned.fit(SliceDict(input=x, static=missing), target).predict(SliceDict(input=x, static=missing))
     ).all()
@@ -185,9 +169,9 @@ def test_a_model_that_cannot_mask_refuses_missing_values(
     form = (lambda f: f) if as_frame else (lambda f: f.to_numpy())
     message = f"column {name} of X must be finite, got {gap} in 2 of 40 samples.*missing=True"
     with pytest.raises(ValueError, match=message):
-        _nam().fit(form(holes), target)
+        nam().fit(form(holes), target)
     with pytest.raises(ValueError, match=message):
-        _nam().fit(form(whole), target).predict(form(holes))
+        nam().fit(form(whole), target).predict(form(holes))
 
 
 def test_a_number_that_the_model_cannot_hold_is_infinite_for_it(frame: Any, target: np.ndarray) -> None:
@@ -195,9 +179,37 @@ def test_a_number_that_the_model_cannot_hold_is_infinite_for_it(frame: Any, targ
     large = frame.astype(float)
     large.loc[3, "bilirubin"] = 1e39
     with pytest.raises(ValueError, match=r"column 'bilirubin' of X must be finite, got 1e\+39 in 1 of 40 samples"):
-        _nam().fit(frame.astype(float), target).predict(large)
-    assert np.isfinite(_nam(module__missing=True).fit(large, target).predict(large)).all()
-    assert np.isfinite(_nam(module__dtype=torch.float64).fit(frame.astype(float), target).predict(large)).all()
+        nam().fit(frame.astype(float), target).predict(large)
+    assert np.isfinite(nam(module__missing=True).fit(large, target).predict(large)).all()
+    assert np.isfinite(nam(module__dtype=torch.float64).fit(frame.astype(float), target).predict(large)).all()
+    with pytest.raises(ValueError, match=r"y must be finite, got 1e\+39 in 1 of 40 samples"):
+        nam().fit(frame, np.where(np.arange(ROWS) == 3, 1e39, target))
+    # the predictions of halves are float32
+    assert nam(module__dtype=torch.float16).fit(frame, np.where(np.arange(ROWS) == 3, 7e4, target)).history
+
+
+@pytest.mark.parametrize("model", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble, object])
+def test_infinity_is_no_number_in_any_dtype(frame: Any, target: np.ndarray, dtype: Any, model: Any) -> None:
+    """Refused, or masked as NaN is."""
+    values = frame.to_numpy(float).astype(dtype)
+    plain = nam(module__dtype=model).fit(values, target)
+    infinite, holes = values.copy(), values.copy()
+    infinite[3, 1], holes[3, 1] = -np.inf, np.nan
+    for call in (plain.predict, lambda X: nam(module__dtype=model).fit(X, target)):
+        with pytest.raises(ValueError, match="column 1 of X must be finite, got infinity in 1 of 40 samples"):
+            call(infinite)
+    learned = nam(module__dtype=model, module__missing=True).fit(infinite, target)
+    assert_finite("prediction", learned.predict(infinite))
+    assert_equal("prediction", learned.predict(infinite), learned.predict(holes))
+    x = np.zeros((ROWS, 2, 2), np.float32)
+    static = recurrent(module__static_columns=[[0], [1], [2]], module__dtype=model)
+    with pytest.raises(ValueError, match="column 1 of static must be finite, got infinity in 1 of 40 samples"):
+        static.fit(SliceDict(input=x, static=infinite), target)
+    with pytest.raises(ValueError, match="y must be finite, got infinity in 1 of 40 samples"):
+        nam(module__dtype=model).fit(values, infinite[:, 1])
+    with pytest.raises(ValueError, match="sample_weight must be finite, got NaN or infinity"):
+        nam(module__dtype=model).fit(values, target, sample_weight=np.abs(infinite[:, 1]))
 
 
 def _holes(frame: Any, kind: str) -> Any:
@@ -215,7 +227,7 @@ def _holes(frame: Any, kind: str) -> Any:
 def test_a_model_that_learned_what_missing_means_masks_it(frame: Any, target: np.ndarray, kind: str) -> None:
     """The prediction is that of the model where the mask says which values are there."""
     holes = _holes(frame, kind)
-    net = _nam(module__missing=True, max_epochs=2, lr=0.1).fit(holes, target)
+    net = nam(module__missing=True, max_epochs=2, lr=0.1).fit(holes, target)
     values = pandas.DataFrame(holes).astype("Float64").to_numpy(np.float64, na_value=np.nan)
     seen = np.isfinite(values)
     assert 0 < (~seen).sum() < seen.size
@@ -231,15 +243,15 @@ def test_a_model_that_learned_what_missing_means_masks_it(frame: Any, target: np
 def test_the_mask_works_inside_a_pipeline(frame: Any, target: np.ndarray) -> None:
     holes = _holes(frame, "NA")
     for head in (StandardScaler(), StandardScaler().set_output(transform="pandas")):
-        pipeline = make_pipeline(head, _nam(module__missing=True))
+        pipeline = make_pipeline(head, nam(module__missing=True))
         assert np.isfinite(pipeline.fit(holes, target).predict(holes)).all()
     assert list(pipeline[-1].feature_names_in_) == NAMES
     scaled = make_column_transformer((StandardScaler(), NAMES[:2]), remainder="passthrough")
     scaled.set_output(transform="pandas")
-    scores = cross_val_score(make_pipeline(scaled, _nam(module__missing=True)), holes, target, cv=3)
+    scores = cross_val_score(make_pipeline(scaled, nam(module__missing=True)), holes, target, cv=3)
     assert np.isfinite(scores).all()
-    assert _nam(module__missing=True).__sklearn_tags__().input_tags.allow_nan
-    assert not _nam().__sklearn_tags__().input_tags.allow_nan and _rnam().__sklearn_tags__().input_tags.allow_nan
+    assert nam(module__missing=True).__sklearn_tags__().input_tags.allow_nan
+    assert not nam().__sklearn_tags__().input_tags.allow_nan and recurrent().__sklearn_tags__().input_tags.allow_nan
 
 
 def test_gaps_in_sequences_are_masked() -> None:
@@ -249,13 +261,13 @@ def test_gaps_in_sequences_are_masked() -> None:
     x[rng.random(x.shape) < 0.2] = np.nan
     mask, lengths = rng.random(x.shape) < 0.8, rng.integers(1, 7, ROWS)
     beside = {"mask": mask, "lengths": lengths}
-    net = _rnam().fit(x, y)
+    net = recurrent().fit(x, y)
     for given, seen in ((x, np.isfinite(x)), (SliceDict(input=x, **beside), np.isfinite(x) & mask)):
         more = {"lengths": torch.tensor(lengths)} if isinstance(given, SliceDict) else {}
         with torch.no_grad():
             expected = net.module_(torch.tensor(np.nan_to_num(x)), torch.tensor(seen), **more).prediction[:, 0]
         np.testing.assert_allclose(net.predict(given), expected, rtol=1e-5, atol=1e-6)
-    assert np.isfinite(_rnam().fit(SliceDict(input=x, **beside), y).predict(x)).all()
+    assert np.isfinite(recurrent().fit(SliceDict(input=x, **beside), y).predict(x)).all()
     with pytest.raises(ValueError, match=r"mask must have shape \(batch, seq, columns\)"):
         net.predict(SliceDict(input=x, mask=mask[:, 0]))
 
@@ -286,124 +298,20 @@ def test_missing_targets_are_refused(kind: type, frame: Any, target: np.ndarray)
     y = np.where(np.arange(ROWS) % 9 == 0, np.nan, (target > 0).astype(float))
     for form in (y, pandas.Series(y), pandas.Series(y).astype("Float64"), y.astype(object)):
         with pytest.raises(ValueError, match="NaN"):
-            _nam(kind).fit(frame, form)
+            nam(kind).fit(frame, form)
 
 
 def test_missing_targets_are_named(frame: Any, target: np.ndarray) -> None:
     y = pandas.DataFrame({"first": target, "second": np.where(target > 0, np.inf, target)})
     with pytest.raises(ValueError, match="column 'second' of y must be finite, got infinity in"):
-        _nam(module__out_dim=2).fit(frame, y)
+        nam(module__out_dim=2).fit(frame, y)
     words = np.where(target > 0, "yes", "no").astype(object)
     words[4] = None
     with pytest.raises(ValueError, match="y must have a label for each sample, got NaN or None in 1 of 40"):
-        _nam(AdditiveBinaryClassifier).fit(frame, words)
+        nam(AdditiveBinaryClassifier).fit(frame, words)
 
 
 def test_a_fit_that_diverges_is_no_fit(frame: Any, target: np.ndarray) -> None:
     """skorch's defaults on a target in its own unit: NaN after some epochs."""
     with pytest.raises(ValueError, match=r"the fit diverged: the module's .* holds NaN or infinity"):
-        _nam(lr=10.0, max_epochs=20).fit(frame, 1e3 * target)
-
-
-# columns of every dtype
-
-
-def _forms(frame: Any) -> dict[str, Any]:
-    arrow = {"n": frame["bilirubin"].map(decimal.Decimal)}
-    return {
-        "float, int, bool": frame.astype({"albumin": bool}),
-        "nullable": frame.astype({"albumin": bool}).convert_dtypes(),
-        "Float64, Int64": frame.astype({"age": "Float64", "bilirubin": "Int64", "albumin": "boolean"}),
-        "float16 beside uint8": frame.assign(bilirubin=frame["bilirubin"].astype(np.float16)).astype(
-            {"albumin": "uint8"}
-        ),
-        "objects": frame.astype(object),
-        "decimals": frame.assign(bilirubin=arrow["n"]),
-        "categories of numbers": frame.astype({"bilirubin": "category"}),
-        "sparse": frame.astype({"albumin": pandas.SparseDtype(int, 0)}),
-    }
-
-
-@pytest.mark.parametrize("form", _forms(pandas.DataFrame({name: [] for name in NAMES})))
-def test_columns_of_numbers_are_taken(frame: Any, target: np.ndarray, form: str) -> None:
-    expected = _nam().fit(frame.astype(float), target).predict(frame.astype(float))
-    given = _forms(frame)[form]
-    assert np.array_equal(_nam().fit(given, target).predict(given), expected)
-
-
-def test_arrays_lists_and_tensors_are_taken(frame: Any, target: np.ndarray) -> None:
-    values = frame.to_numpy(float)
-    expected = _nam().fit(values, target).predict(values)
-    read_only = values.copy()
-    read_only.flags.writeable = False
-    for given in (values.astype(object), values.tolist(), torch.tensor(values), read_only, values[:, ::-1][:, ::-1]):
-        assert np.array_equal(_nam().fit(given, target).predict(given), expected)
-
-
-def test_columns_that_hold_no_numbers_are_refused_by_name(frame: Any, target: np.ndarray) -> None:
-    dates = pandas.date_range("2020", periods=ROWS)
-    for values, message in (
-        (["m", "f"] * (ROWS // 2), "got 'm'"),
-        (["1", "2"] * (ROWS // 2), "got '1'"),
-        (pandas.Categorical(["m", "f"] * (ROWS // 2)), "got 'm'"),
-        (dates, "got datetime64"),
-        (dates.tz_localize("UTC"), "got datetime64"),
-        (dates - dates[0], "got timedelta64"),
-        (dates.to_period("D"), "not 'Period'"),
-        ([datetime.date(2020, 1, 1)] * ROWS, "not 'datetime.date'"),
-        ([1j] * ROWS, "complex"),
-        ([{}] * ROWS, "not 'dict'"),
-    ):
-        given = frame.assign(bilirubin=values)
-        for call in (_nam().fit, _nam(AdditiveBinaryClassifier).fit):
-            with pytest.raises((TypeError, ValueError), match=f"column 'bilirubin' of X must hold numbers.*{message}"):
-                call(given, (target > 0).astype(int))
-        with pytest.raises((TypeError, ValueError), match="column 'bilirubin' of X must hold numbers"):
-            _nam().fit(frame, target).predict(given)
-
-
-class OtherFrame:
-    """A frame as polars has them: as one array, its dates are numbers."""
-
-    def __init__(self, frame: Any) -> None:
-        self.frame, self.columns, self.shape = frame, list(frame), frame.shape
-
-    def __getitem__(self, name: str) -> Any:
-        return self.frame[name].to_numpy()
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        return np.column_stack([np.asarray(self[name], np.float64) for name in self.columns])
-
-
-def test_frames_of_other_libraries_are_read_by_column(frame: Any, target: np.ndarray) -> None:
-    expected = _nam().fit(frame, target).predict(frame)
-    assert np.array_equal(_nam().fit(OtherFrame(frame), target).predict(OtherFrame(frame)), expected)
-    dates = frame.assign(bilirubin=pandas.date_range("2020", periods=ROWS))
-    with pytest.raises(ValueError, match="column 'bilirubin' of X must hold numbers, got datetime64"):
-        _nam().fit(OtherFrame(dates), target)
-
-
-def test_arrays_that_hold_no_numbers_are_refused_by_column(frame: Any, target: np.ndarray) -> None:
-    for given, message in (
-        (frame.astype(str).to_numpy(), "column 0 of X must hold numbers, got '0.1"),
-        (frame.to_numpy().astype(str), "column 0 of X must hold numbers, got '0.1"),
-        (frame.assign(albumin="a").to_numpy(object), "column 2 of X must hold numbers, got 'a'"),
-        (np.full((ROWS, 3), np.datetime64("2020")), "column 0 of X must hold numbers, got datetime64"),
-        (np.ones((ROWS, 3), complex), "Complex data not supported"),
-        (np.ones(ROWS), "Expected 2D array, got 1D array instead"),
-        (np.ones((ROWS, 0)), "0 feature"),
-        (np.ones((0, 3)), "0 sample"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            _nam().fit(given, target[: len(given)])
-
-
-def test_targets_of_every_dtype(frame: Any, target: np.ndarray) -> None:
-    expected = _nam().fit(frame, target).predict(frame)
-    series = pandas.Series(target, index=[f"row {n}" for n in range(ROWS)])
-    for y in (series, series.astype("Float64"), series.astype(object), series.to_frame("y"), target.tolist()):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert np.array_equal(_nam().fit(frame, y).predict(frame), expected)
-    with pytest.raises(ValueError, match="y must hold numbers, got 'low'"):
-        _nam().fit(frame, np.array(["low", "high"] * (ROWS // 2), object))
+        nam(lr=10.0, max_epochs=20).fit(frame, 1e3 * target)

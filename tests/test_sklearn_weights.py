@@ -11,6 +11,8 @@ from skorch.callbacks import Callback, LRScheduler
 
 import rnam
 from rnam.sklearn import AdditiveBinaryClassifier, AdditiveClassifier, AdditiveRegressor
+from tests.support.assertions import assert_equal
+from tests.support.estimators import nam
 
 ROWS = 70
 KINDS = [(AdditiveRegressor, 1, []), (AdditiveBinaryClassifier, 1, [0.0]), (AdditiveClassifier, 3, [-0.5, 0.5])]
@@ -109,12 +111,40 @@ def test_the_regularizer_counts_for_the_rows_of_its_batch(data: Any) -> None:
     assert not torch.allclose(kept.sums[name], plain.sums[name]) and len(seen) == 4
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("power", [-1074, -200, -133, 128, 200, 1019])
+def test_the_scale_of_the_weights_has_no_effect(power: int, dtype: torch.dtype, data: Any) -> None:
+    """Not where float32 cannot hold them. Powers of 2 lose no digit, so that the fits are the same numbers."""
+    x, y, weight = data
+    options = {"module__terms": 2, "module__dtype": dtype, "lr": 0.1, "batch_size": 32, "module__members": 2}
+    people = np.arange(ROWS) // 2
+    expected = nam(**options).fit(x, y, sample_weight=weight, resample=people)
+    net = nam(**options).fit(x, y, sample_weight=weight * 2.0**power, resample=people)
+    assert_equal("prediction", net.predict(x), expected.predict(x))
+    assert net.history[:, ("train_loss", "valid_loss")] == expected.history[:, ("train_loss", "valid_loss")]
+
+
+@pytest.mark.parametrize("power", [-200, 200])
+def test_each_part_has_its_own_scale_of_weights(power: int, data: Any) -> None:
+    """Also where float32 cannot hold the ratio of both."""
+    x, y, weight = data
+    valid = np.arange(ROWS) < ROWS // 5
+    fits = [
+        nam(module__terms=2, lr=0.1, batch_size=32).fit(x, y, sample_weight=weight * np.where(valid, scale, 1.0))
+        for scale in (1.0, 2.0**power)
+    ]
+    assert_equal("prediction", fits[1].predict(x), fits[0].predict(x))
+    assert fits[1].history[-1, "valid_loss"] == fits[0].history[-1, "valid_loss"]
+
+
 def test_a_part_without_any_weight_is_refused(data: Any) -> None:
     x, y, _ = data
     valid = np.arange(ROWS) < ROWS // 5
     for part, weight in (("training", valid), ("validation", ~valid)):
         with pytest.raises(ValueError, match=f"sample_weight must not be zero for all samples of the {part} part"):
             _net(AdditiveRegressor, 1, 1, 32).fit(x, y, sample_weight=weight.astype(float))
+    with pytest.raises(ValueError, match="sample_weight must be greater than 0 somewhere, got 0 everywhere"):
+        _net(AdditiveRegressor, 1, 1, 32).fit(x, y, sample_weight=np.zeros(ROWS))
 
 
 def test_weights_of_objects_and_nullable_numbers_are_taken_and_missing_ones_are_not(data: Any) -> None:

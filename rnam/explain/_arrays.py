@@ -22,16 +22,31 @@ def plain(value: Any) -> Any:
     return (value.float() if value.is_floating_point() and value.itemsize == 2 else value).numpy()
 
 
+def as_array(value: Any) -> NDArray[Any]:
+    """`value` as an array of this machine's byte order; long doubles as float64, NaN or NaT where it is masked."""
+    given = plain(value)
+    if isinstance(given, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in given):
+        given = np.ma.array(given)
+    array = np.asarray(given)
+    if array.dtype.kind == "f" and array.itemsize > 8:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64)
+    elif not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if not isinstance(given, np.ma.MaskedArray) or not np.any(given.mask):
+        return array
+    kind = array.dtype.kind
+    array = array.astype(np.float64 if kind in "biu" else object if kind in "SU" else array.dtype)
+    array[given.mask] = np.array("NaT", array.dtype) if kind in "mM" else np.nan
+    return array
+
+
 def floats(name: str, value: ArrayLike | Tensor) -> Floats:
     """`value`, of numbers, as float64; NaN where a masked array is masked."""
-    given = plain(value)
-    array = np.asarray(given)
+    array = as_array(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be an array of numbers, got {array.dtype}")
-    found = array.astype(np.float64)
-    if isinstance(given, np.ma.MaskedArray):
-        found[np.ma.getmaskarray(given)] = np.nan
-    return found
+    return array.astype(np.float64)
 
 
 def finite(name: str, value: ArrayLike | Tensor) -> Floats:
@@ -73,7 +88,7 @@ def sample_weight(value: ArrayLike | Tensor | None, shape: tuple[int, ...]) -> F
         raise ValueError(f"sample_weight must have shape {shape}, got {weight.shape}")
     if (weight < 0).any():
         raise ValueError(f"sample_weight must be at least 0, got {weight.min()}")
-    if not weight.sum() > 0:
+    if not weight.any():
         raise ValueError("sample_weight must be greater than 0 somewhere, got 0 everywhere")
     return weight
 
@@ -89,7 +104,7 @@ def places(shape: tuple[int, ...], weight: ArrayLike | Tensor | None, observed: 
     result = np.broadcast_to(np.expand_dims(sample_weight(weight, batch), 1), shape)
     if observed is None:
         return result
-    seen = np.asarray(plain(observed))
+    seen = as_array(observed)
     if seen.dtype != np.bool_:
         raise TypeError(f"observed must be bool, got {seen.dtype}")
     if seen.shape != shape:

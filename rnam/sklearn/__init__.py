@@ -10,16 +10,18 @@ Everything else is skorch's: callbacks, early stopping, checkpoints, devices, pi
 X:
     A frame or an array (samples, columns), or an array (samples, steps, columns) for a recurrent model with `columns`.
     For a model with more arguments, skorch.helper.SliceDict(input=..., mask=..., lengths=...), whose first dimension is
-    that of the samples. Columns are of floats, integers, bools, nullable numbers or objects that are numbers. Words and
-    dates are refused by the name of their column. Predictions of a model of halves come as float32.
+    that of the samples. Columns are of floats, integers, bools, nullable numbers or objects that are numbers. Words,
+    dates and pandas's categories are refused by the name of their column. Predictions of a model of halves come as
+    float32. A prediction that overflows is a RuntimeWarning.
 
     The columns are known by name, as `feature_names_in_`, and a frame with other columns, or the same in another
     order, is refused. The terms of the model are called after them (`rnam.explain`).
 
 Missing values:
-    NaN, NA, None and infinities in X are masked for a model that was made with `missing=True`, and for the terms of an
-    RNAM that read a sequence. Any other model refuses them, by the name of the column. So does a module of one's own,
-    unless its attribute `missing` is not None; it is then given `mask=`. y and the weights must be there.
+    NaN, NA, None, infinities and what a masked array hides in X are masked for a model that was made with
+    `missing=True`, and for the terms of an RNAM that read a sequence. Any other model refuses them, by the name of the
+    column. So does a module of one's own, unless its attribute `missing` is not None; it is then given `mask=`. y,
+    weights, lengths, and the times of steps at which a term is observed must be there.
 
 Weights:
     The loss of a batch is the sum of its weighted errors, divided by the batch size and by the mean weight of the

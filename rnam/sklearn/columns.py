@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 from skorch.helper import SliceDict
 from torch import Tensor, nn
 
-from rnam.explain._arrays import plain
+from rnam.explain._arrays import as_array
 from rnam.explain.names import describe
 from rnam.models.description import INTERCEPT
 from rnam.models.rnam import RNAM
@@ -93,6 +93,8 @@ class ColumnsByName:
         for argument, mask in READ_BY_TERMS.items():
             if argument in given:
                 given |= self._table(argument, given, mask, first, alone=not several)
+        if "times" in given:
+            given["times"] = self._times(given)
         if given.keys() == {"input"} and not several:
             return given["input"]
         return SliceDict(**{name: tables.plain_array(value) for name, value in given.items()})
@@ -112,6 +114,9 @@ class ColumnsByName:
         if argument == "input" and first:
             self._check_terms(array.shape[-1], called)
         table = {argument: value if isinstance(value, Tensor) else array}
+        if ours and argument == "input" and given.get("lengths") is not None:
+            table["lengths"] = tables.whole_numbers("lengths", given["lengths"], len(array))
+            given = given | table
         known = given.get(mask), given.get("lengths") if argument == "input" else None
         if not ours and any(part is not None for part in known):
             return table  # a module of one's own reads its masks in its own way
@@ -122,7 +127,28 @@ class ColumnsByName:
             advice = ", and a model made without missing=True cannot mask it" if ours else ""
             tables.refuse_missing(name, array, missing, called, advice)
         seen = tables.there(array, self._largest)
-        return table | {mask: seen if known[0] is None else seen & np.asarray(plain(known[0]), np.bool_)}
+        return table | {mask: seen if known[0] is None else seen & as_array(known[0])}
+
+    def _times(self, given: dict[str, Any]) -> Any:
+        """`times` as numbers, which are finite where any term is observed; what they are elsewhere has no effect."""
+        value = given["times"]
+        array = tables.table("times", value, ensure_2d=False, ensure_min_features=0, estimator=self)
+        unknown = ~np.isfinite(array)
+        if unknown.any():
+            tables.refuse_missing("times", array, unknown & self._visited(given, array.shape))
+        return value if isinstance(value, Tensor) else array
+
+    def _visited(self, given: dict[str, Any], shape: tuple[int, ...]) -> Any:
+        """The steps (samples, steps) at which any term is observed, as far as the net can tell."""
+        columns, known = getattr(self._model, "columns", None), (given.get("mask"), given.get("lengths"))
+        if columns is None:
+            return all(part is None for part in known)  # a module of one's own reads its masks in its own way
+        values = as_array(given["input"])
+        covered = tables.hidden(values, *known)
+        if covered is None or covered.ndim != 3 or covered.shape[:2] != shape:
+            return False  # the model says what is wrong
+        seen = tables.there(values, self._largest) & ~covered
+        return columns.observed(torch.from_numpy(seen)).any(0).numpy()
 
     def _check_columns(self, argument: str, value: Any, first: bool) -> None:
         """scikit-learn's check that the columns are as many as in the fit and have the same names."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, column_or_1d
+from sklearn.utils.validation import column_or_1d
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import get_len, unpack_data
 from skorch.helper import SliceDict
@@ -71,11 +71,12 @@ class _Additive(ColumnsByName):
                 split off. The default is `resample`.
 
         Raises:
-            TypeError, ValueError: a column of X is of words or dates, or has missing values that the model cannot mask;
-                no term reads it; y or weights are no numbers or missing; `sample_weight`, `resample` or `groups` is not
-                one for each sample; weights are negative or all 0; `resample` for a model without members; y has
-                another number of targets or classes than the model has outputs; the parameters are not finite after
-                the fit.
+            TypeError, ValueError: a column of X is of words, dates or categories, or has missing values that the model
+                cannot mask; no term reads it; y, weights, times or lengths are no numbers or missing; `sample_weight`,
+                `resample` or `groups` is not one for each sample; labels, `resample` or `groups` are of several kinds;
+                weights are negative or all 0; `resample` for a model without members; y has another number of targets
+                or classes than the model has outputs, or with `warm_start` a label that the first y lacked; the
+                parameters are not finite after the fit.
         """
         own: Any = self
         if not (own.warm_start and own.initialized_):
@@ -157,9 +158,10 @@ class _Additive(ColumnsByName):
         """y as an array of finite numbers."""
         if y is None:
             return self._no_target()
-        array = tables.to_numbers("y", y)
-        tables.refuse_missing("y", array, ~np.isfinite(array), tables.names(y))
-        return check_array(array, ensure_2d=False, allow_nd=True, force_writeable=True, input_name="y", estimator=self)
+        array = tables.table("y", y, ensure_2d=False, estimator=self)
+        largest = max(self._largest, torch.finfo(torch.float32).max)  # the predictions of halves are float32
+        tables.refuse_missing("y", array, ~tables.there(array, largest), tables.names(y))
+        return array
 
     def _no_target(self) -> None:
         """Raises ValueError unless the batches come with a y of their own."""
@@ -189,6 +191,13 @@ class _Additive(ColumnsByName):
         size = getattr(own.get_iterator(training, training=True), "batch_size", None)
         self.batch_rows_ = None if size is None else min(size, len(training))
         return training, validation
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """skorch's predict_proba, on which predict stands. Warns where a prediction is NaN or infinite."""
+        predicted = np.asarray(super().predict_proba(X))  # type: ignore[misc]
+        if not self.training_:
+            tables.warn_of_overflow(predicted)
+        return predicted
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """(prediction, contributions); what the terms read comes to the model in its dtype, since NumPy has float64."""
@@ -238,13 +247,15 @@ class _Additive(ColumnsByName):
             raise ValueError(f"criterion must give one loss a sample (reduction='none'), got {tuple(losses.shape)}")
         losses = losses.flatten(1).mean(1) if losses.dim() > 1 else losses
         losses = torch.unflatten(losses, 0, (members, -1))
+        # a member that has none of the training part's people learns nothing: 0 / 1
+        mean = torch.as_tensor(self.mean_weight_[training])[:, None]
+        relative = 1 / torch.where(mean > 0, mean, 1)
         for name in (WEIGHT, RESAMPLED) if training else (WEIGHT,):
             given = X.get(name) if isinstance(X, Mapping) else None
             if given is not None:
-                losses = losses * to_tensor(given, device=own.device).to(losses.dtype).movedim(0, -1)
-        # a member that has none of the training part's people learns nothing: 0 / 1
-        mean = self.mean_weight_[training]
-        loss = (losses.mean(1) / losses.new_tensor(np.where(mean > 0, mean, 1))).sum()
+                relative = relative * to_tensor(given, device="cpu").movedim(0, -1)
+        # in float64 up to here, since float32 may hold neither the weights nor their mean
+        loss = (losses * relative.to(losses)).mean(1).sum()
         if not training:
             return loss
         if own.regularizer is not None:
@@ -310,6 +321,10 @@ class _Classifier(_Additive):
             encoder = LabelEncoder().fit(array if listed is None or not len(listed) else tables.labels(listed))
             self._check_classes(encoder.classes_)
             self.label_encoder_ = encoder
+        known = self.label_encoder_.classes_.tolist()
+        unseen = [label for label in np.unique(array).tolist() if label not in known]
+        if unseen:
+            raise ValueError(f"y contains previously unseen labels: {unseen} are not among the classes {known}")
         return self.label_encoder_.transform(array)
 
     def _check_classes(self, classes: NDArray[Any]) -> None:

@@ -26,7 +26,8 @@ def carried(samples: int, members: int, sample_weight: Any, resample: Any, group
     """The arrays (samples, ...) that go with X. Without `groups`, the people of `resample` are the groups."""
     arrays: dict[str, NDArray[Any]] = {}
     if sample_weight is not None:
-        arrays[WEIGHT] = _arrays.sample_weight(tables.to_numbers(WEIGHT, sample_weight), (samples,))
+        weight = _arrays.sample_weight(tables.to_numbers(WEIGHT, sample_weight), (samples,))
+        arrays[WEIGHT] = weight / weight.max()  # their scale has no effect, and no sum of them overflows
     if resample is not None:
         if members == 1:
             raise ValueError("resample must be None for a model without members, got ids")
@@ -40,13 +41,13 @@ def carried(samples: int, members: int, sample_weight: Any, resample: Any, group
 
 def _numbered(argument: str, ids: Any, samples: int) -> NDArray[np.int64]:
     """Ids of any kind as the numbers of those that are different."""
-    array = np.asarray(_arrays.plain(ids))
+    array = _arrays.as_array(ids)
     if array.shape != (samples,):
         raise ValueError(f"{argument} must have shape {(samples,)}, got {array.shape}")
-    unknown = sum(map(tables.is_missing, array.tolist()))
+    unknown = int(tables.absent(array).sum())
     if unknown:
         raise ValueError(f"{argument} must have an id for each sample, got NaN or None in {unknown} of {samples}")
-    return np.unique(array, return_inverse=True)[1]
+    return tables.distinct(argument, array)
 
 
 def mean_weight(part: str, dataset: Any, *names: str) -> Floats:

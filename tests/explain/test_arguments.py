@@ -33,6 +33,11 @@ def test_a_masked_array_has_nan_where_it_is_masked() -> None:
     assert answers[0].data_range == answers[1].data_range
     with pytest.raises(ValueError, match="prediction must be finite, got NaN or infinity"):
         explain.recalibrate(np.ma.masked_array([0.0, 1.0, 2.0], [0, 1, 0]), [0, 1, 0])
+    rows = [np.ma.masked_array(row, hidden) for row, hidden in zip(np.where(there, data, 1e6), ~there, strict=True)]
+    _assert_same(explain.table(model, rows), explain.table(model, masked))
+    seen = np.ma.masked_array(np.ones((2, 1), np.bool_), [[True], [False]])
+    with pytest.raises(TypeError, match="observed must be bool, got float64"):
+        explain.importance([[[1.0]], [[2.0]]], observed=seen)
     whole = np.ma.masked_array(np.arange(4))
     np.testing.assert_array_equal(explain.Recalibration(0.0, 2.0).prediction(whole), [0.0, 2.0, 4.0, 6.0])
 
