@@ -350,7 +350,7 @@ def min_gru_projected(
         output = grouped_linear(h, out_weight)
 
     Where no gradient is recorded and the kernels compute, both are one kernel up to the widths of kernels/README.md,
-    and h is in no memory. In halves h is rounded before the product, as it is by two.
+    and h is in no memory. In half precision h is rounded before the product, as it is by two.
 
     Args:
         input: (terms, batch, seq, dim); batch and seq may be 0.

@@ -7,8 +7,8 @@
     loss = error + 0.01 * output_penalty(contributions) + 0.1 * concurvity(contributions)
 
 Contributions are those of the model: (terms, batch, out) or (terms, batch, seq, out), with a leading dimension of
-members where `members=True` says so. All are differentiable and take every floating dtype; halves are computed with in
-float32.
+members where `members=True` says so. All are differentiable and take every floating dtype; half precision is computed
+with in float32.
 """
 
 from __future__ import annotations

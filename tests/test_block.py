@@ -31,24 +31,24 @@ def _arguments(dim: int) -> tuple[list[Tensor], dict[str, Tensor]]:
     x, weight, h0 = inputs.layer_inputs(TERMS, BATCH, SEQ, dim, dim, dtype=torch.float32)
     square = [torch.randn(TERMS, dim, dim) / dim**0.5 for _ in range(2)]
     bias = [torch.randn(TERMS, 1, dim) for _ in range(2)]
-    mask, reset = inputs.codes(TERMS, BATCH, SEQ)
+    mask, reset = inputs.mask_and_reset(TERMS, BATCH, SEQ)
     given = [x, weight, 1 + torch.randn(dim) / 4, torch.randn(dim), square[0], bias[0], square[1], bias[1], h0]
     return given, {"mask": mask, "reset": reset}
 
 
-def _exact(given: list[Tensor], codes: dict[str, Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _exact(given: list[Tensor], flags: dict[str, Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     x, weight, *parameters, h0 = given
-    h, h_last = oracle.min_gru(x, weight, h0, codes["mask"], codes["reset"], dtype=dtype)
+    h, h_last = oracle.min_gru(x, weight, h0, flags["mask"], flags["reset"], dtype=dtype)
     return oracle.feed_forward(x, h, *parameters, dtype=dtype), h_last
 
 
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("dim", [1, 6, 16, 33])
 def test_values_with_and_without_a_gradient(dim: int, recorded: bool) -> None:
-    given, codes = _arguments(dim)
+    given, flags = _arguments(dim)
     leaves = [t.requires_grad_(recorded) for t in given]
-    got = min_gru_block(*leaves, **codes)
-    exact, same = (_exact([t.detach() for t in given], codes, d) for d in (torch.float64, torch.float32))
+    got = min_gru_block(*leaves, **flags)
+    exact, same = (_exact([t.detach() for t in given], flags, d) for d in (torch.float64, torch.float32))
     for name, y, e, p in zip(("y", "h_last"), got, exact, same, strict=True):
         assert y.requires_grad == recorded
         assert_norm_within(name, y, e, bounds.gradient(e, p, torch.float32))
@@ -57,7 +57,7 @@ def test_values_with_and_without_a_gradient(dim: int, recorded: bool) -> None:
 @pytest.mark.parametrize(("dim", "in_dim"), [(1, 0), (6, 0), (16, 0), (20, 0), (6, 2), (16, 1), (20, 3)])
 def test_gradients(dim: int, in_dim: int) -> None:
     """Against those of the two functions in float64; with `in_dim` the input is embedded."""
-    given, codes = _arguments(dim)
+    given, flags = _arguments(dim)
     given[5] = torch.where(torch.arange(dim) % 2 == 0, 9.0, -9.0).expand(TERMS, 1, dim)  # far from the kink of relu
     if in_dim:
         given[0] = torch.randn(TERMS, BATCH, SEQ, in_dim)
@@ -66,7 +66,7 @@ def test_gradients(dim: int, in_dim: int) -> None:
     def run(given: list[Tensor]) -> list[Tensor]:
         leaves = [t.detach().requires_grad_() for t in given]
         embedding = (leaves[9], leaves[10]) if in_dim else None
-        y, h_last = min_gru_block(*leaves[:9], **codes, embedding=embedding)
+        y, h_last = min_gru_block(*leaves[:9], **flags, embedding=embedding)
         grads = torch.autograd.grad(y.sin().sum() + h_last.cos().sum(), leaves)
         return [y.detach(), h_last.detach(), *grads]
 
@@ -192,26 +192,26 @@ def test_one_kernel_and_two_in_float16() -> None:
     from tests.support.feed_forward_cases import split
 
     given, params = block_inputs(case("time_rows", 3, 9, 8, torch.float16, flags="own"))
-    codes = {"mask": (given.flags & 1) == 0, "reset": (given.flags & 2) != 0}
+    flags = {"mask": (given.flags & 1) == 0, "reset": (given.flags & 2) != 0}
     wanted = exact(given, params)
     gamma, beta, *others = split(params, 8)
     arguments = [given.x, given.weight.half(), gamma[0, 0], beta[0, 0], *others, given.h0]
     with torch.no_grad():
-        one, _ = min_gru_block(*arguments, **codes)
-    h, _ = min_gru(given.x, arguments[1], given.h0, **codes)
+        one, _ = min_gru_block(*arguments, **flags)
+    h, _ = min_gru(given.x, arguments[1], given.h0, **flags)
     two = feed_forward(given.x, h, *arguments[2:8])
     assert_output(one, given, params, wanted, "tf32x3")
     assert_output(two, given, params, wanted, "tf32x3", rounded=True)
 
 
 def test_autocast() -> None:
-    given, codes = _arguments(6)
+    given, flags = _arguments(6)
     x, *others = given
     with torch.no_grad(), torch.autocast("cpu", torch.float16):
-        y, h_last = min_gru_block(*given, **codes)
+        y, h_last = min_gru_block(*given, **flags)
     with torch.no_grad():
         halves = [t.half() for t in (x, *others[:-1])]
-        expected = min_gru_block(*halves, others[-1], **codes)
+        expected = min_gru_block(*halves, others[-1], **flags)
     assert (y.dtype, h_last.dtype) == (torch.float16, torch.float32)
     # biases are not rounded under autocast, and reach y through a layer whose weights are of size 1
     assert_within("y", y, expected[0], 8 * bounds.unit(torch.float16) * expected[0].abs().max())
@@ -230,9 +230,9 @@ def test_autocast() -> None:
     ],
 )
 def test_errors(position: int, value: Tensor, error: type[Exception], message: str) -> None:
-    given, codes = _arguments(4)
+    given, flags = _arguments(4)
     given[position] = value
     if position == 1:
         given.pop()  # h0, whose width is read off the weight
     with pytest.raises(error, match=message):
-        min_gru_block(*given, **codes)
+        min_gru_block(*given, **flags)

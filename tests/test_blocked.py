@@ -22,7 +22,7 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 # terms, batch, seq, dim, hidden: with the limits below one block; several terms, rows and stretches of time; segments
 # of time, and a tail that is none; rows that cannot stand side by side; more inputs than outputs and the reverse; one
-# step, which is in no block without codes
+# step, which is in no block without flags
 SIZES = [
     (2, 3, 5, 4, 6),
     (3, 19, 37, 8, 8),
@@ -77,17 +77,17 @@ def test_blocks_hold_every_step_once(sizes: tuple[int, int, int], hidden: int, e
     assert (seen == 1).all()
 
 
-@pytest.mark.parametrize("coded", ["", "mask", "reset", "mask reset"])
+@pytest.mark.parametrize("flagged", ["", "mask", "reset", "mask reset"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_min_gru(dtype: torch.dtype, size: tuple[int, ...], coded: str) -> None:
+def test_min_gru(dtype: torch.dtype, size: tuple[int, ...], flagged: str) -> None:
     """Values and the gradient of every input, with negative states too."""
     terms, batch, seq, dim, hidden = size
     x, w, h0 = inputs.layer_inputs(terms, batch, seq, dim, hidden, seed=1)
     x, w = inputs.away_from_the_kink(x, w).to(dtype), w.to(dtype)
     h0 = h0.to(bounds.computed(dtype))
-    mask, reset = inputs.codes(terms, batch, seq)
-    m, r = mask if "mask" in coded else None, reset[:1] if "reset" in coded else None
+    mask, reset = inputs.mask_and_reset(terms, batch, seq)
+    m, r = mask if "mask" in flagged else None, reset[:1] if "reset" in flagged else None
     grads = [
         g.to(t)
         for g, t in zip(inputs.layer_inputs(terms, batch, seq, hidden, hidden, 2)[::2], (dtype, h0.dtype), strict=True)
@@ -118,7 +118,7 @@ def test_a_masked_step_holds_the_state_to_the_bit(size: tuple[int, ...]) -> None
     """Across segments and blocks, whatever stands there, and with a gradient of exactly 0."""
     terms, batch, seq = size[:3]
     x, w, h0 = inputs.layer_inputs(*size, dtype=torch.float32)
-    mask, _ = inputs.codes(terms, batch, seq)
+    mask, _ = inputs.mask_and_reset(terms, batch, seq)
     mask[:, :, seq // 3 : seq - 2] = False
     x = torch.where(mask[..., None], x, torch.nan).requires_grad_()
     h, h_last = min_gru(x, w.requires_grad_(), h0, mask=mask)

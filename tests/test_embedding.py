@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 import rnam
-from rnam.functional import min_gru, min_lstm
-from rnam.linear import Linear
-from rnam.models.inputs import Embedding
+from rnam.functional import grouped_linear, min_gru, min_lstm
 from tests.support import backends, bounds, inputs, oracle
 from tests.support.assertions import assert_norm_within
 
@@ -55,32 +53,32 @@ def _run(function: Callable[..., Any], given: list[Tensor], grads: tuple[Tensor,
     return [h.detach(), h_last.detach(), *torch.autograd.grad(loss, leaves)]
 
 
-@pytest.mark.parametrize(("in_dim", "coded"), [(1, True), (2, False), (3, True)])
+@pytest.mark.parametrize(("in_dim", "flagged"), [(1, True), (2, False), (3, True)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_cells(backend: str, cell: str, dtype: torch.dtype, in_dim: int, coded: bool) -> None:
+def test_cells(backend: str, cell: str, dtype: torch.dtype, in_dim: int, flagged: bool) -> None:
     if backend == "triton" and dtype in (torch.float64, torch.bfloat16):
         pytest.skip("the kernels take no float64, and the interpreter truncates to bfloat16 where a GPU rounds")
     parts, function, steps = CELLS[cell]
-    given, (mask, reset) = _arguments(parts, in_dim, dtype), inputs.codes(F, B, T)
-    codes = {"mask": mask, "reset": reset} if coded else {}
-    if coded:
+    given, (mask, reset) = _arguments(parts, in_dim, dtype), inputs.mask_and_reset(F, B, T)
+    flags = {"mask": mask, "reset": reset} if flagged else {}
+    if flagged:
         given[0] = torch.where(mask[..., None], given[0], torch.nan)
     rng = torch.Generator().manual_seed(1)
     grads = tuple(torch.randn(F, B, n, HIDDEN, generator=rng, dtype=torch.float64) for n in (T, 1))
     grads = (grads[0].to(dtype).double(), grads[1].float().double())
 
     def apart(x: Tensor, w: Tensor, h0: Tensor, *embedding: Tensor, **options: Any) -> Any:
-        x = torch.where(mask[..., None], x, 0) if coded else x
-        return steps(oracle.embed(x, *embedding, dtype=options.get("dtype", torch.float64)), w, h0, **codes, **options)
+        x = torch.where(mask[..., None], x, 0) if flagged else x
+        return steps(oracle.embed(x, *embedding, dtype=options.get("dtype", torch.float64)), w, h0, **flags, **options)
 
     def composed(x: Tensor, w: Tensor, h0: Tensor, e: Tensor, b: Tensor) -> Any:
         """The composed weight is rounded once."""
-        x = torch.where(mask[..., None], x, 0) if coded else x
+        x = torch.where(mask[..., None], x, 0) if flagged else x
         both = (torch.cat([e, b], 1) @ w).to(dtype).double()
-        return steps(torch.nn.functional.pad(x, (0, 1), value=1.0), both, h0, **codes)
+        return steps(torch.nn.functional.pad(x, (0, 1), value=1.0), both, h0, **flags)
 
-    got = _run(lambda x, w, h0, *e: function(x, w, h0, embedding=e, **codes), given, grads)
+    got = _run(lambda x, w, h0, *e: function(x, w, h0, embedding=e, **flags), given, grads)
     wide = [t.double() for t in given]
     exact = _run(apart, wide, grads)
     if dtype == torch.float64:
@@ -94,7 +92,7 @@ def test_cells(backend: str, cell: str, dtype: torch.dtype, in_dim: int, coded: 
     for name, g, e, s, r in zip(names, got, exact, same, rounded, strict=True):
         limit = stages * (bounds.gradient(e, s, dtype) + 2 * float((r - e).norm()))
         assert_norm_within(name, g, e, limit)
-    if coded:
+    if flagged:
         assert (got[2][~mask] == 0).all()
 
 
@@ -144,16 +142,16 @@ def test_a_model_is_the_one_that_embeds_first(
         return [*out, *torch.autograd.grad(loss, parameters, materialize_grads=True)]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Embedding, "forward", lambda layer, x: _refuse(layer, x, model))
+        patch.setattr("rnam.linear.grouped_linear", lambda *given: _refuse(model, *given))
         kept = results()
     monkeypatch.setattr("rnam.models.rnam.keeps_embedding", lambda *_: False)
     bounds.assert_same(kept, results())
 
 
-def _refuse(layer: Embedding, x: Tensor, model: rnam.RNAM) -> Tensor:
-    """`Embedding.forward` for static terms alone."""
-    assert layer is not model.emb, "the embedding was made"
-    return Linear.forward(layer, x)
+def _refuse(model: rnam.RNAM, input: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+    """`grouped_linear` for every layer but the embedding."""
+    assert weight is not model.emb.weight, "the embedding was made"
+    return grouped_linear(input, weight, *rest)
 
 
 def test_steps_are_those_that_embed_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +166,7 @@ def test_steps_are_those_that_embed_first(monkeypatch: pytest.MonkeyPatch) -> No
         return torch.stack(every)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Embedding, "forward", lambda layer, x: _refuse(layer, x, model))
+        patch.setattr("rnam.linear.grouped_linear", lambda *given: _refuse(model, *given))
         kept = contributions()
     monkeypatch.setattr("rnam.models.rnam.keeps_embedding", lambda *_: False)
     bounds.assert_same(kept, contributions())

@@ -39,35 +39,35 @@ def _arguments(seq: int, dtype: torch.dtype, rows: int = B) -> tuple[list[Tensor
     x = inputs.away_from_the_kink(x, w[..., : 2 * H], 1e-3)
     weight = torch.cat([w[..., :H], w[..., 2 * H :]], dim=-1)
     _, _, h0 = inputs.layer_inputs(F, rows, seq, D, H, seed=seq)
-    mask, reset = inputs.codes(F, rows, seq)
+    mask, reset = inputs.mask_and_reset(F, rows, seq)
     return [x.to(dtype), weight.to(dtype), h0.to(bounds.computed(dtype))], mask, reset
 
 
-def _run(function: Any, tensors: list[Tensor], grads: tuple[Tensor, Tensor], **codes: Any) -> tuple[Tensor, ...]:
+def _run(function: Any, tensors: list[Tensor], grads: tuple[Tensor, Tensor], **flags: Any) -> tuple[Tensor, ...]:
     leaves = [t.detach().requires_grad_() for t in tensors]
-    out = function(*leaves, **codes)
+    out = function(*leaves, **flags)
     used = [g.to(o) for g, o in zip(grads, out, strict=True)]
     return (*(o.detach() for o in out), *torch.autograd.grad(out, leaves, used))
 
 
-@pytest.mark.parametrize("coded", [False, True])
+@pytest.mark.parametrize("flagged", [False, True])
 @pytest.mark.parametrize(("seq", "rows"), [(1, B), (2, B), (17, B), (75, 1)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_values_and_gradients(backend: str, dtype: torch.dtype, seq: int, rows: int, coded: bool) -> None:
+def test_values_and_gradients(backend: str, dtype: torch.dtype, seq: int, rows: int, flagged: bool) -> None:
     if backend == "triton" and dtype == torch.float64:
         pytest.skip("the kernels take no float64")
     tensors, mask, reset = _arguments(seq, dtype, rows)
-    codes = dict(mask=mask, reset=reset[:1]) if coded else {}
+    flags = dict(mask=mask, reset=reset[:1]) if flagged else {}
     generator = torch.Generator().manual_seed(1)
     grads = tuple(torch.randn(F, rows, n, H, generator=generator, dtype=torch.float64) for n in (seq, 1))
     grads = (grads[0].to(dtype).double(), grads[1].float().double())
-    got = _run(min_lstm, tensors, grads, **codes)
+    got = _run(min_lstm, tensors, grads, **flags)
     wide = [t.double() for t in tensors]
-    exact = _run(oracle.min_lstm, wide, grads, **codes)
+    exact = _run(oracle.min_lstm, wide, grads, **flags)
     if dtype == torch.float64:
         return bounds.assert_same(got, exact)
     inside = bounds.computed(dtype)
-    same = _run(lambda *t, **c: oracle.min_lstm(*t, dtype=inside, **c), [t.to(inside) for t in tensors], grads, **codes)
+    same = _run(lambda *t, **c: oracle.min_lstm(*t, dtype=inside, **c), [t.to(inside) for t in tensors], grads, **flags)
     assert [t.dtype for t in got] == [dtype, inside, dtype, dtype, inside]
     for name, g, e, s in zip(("h", "h_last", "dx", "dw", "dh0"), got, exact, same, strict=True):
         # the kernels round the gradients of u, k_f and k_i to the half before the products that give dx and dW

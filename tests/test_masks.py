@@ -21,7 +21,7 @@ SEQS = (12, 40)
 def test_what_is_masked_leaves_no_trace(garbage: float, seq: int, space: str) -> None:
     x, w, h0 = inputs.layer_inputs(2, 3, seq, 3, 4, seed=1)
     h0 = h0.abs()
-    mask, reset = inputs.codes(2, 3, seq)
+    mask, reset = inputs.mask_and_reset(2, 3, seq)
     dirty = torch.where(mask[..., None], x, garbage)
     results = []
     for values in (x, dirty):
@@ -39,7 +39,7 @@ def test_what_is_masked_leaves_no_trace(garbage: float, seq: int, space: str) ->
 def test_a_masked_step_keeps_the_state(seq: int, space: str) -> None:
     x, w, h0 = inputs.layer_inputs(2, 3, seq, 3, 4, seed=2)
     h0 = h0.abs()
-    mask, _ = inputs.codes(2, 3, seq)
+    mask, _ = inputs.mask_and_reset(2, 3, seq)
     h, h_last = min_gru(x, w, h0, mask=mask, space=space)
     before = torch.cat([h0, h[:, :, :-1]], dim=2)
     assert torch.equal(torch.where(mask[..., None], 0, h), torch.where(mask[..., None], 0, before))
@@ -159,7 +159,7 @@ def _gradients(model: rnam.RNAM, x: Tensor, **how: Tensor) -> tuple[Tensor, ...]
 def test_model_masked_inputs_leave_no_trace(garbage: float) -> None:
     """The residual path included: x + ff(x + minGRU(x)) passes its input around the layer."""
     model = _model()
-    x, mask = torch.randn(3, 4, 19, 2, dtype=torch.float64), inputs.codes(3, 4, 19)[0]
+    x, mask = torch.randn(3, 4, 19, 2, dtype=torch.float64), inputs.mask_and_reset(3, 4, 19)[0]
     clean = _gradients(model, torch.where(mask[..., None], x, 0), mask=mask)
     dirty = _gradients(model, torch.where(mask[..., None], x, garbage), mask=mask)
     for a, b in zip(clean, dirty, strict=True):
@@ -185,7 +185,7 @@ def test_padding_is_each_sequence_alone() -> None:
 
 def test_a_masked_term_is_the_sequence_of_its_observed_steps() -> None:
     model = _model()
-    x, mask = torch.randn(3, 4, 19, 2, dtype=torch.float64), inputs.codes(3, 4, 19)[0]
+    x, mask = torch.randn(3, 4, 19, 2, dtype=torch.float64), inputs.mask_and_reset(3, 4, 19)[0]
     mask[1, 2] = False
     mask[0, 0, :5] = False
     _, contributions = model(x, mask)
@@ -228,7 +228,7 @@ def test_lengths_out_of_range_act_as_the_nearest_in_it() -> None:
 
 def test_mask_and_lengths_together() -> None:
     model = _model()
-    x, mask = torch.randn(3, 4, 19, 2, dtype=torch.float64), inputs.codes(3, 4, 19)[0]
+    x, mask = torch.randn(3, 4, 19, 2, dtype=torch.float64), inputs.mask_and_reset(3, 4, 19)[0]
     lengths = torch.tensor([19, 3, 0, 8], dtype=torch.int32)
     padding = torch.arange(19) < lengths[:, None]
     assert torch.equal(model(x, mask, lengths=lengths).prediction, model(x, mask & padding).prediction)

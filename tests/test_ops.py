@@ -57,7 +57,7 @@ def _tensors(dtype: torch.dtype = torch.float32, requires_grad: bool = False) ->
     return [t.to(dtype).requires_grad_(requires_grad) for t in (x, w, h0.abs())]
 
 
-MASK, RESET = inputs.codes(F, B, T, seed=1)
+MASK, RESET = inputs.mask_and_reset(F, B, T, seed=1)
 
 
 def _min_gru(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ def test_forward_mode_raises(backend: str) -> None:
 def test_opcheck(requires_grad: bool, third: int, backend: str) -> None:
     ops = torch.ops.rnam
     x, w, h0 = _tensors(requires_grad=requires_grad)
-    codes = flags.encode(MASK, RESET)
+    encoded = flags.encode(MASK, RESET)
     a = torch.rand(B, T, H, requires_grad=requires_grad)
     rows, bias = x.detach().flatten(1, 2), w.detach()[:, :1].clone()
     rows, bias = rows.requires_grad_(requires_grad), bias.requires_grad_(requires_grad)
@@ -263,25 +263,25 @@ def test_opcheck(requires_grad: bool, third: int, backend: str) -> None:
     packed = torch.randn(F, 4 * (D + 1), D, requires_grad=requires_grad)
     composed = torch.randn(F, 4 + 2 * H + 4 + 2, H, requires_grad=requires_grad)
     state = h0[..., :D].detach().requires_grad_(requires_grad)
-    embedded = (x.detach()[..., :1].clone(), composed, h0, codes, True)
+    embedded = (x.detach()[..., :1].clone(), composed, h0, encoded, True)
     one = x[:, :, :1].detach().clone().requires_grad_(requires_grad)
     wide_packed = torch.randn(F, 3 * D * H, requires_grad=requires_grad)
     kernels = (
-        (ops.min_gru, (x, w, h0, codes, "mingru", "linear")),
+        (ops.min_gru, (x, w, h0, encoded, "mingru", "linear")),
         (ops.min_gru, (x, w, None, None, "mingru", "log")),
-        (ops.min_gru_last, (x, w, h0, codes, "mingru", "linear")),
-        (ops.min_gru_block, embedded if requires_grad else (x, packed, state, codes, False)),
-        (ops.min_gru_projected, (x, wide_packed, h0, codes)),
+        (ops.min_gru_last, (x, w, h0, encoded, "mingru", "linear")),
+        (ops.min_gru_block, embedded if requires_grad else (x, packed, state, encoded, False)),
+        (ops.min_gru_projected, (x, wide_packed, h0, encoded)),
         (ops.scan, (a, a, None, "linear")),
         (ops.scan, (a, a, start, "log")),
         (ops.grouped_linear, (rows, w, bias, "gelu")),
         (ops.feed_forward, (column, wide, update)),
     )
     blocks = (
-        (ops.blocked_min_gru, (x, w, h0, codes, "mingru", "linear")),
+        (ops.blocked_min_gru, (x, w, h0, encoded, "mingru", "linear")),
         (ops.blocked_min_gru, (x, w, None, None, "mingru", "linear")),
         (ops.blocked_min_gru, (one, w, h0, None, "mingru", "linear")),
-        (ops.blocked_min_gru_last, (x, w, h0, codes, "mingru", "linear")),
+        (ops.blocked_min_gru_last, (x, w, h0, encoded, "mingru", "linear")),
         (ops.blocked_linear, (rows, w, bias, "gelu")),
         (ops.blocked_feed_forward, (update, params, update)),
         (ops.blocked_feed_forward, (column, wide, update)),
@@ -365,7 +365,7 @@ def test_export_with_dynamic_batch_and_length() -> None:
     shapes = ({1: b, 2: t}, {1: b, 2: t}, {1: b, 2: t})
     program = torch.export.export(layer, (x, MASK, RESET), dynamic_shapes=shapes).module()
     longer = torch.randn(F, B + 2, T + 4, D)
-    mask, reset = inputs.codes(F, B + 2, T + 4)
+    mask, reset = inputs.mask_and_reset(F, B + 2, T + 4)
     torch.testing.assert_close(program(longer, mask, reset), layer(longer, mask, reset))
 
 

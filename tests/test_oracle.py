@@ -35,10 +35,10 @@ def test_a_long_scan_is_the_loop_and_its_gradient(steps: int, state: bool) -> No
         torch.testing.assert_close(x, y, **CLOSE)
 
 
-@pytest.mark.parametrize("coded", [False, True])
-def test_a_long_recurrence_is_the_loop_and_its_gradient(coded: bool) -> None:
+@pytest.mark.parametrize("flagged", [False, True])
+def test_a_long_recurrence_is_the_loop_and_its_gradient(flagged: bool) -> None:
     x, weight, h0 = inputs.layer_inputs(2, 3, 21, 3, 2)
-    mask, reset = inputs.codes(2, 3, 21) if coded else (None, None)
+    mask, reset = inputs.mask_and_reset(2, 3, 21) if flagged else (None, None)
     x = inputs.away_from_the_kink(x, weight)
     x = x if mask is None else torch.where(mask[..., None], x, torch.nan)
     dh, _, dh_last = inputs.layer_inputs(2, 3, 21, 2, 2, seed=1)

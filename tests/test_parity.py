@@ -20,7 +20,7 @@ SEEDS = st.integers(0, 2**31)
     # weights of 1e4 saturate every gate
     scale=st.sampled_from([0.0, 1e-3, 1.0, 30.0, 1e4]),
     start=st.sampled_from([None, 0.0, 1.0, 1e5]),
-    coded=st.sampled_from(["", "mask", "reset", "mask reset"]),
+    flagged=st.sampled_from(["", "mask", "reset", "mask reset"]),
     space=st.sampled_from(["linear", "log"]),
     dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]),
 )
@@ -29,7 +29,7 @@ def test_min_gru(
     seed: int,
     scale: float,
     start: float | None,
-    coded: str,
+    flagged: str,
     space: str,
     dtype: torch.dtype,
 ) -> None:
@@ -37,8 +37,8 @@ def test_min_gru(
     x, w, h0 = inputs.layer_inputs(terms, batch, seq, dim, hidden, seed)
     x, w = x.to(dtype), (w * scale).to(dtype)
     state = None if start is None else (h0.abs() * start).to(bounds.computed(dtype))
-    mask, reset = inputs.codes(terms, batch, seq, seed)
-    m, r = mask if "mask" in coded else None, reset if "reset" in coded else None
+    mask, reset = inputs.mask_and_reset(terms, batch, seq, seed)
+    m, r = mask if "mask" in flagged else None, reset if "reset" in flagged else None
     h, h_last = min_gru(x, w, state, mask=m, reset=r, space=space)
     exact, exact_last = oracle.min_gru(x, w, state, m, r)
     bound = bounds.min_gru(x, w, state, m, r, dtype=dtype, space=space)
@@ -51,14 +51,14 @@ def test_min_gru(
 @given(
     sizes=st.tuples(SIZES, SIZES, LENGTHS, SIZES, SIZES),
     seed=SEEDS,
-    coded=st.sampled_from(["", "mask", "reset", "mask reset"]),
+    flagged=st.sampled_from(["", "mask", "reset", "mask reset"]),
     space=st.sampled_from(["linear", "log"]),
 )
-def test_gradients_of_min_gru(sizes: tuple[int, ...], seed: int, coded: str, space: str) -> None:
+def test_gradients_of_min_gru(sizes: tuple[int, ...], seed: int, flagged: str, space: str) -> None:
     terms, batch, seq, dim, hidden = sizes
     x, w, h0 = inputs.layer_inputs(terms, batch, seq, dim, hidden, seed)
-    mask, reset = inputs.codes(terms, batch, seq, seed)
-    m, r = mask if "mask" in coded else None, reset if "reset" in coded else None
+    mask, reset = inputs.mask_and_reset(terms, batch, seq, seed)
+    m, r = mask if "mask" in flagged else None, reset if "reset" in flagged else None
     gh, _, gl = inputs.layer_inputs(terms, batch, seq, hidden, hidden, seed + 1)
     arguments = [t.requires_grad_() for t in (inputs.away_from_the_kink(x, w), w, h0.abs())]
 

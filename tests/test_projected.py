@@ -28,36 +28,36 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 def _arguments(dim: int, hidden: int) -> tuple[list[Tensor], dict[str, Tensor]]:
     """input, weight, out_weight and h0; mask and reset."""
     x, weight, h0 = inputs.layer_inputs(TERMS, BATCH, SEQ, dim, hidden, dtype=torch.float32)
-    mask, reset = inputs.codes(TERMS, BATCH, SEQ)
+    mask, reset = inputs.mask_and_reset(TERMS, BATCH, SEQ)
     return [x, weight, torch.randn(TERMS, hidden, dim) / hidden**0.5, h0], {"mask": mask, "reset": reset}
 
 
-def _exact(given: list[Tensor], codes: dict[str, Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _exact(given: list[Tensor], flags: dict[str, Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     x, weight, out_weight, h0 = given
-    h, h_last = oracle.min_gru(x, weight, h0, codes["mask"], codes["reset"], dtype=dtype)
+    h, h_last = oracle.min_gru(x, weight, h0, flags["mask"], flags["reset"], dtype=dtype)
     return torch.einsum("fbth,fhd->fbtd", h, out_weight.to(dtype)), h_last
 
 
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize(("dim", "hidden"), [(1, 2), (6, 9), (16, 32), (33, 8)])
 def test_values_with_and_without_a_gradient(dim: int, hidden: int, recorded: bool) -> None:
-    given, codes = _arguments(dim, hidden)
+    given, flags = _arguments(dim, hidden)
     leaves = [t.requires_grad_(recorded) for t in given]
-    got = min_gru_projected(*leaves, **codes)
-    exact, same = (_exact([t.detach() for t in given], codes, d) for d in (torch.float64, torch.float32))
+    got = min_gru_projected(*leaves, **flags)
+    exact, same = (_exact([t.detach() for t in given], flags, d) for d in (torch.float64, torch.float32))
     for name, y, e, p in zip(("y", "h_last"), got, exact, same, strict=True):
         assert y.requires_grad == recorded
         assert_norm_within(name, y, e, bounds.gradient(e, p, torch.float32))
 
 
 def test_gradients_are_those_of_the_two_functions() -> None:
-    given, codes = _arguments(6, 9)
+    given, flags = _arguments(6, 9)
     leaves = [t.requires_grad_() for t in given]
     x, weight, out_weight, h0 = leaves
-    h, last = min_gru(x, weight, h0, **codes)
+    h, last = min_gru(x, weight, h0, **flags)
     grads = [
         torch.autograd.grad(y.sin().sum() + h_last.cos().sum(), leaves)
-        for y, h_last in (min_gru_projected(*leaves, **codes), (grouped_linear(h, out_weight), last))
+        for y, h_last in (min_gru_projected(*leaves, **flags), (grouped_linear(h, out_weight), last))
     ]
     assert_equal("gradients", *grads)
 
@@ -125,7 +125,7 @@ def test_a_hook_or_another_layer_in_the_place_of_the_projection_is_called() -> N
 @torch.no_grad()
 def test_steps_are_the_whole() -> None:
     layer, x = rnam.minGRU(TERMS, 4, 1.5), torch.randn(TERMS, BATCH, SEQ, 4)
-    mask, reset = inputs.codes(TERMS, BATCH, SEQ)
+    mask, reset = inputs.mask_and_reset(TERMS, BATCH, SEQ)
     expected, last = layer(x, mask=mask, reset=reset)
     state, outputs = None, []
     for t in range(SEQ):
@@ -154,28 +154,28 @@ def test_transforms_and_the_compiler() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_halves(dtype: torch.dtype) -> None:
     """h is rounded to enter the product, whichever kernel makes it, and y at its end; weights are exact in `dtype`."""
-    given, codes = _arguments(8, 16)
+    given, flags = _arguments(8, 16)
     x, weight, out_weight, h0 = [t.to(dtype) for t in given]
-    exact_h, _ = oracle.min_gru(x, weight, h0, codes["mask"], codes["reset"])
+    exact_h, _ = oracle.min_gru(x, weight, h0, flags["mask"], flags["reset"])
     out, unit = out_weight.double().abs()[:, None], bounds.unit(dtype)
     if choice.interpreted() and dtype == torch.bfloat16:
         unit *= 2  # cut and not rounded
-    d_h = bounds.min_gru(x, weight, h0, codes["mask"], codes["reset"], dtype=torch.float32) + unit * exact_h.abs()
+    d_h = bounds.min_gru(x, weight, h0, flags["mask"], flags["reset"], dtype=torch.float32) + unit * exact_h.abs()
     exact = exact_h @ out_weight.double()[:, None]
     limit = d_h @ out + bounds.BAND * bounds.unit(torch.float32) * (exact_h.abs() @ out)
     limit = limit + 2 * unit * (exact.abs() + limit) + torch.finfo(dtype).tiny
     for recorded in (False, True):
-        y, h_last = min_gru_projected(x, weight, out_weight.requires_grad_(recorded), h0, **codes)
+        y, h_last = min_gru_projected(x, weight, out_weight.requires_grad_(recorded), h0, **flags)
         assert (y.dtype, h_last.dtype) == (dtype, torch.float32)
         assert_within("y", y, exact, limit)
 
 
 def test_autocast() -> None:
-    given, codes = _arguments(6, 9)
+    given, flags = _arguments(6, 9)
     with torch.no_grad(), torch.autocast("cpu", torch.float16):
-        y, h_last = min_gru_projected(*given, **codes)
+        y, h_last = min_gru_projected(*given, **flags)
     with torch.no_grad():
-        expected = min_gru_projected(*[t.half() for t in given[:3]], given[3], **codes)
+        expected = min_gru_projected(*[t.half() for t in given[:3]], given[3], **flags)
     assert (y.dtype, h_last.dtype) == (torch.float16, torch.float32)
     assert torch.equal(y, expected[0]) and torch.equal(h_last, expected[1])
 
@@ -192,7 +192,7 @@ def test_autocast() -> None:
     ],
 )
 def test_errors(position: int, value: Any, error: type[Exception], message: str) -> None:
-    given, codes = _arguments(4, 8)
+    given, flags = _arguments(4, 8)
     given[position] = value
     with pytest.raises(error, match=message):
-        min_gru_projected(*given, **codes)
+        min_gru_projected(*given, **flags)

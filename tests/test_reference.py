@@ -35,7 +35,7 @@ LENGTHS = (1, 2, 3, 15, 16, 17, 33, 40, 75)
 def test_min_gru_is_the_step_recurrence(seq: int, dtype: torch.dtype, space: str) -> None:
     x, w, h0 = inputs.layer_inputs(3, 2, seq, 4, 5, seed=seq, dtype=dtype)
     h0 = h0.abs()
-    mask, reset = inputs.codes(3, 2, seq, seed=seq)
+    mask, reset = inputs.mask_and_reset(3, 2, seq, seed=seq)
     for m, r in itertools.product((None, mask), (None, reset)):
         h, h_last = min_gru(x, w, h0, mask=m, reset=r, space=space)
         exact, exact_last = oracle.min_gru(x, w, h0, m, r)
@@ -51,7 +51,7 @@ def test_min_gru_derivatives(seq: int, space: str) -> None:
     x, w, h0 = inputs.layer_inputs(2, 1, seq, 2, 1, seed=1)
     x = inputs.away_from_the_kink(x, w)
     h0 = h0.abs() + 0.1
-    mask, reset = inputs.codes(2, 1, seq)
+    mask, reset = inputs.mask_and_reset(2, 1, seq)
     arguments = [t.requires_grad_() for t in (x, w, h0)]
 
     def plain(x: Tensor, w: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:

@@ -220,7 +220,7 @@ def tolerances(kind: str, steps: int, log_sums: bool) -> tuple[float, float]:
     """What `errors` may be at most, derived above."""
     state, gradient = STATE_ROUNDINGS[kind] * ROUNDOFF[kind], GRADIENT[kind]
     if log_sums:
-        extra = LOG_SUM * steps * ROUNDOFF["float32"]  # halves are widened before they are summed
+        extra = LOG_SUM * steps * ROUNDOFF["float32"]  # half precision is widened before it is summed
         state, gradient = (a + min(LOG_SUM_MOST, b) for a, b in ((state, extra), (gradient, LOG_SUM_GRADIENT * extra)))
     return state, gradient
 

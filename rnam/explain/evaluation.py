@@ -55,7 +55,7 @@ def contributions(
 
     Returns:
         An array ([members,] batch, terms, out), or ([members,] batch, terms, seq, out) over time, of the model's dtype,
-        float32 for the halves. Its sum over the terms plus `intercept(model)` is the prediction to rounding.
+        float32 for half precision. Its sum over the terms plus `intercept(model)` is the prediction to rounding.
         As a frame: a row per sample, or (sample, step), (member, sample) or (member, sample, step); a column per
         term, or (term, output) where there are several outputs; the units of the terms' inputs by name in
         `frame.attrs["units"]`.

@@ -207,7 +207,7 @@ class RNAM(Described):
                 term's contribution is that of its last observed step, before its first exactly 0, or
                 `missing` of that term, as is that of a term with no observed step.
                 contributions.sum(0) + model.gam.bias (of an ensemble, its mean) is the prediction. They keep
-                their graph. Under autocast they are halves and the prediction is float32, as a sum is there.
+                their graph. Under autocast they have half precision and the prediction is float32, as a sum is there.
 
         Raises:
             TypeError: input is not of the model's dtype, mask is not bool, lengths no integers.
@@ -298,7 +298,7 @@ class RNAM(Described):
             contributions: (terms, batch, out_dim).
             state: a dict of tensors and a list of tensors, so torch.save, torch.load(weights_only=True) and a copy to
                 another process take it: hidden, for each block (members * terms, batch, 1, hidden_dim), float32
-                for halves; contributions (members * terms, batch, out_dim); observed, bool (terms, batch), the
+                for half precision; contributions (members * terms, batch, out_dim); observed, bool (terms, batch), the
                 terms that were so far; with `timing` last_visit and visited, (batch,); with `static_columns` static
                 and static_observed, as contributions and observed. It keeps its graph unless the call is under
                 torch.no_grad(), and shares no memory with what the step was given, nor with what else it returns.

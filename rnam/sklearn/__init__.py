@@ -11,7 +11,7 @@ X:
     A frame or an array (samples, columns), or an array (samples, steps, columns) for a recurrent model with `columns`.
     For a model with more arguments, skorch.helper.SliceDict(input=..., mask=..., lengths=...), whose first dimension is
     that of the samples. Columns are of floats, integers, bools, nullable numbers or objects that are numbers. Words,
-    dates and pandas's categories are refused by the name of their column. Predictions of a model of halves come as
+    dates and pandas's categories are refused by the name of their column. Predictions of a model in half precision are
     float32. A prediction that overflows is a RuntimeWarning.
 
     The columns are known by name, as `feature_names_in_`, and a frame with other columns, or the same in another

@@ -159,7 +159,7 @@ class _Additive(ColumnsByName):
         if y is None:
             return self._no_target()
         array = tables.table("y", y, ensure_2d=False, estimator=self)
-        largest = max(self._largest, torch.finfo(torch.float32).max)  # the predictions of halves are float32
+        largest = max(self._largest, torch.finfo(torch.float32).max)  # predictions in half precision are float32
         tables.refuse_missing("y", array, ~tables.there(array, largest), tables.names(y))
         return array
 

@@ -91,7 +91,7 @@ def test_a_third_cell_runs_from_one_row(seq: int, rows: int) -> None:
     x, w, _ = inputs.layer_inputs(F, rows, seq, D, 2 * H, dtype=torch.float32)
     _, _, h0 = inputs.layer_inputs(F, rows, seq, D, H, dtype=torch.float32)
     x, w = inputs.away_from_the_kink(x, w[..., : 2 * H]), w[..., : 3 * H].contiguous()
-    mask, reset = inputs.codes(F, rows, seq)
+    mask, reset = inputs.mask_and_reset(F, rows, seq)
     grads = [torch.randn(F, rows, n, H) for n in (seq, 1)]
 
     def run(function: object, dtype: torch.dtype) -> list[Tensor]:

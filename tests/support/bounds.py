@@ -30,7 +30,7 @@ def unit(dtype: torch.dtype) -> float:
 
 
 def computed(dtype: torch.dtype) -> torch.dtype:
-    """What the layers compute in: float32 for the halves."""
+    """What the layers compute in: float32 for half precision."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 

@@ -37,7 +37,7 @@ def away_from_the_kink(x: Tensor, weight: Tensor, margin: float = 1e-3) -> Tenso
     raise AssertionError("the inputs stay near the kink")
 
 
-def codes(terms: int, batch: int, seq: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def mask_and_reset(terms: int, batch: int, seq: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """A mask with about half the steps observed and a reset at about every fifth."""
     rng = torch.Generator().manual_seed(seed)
     return (
