@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._C import _are_functorch_transforms_active, _get_tracing_state, _len_torch_dispatch_stack
 
-from rnam._memory import overlap
+from rnam._memory import overlap, overlaps_itself
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INTEGERS = (
@@ -170,7 +170,8 @@ def weights(name: str, value: Tensor) -> Tensor:
 
 def apart(name: str, value: Tensor, others: dict[str, Tensor | None]) -> None:
     """`value`, which is written to, has memory of its own for each element. In a graph tensors have no memory yet."""
-    if any(stride == 0 and size > 1 for stride, size in zip(value.stride(), value.shape, strict=True)):
+    repeated = any(stride == 0 and size > 1 for stride, size in zip(value.stride(), value.shape, strict=True))
+    if repeated or (not _in_a_graph() and overlaps_itself(value)):
         raise ValueError(f"{name} must not overlap itself, got strides {value.stride()}")
     for other_name, other in others.items():
         if other is not None and not _in_a_graph() and overlap(value, other):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-__all__ = ["overlap"]
+__all__ = ["overlap", "overlaps_itself"]
 
 
 def overlap(a: Tensor, b: Tensor) -> bool:
@@ -19,6 +19,23 @@ def overlap(a: Tensor, b: Tensor) -> bool:
         return bool(np.shares_memory(_Places(a), _Places(b), max_work=10_000))  # type: ignore[arg-type]
     except RuntimeError:  # too many strides to say
         return True
+
+
+def overlaps_itself(t: Tensor) -> bool:
+    """Whether two elements of a tensor lie at one place. Where strides are too tangled to say, they are said to."""
+    if t.numel() == 0:
+        return False
+    reach, nested = 1, True
+    for stride, size in sorted((stride, size) for stride, size in zip(t.stride(), t.shape, strict=True) if size > 1):
+        nested = nested and stride >= reach  # of what lies within one step of this dimension
+        reach += (size - 1) * stride
+    if nested:
+        return False
+    if t.numel() > 10_000:
+        return True
+    places = sum(np.arange(size).reshape(-1, *(1,) * n) * stride
+                 for n, (stride, size) in enumerate(zip(t.stride()[::-1], t.shape[::-1], strict=True)))  # fmt: skip
+    return len(np.unique(places)) < t.numel()
 
 
 def _range(t: Tensor) -> tuple[int, int]:

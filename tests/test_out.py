@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnam._memory import overlap
+from rnam._memory import overlap, overlaps_itself
 from rnam.functional import grouped_linear
 
 TERMS, ROWS, DIM = 3, 7, 4
@@ -62,6 +62,14 @@ def test_out_that_overlaps_itself() -> None:
         grouped_linear(**given, out=torch.zeros(1, ROWS, DIM).expand(TERMS, -1, -1))
 
 
+@pytest.mark.usefixtures("backend")
+def test_out_whose_rows_lie_in_each_other() -> None:
+    given = _arguments()
+    memory = torch.zeros(TERMS, ROWS + DIM)
+    with pytest.raises(ValueError, match=r"out must not overlap itself, got strides \(11, 1, 1\)"):
+        grouped_linear(**given, out=memory.unfold(1, DIM, 1)[:, :ROWS])
+
+
 def test_memory_of_two_storages_is_found() -> None:
     """An array of numpy gives a storage for each tensor that is made of it."""
     array = np.zeros((TERMS, ROWS, DIM), np.float32)
@@ -71,13 +79,24 @@ def test_memory_of_two_storages_is_found() -> None:
         grouped_linear(a, torch.zeros(TERMS, DIM, DIM), out=b)
 
 
+def places(t: Tensor) -> set[int]:
+    return {t.storage_offset() + sum(i * s for i, s in zip(at, t.stride(), strict=True))
+            for at in np.ndindex(tuple(t.shape))}  # fmt: skip
+
+
+def test_overlap_with_itself_is_that_of_elements() -> None:
+    """Against the number of addresses."""
+    memory, found = torch.zeros(100), set()
+    for _ in range(400):
+        shape, stride = torch.randint(0, 5, (3,)).tolist(), torch.randint(0, 9, (3,)).tolist()
+        t = memory.as_strided(shape, stride)
+        assert overlaps_itself(t) == (len(places(t)) < t.numel()), (shape, stride)
+        found.add(overlaps_itself(t))
+    assert found == {True, False}
+
+
 def test_overlap_is_that_of_elements() -> None:
     """Against sets of addresses."""
-
-    def places(t: Tensor) -> set[int]:
-        return {t.storage_offset() + sum(i * s for i, s in zip(at, t.stride(), strict=True))
-                for at in np.ndindex(tuple(t.shape))}  # fmt: skip
-
     memory, found = torch.zeros(60), set()
     for _ in range(400):
         pair = []

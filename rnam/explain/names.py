@@ -43,11 +43,12 @@ def describe(
         >>> rnam.explain.describe(model, ["bilirubin", "albumin"], ["mg/dl", "g/dl"]).description
         Description(bilirubin (mg/dl), albumin (g/dl))
     """
-    found = checked(names, units, outputs, model.sizes() if isinstance(model, Described) else None)
-    if not isinstance(model, Described) and not isinstance(getattr(model, "description", None), Description):
+    own = getattr(model, "_orig_mod", model)  # not the shell that torch.compile puts around it
+    found = checked(names, units, outputs, own.sizes() if isinstance(own, Described) else None)
+    if not isinstance(own, Described) and not isinstance(getattr(own, "description", None), Description):
         # a `Described` model looks by itself
-        model.register_load_state_dict_pre_hook(refuse_damage)  # type: ignore[no-untyped-call]
-    model.description = Description(*found)
+        own.register_load_state_dict_pre_hook(refuse_damage)
+    own.description = Description(*found)
     return model
 
 

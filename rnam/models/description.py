@@ -78,8 +78,8 @@ class Described(nn.Module):
 
 
 def refuse_damage(model: nn.Module, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-    """Raises ValueError, before anything is loaded, where the state dict of a model has a description that is none, or
-    names another number of terms."""
+    """Raises ValueError, before anything of a model is loaded, where its state dict has a description that is none, or
+    names another number of terms. Of a module that the model is a part of, torch has loaded what stands before it."""
     state = state_dict.get(prefix + _KEY)
     if state is not None:
         _read(prefix + _KEY, state, model.sizes() if isinstance(model, Described) else None)

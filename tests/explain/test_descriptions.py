@@ -197,3 +197,12 @@ def test_a_description_alone_refuses_damage_too() -> None:
         with pytest.raises(ValueError, match="damaged"):
             kept.set_extra_state(DAMAGED[damage])
     assert (kept.names, kept.units, kept.outputs) == (("a",), ("mg",), ())
+
+
+def test_a_compiled_model_has_as_many_terms_as_the_model() -> None:
+    compiled = torch.compile(rnam.NAM(2, (4,)), backend="aot_eager")
+    with pytest.raises(ValueError, match="names must be 2, one for each term, got 1"):
+        describe(compiled, ["a"])
+    assert describe(compiled, ["a", "b"]) is compiled
+    assert compiled.description.names == ("a", "b")
+    assert "description" in dict(compiled._orig_mod.named_children())
