@@ -5,7 +5,6 @@ of different widths with lengths, whose mask C++ did not take.
 """
 
 import importlib
-import itertools
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(choice.interpreted(), reason="C++ is made of the other process's graphs"),
 ]
 
+LONG, SLOW = pytest.mark.long, pytest.mark.slow
 TERMS, BATCH, SEQ = 3, 4, 5
 RAGGED = {"columns": [[0], [1, 2], [0, 3]]}
 EVERY = RAGGED | {"missing": True, "timing": True, "static_columns": [[0], [1, 2]]}
@@ -117,19 +117,18 @@ def test_columns_of_different_widths_with_lengths() -> None:
     torch.testing.assert_close(torch.compile(read, fullgraph=True)(**given), read(**given))
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-@pytest.mark.parametrize(("name", "return_sequence"), list(itertools.product(MODELS, (False, True))), ids=str)
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("return_sequence", [pytest.param(False, marks=LONG), pytest.param(True, marks=SLOW)])
 def test_every_option(name: str, return_sequence: bool) -> None:
     options, beside = MODELS[name]
     model = rnam.RNAM(TERMS, 6, 2, 2, **options)
     _assert_compiles(model, _inputs(options, beside) | {"return_sequence": return_sequence})
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("name", NAMS)
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [pytest.param(False, marks=SLOW), pytest.param(True, marks=LONG)])
 def test_models_of_one_time(name: str, masked: bool) -> None:
     x = torch.randn(BATCH, 4)
     mask = {"mask": torch.rand(BATCH, 4) > 0.4} if masked else {}
