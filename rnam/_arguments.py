@@ -18,11 +18,11 @@ def recurrence(
 ) -> tuple[Recurrence, bool]:
     """Checks a call. Gives it with the input as autocast hands it on, with flags, and with h0 = 0 where the first step
     is a reset; and whether autocast is on."""
-    input, weight, h0, _, cell, space, need_h, embedding = call
-    row = CELLS[cell]
+    input, weight, h0, embedding = call.input, call.weight, call.h0, call.embedding
+    row = CELLS[call.cell]
     layout = f"terms, dim, {row.num_preacts} * hidden"
-    _checks.one_of("space", space, ("linear", "log") if row.reference.log_coefficients else ("linear",))
-    _checks.boolean_flag("need_h", need_h)
+    _checks.one_of("space", call.space, ("linear", "log") if row.reference.log_coefficients else ("linear",))
+    _checks.boolean_flag("need_h", call.need_h)
     _checks.floating("input", input)
     _checks.rank("input", input, "terms, batch, seq, dim")
     if weight is None:
