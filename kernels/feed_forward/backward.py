@@ -8,7 +8,7 @@ from ..common.call import Gradients, Needs
 from ..common.device import kernel
 from ..common.launch import Launch
 from ..common.operands import stride_arguments, unit_stride
-from ..common.tiles import load_existing, multiply, store_existing
+from ..common.tiles import load_existing, multiply, own_layout, store_existing
 from .config import select_feed_forward
 from .forward import check_operands, embedded, shared_operands
 from .tiles import (
@@ -64,6 +64,8 @@ def _feed_forward_bwd_kernel(
     end = tl.minimum(begin + span, N)
     TILE: tl.constexpr = BLOCK_N * (BLOCK_D // WIDTH)
     DTYPE: tl.constexpr = x_ptr.dtype.element_ty
+    # Where the load of dy is not pipelined otherwise. At D = 32 in tf32 it is, and would spill 58 numbers, not 16.
+    OWN_LAYOUT: tl.constexpr = tl.float32 == DTYPE and (WIDTH == 8 or (PRECISION == "tf32x3" and K == 0))
     params_ptr += f * NUM_PARAMETERS
     w1, b1 = load_first(params_ptr, D, WIDTH, BLOCK_D, DTYPE)
     w2, _ = load_second(params_ptr, D, WIDTH, BLOCK_D, DTYPE)
@@ -113,6 +115,7 @@ def _feed_forward_bwd_kernel(
             da_ = contained(da, WIDTH, DTYPE)
             if NEED_PARAMS:
                 s = tl.maximum(a, 0.0, propagate_nan=tl.PropagateNan.ALL)
+                dy_ = own_layout(dy_) if OWN_LAYOUT else dy_
                 dw2 = multiply(tl.trans(contained(s, WIDTH, DTYPE)), dy_, dw2, PRECISION)
                 m = multiply(tl.trans(n_), da_, m, PRECISION)
                 db1 = add_lines(db1, da)

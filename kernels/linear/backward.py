@@ -11,7 +11,7 @@ from ..common.config import resolve_precision
 from ..common.device import kernel
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import stride_arguments, unit_stride, vector_unit
-from ..common.tiles import multiply
+from ..common.tiles import multiply, own_layout
 from .config import select_linear, uses_kernel
 from .tiles import BROADCAST_D, load_input, load_weight, product
 
@@ -78,7 +78,7 @@ def _grouped_linear_bwd_kernel(
         else:
             e = e.to(DTYPE)
             if NEED_W:
-                dw = multiply(tl.trans(x), e, dw, PRECISION)
+                dw = multiply(tl.trans(own_layout(x)), e, dw, PRECISION)
             if NEED_X:
                 d = tl.arange(0, BLOCK_D)[None, :]
                 dx = multiply(e, tl.trans(w), None, PRECISION)

@@ -22,6 +22,7 @@ from .tiles import (
     add_weight_gradient,
     input_pointers,
     load_input,
+    load_transposed,
     load_weight,
     load_wide_rows,
     pack_gradient,
@@ -82,6 +83,10 @@ def _min_gru_bwd_kernel(
     # with 15 to 26 spills fewer; at 32 time_rows goes from 85 to 101 and batch_rows from 67 to 77, of a budget of 64.
     HALF_PRECISION: tl.constexpr = x_ptr.dtype.element_ty.primitive_bitwidth < 32
     WIDE: tl.constexpr = HALF_PRECISION and BLOCK_H == 16 and BLOCK_D <= 16 and (D > 2 or BATCH_ROWS)
+    # x is loaded a second time, from the nearest cache, for dW: at D = 32 that spills 101 numbers of three terms where
+    # a tile that is laid out anew spills 224, and in half precision it takes 16 wavefronts less. Elsewhere the second
+    # buffers cost a program of an SM.
+    AGAIN: tl.constexpr = D > 2 and BLOCK_H < 64 and (HALF_PRECISION or BLOCK_D == 32)
     r = tl.arange(0, ROWS)
     p = tl.arange(0, POINTS)
     inside = p < POINTS
@@ -173,6 +178,9 @@ def _min_gru_bwd_kernel(
                 h_prev = load_wide_rows(h_base + t * H + h_offsets, follows, H, BLOCK_H, True, WIDE).to(tl.float32)
                 h_prev = tl.where((t_row + t0 == 0)[:, None], h0, h_prev)
                 x = load_input(x_base + t * step_x + x_offsets, read, D, BLOCK_D, HAS_FLAGS or TAIL)
+                x_again = x
+                if AGAIN:
+                    x_again = load_transposed(x_base + t * step_x + x_offsets, read, D, BLOCK_D, HAS_FLAGS or TAIL)
                 if HAS_DH:
                     dh = load_wide_rows(dh_base + t * step_dh + dh_offsets, exists, H, BLOCK_H, TAIL, WIDE)
                     dhs = split_tile(dh, STEPS, ROWS, BLOCK_H)
@@ -231,7 +239,7 @@ def _min_gru_bwd_kernel(
                     dk = tl.where(n < H, dk, 0.0)
                 dp = pack_gradient(du, dk, D, POINTS, BLOCK_H, x_ptr.dtype.element_ty)
                 if NEED_DW:
-                    dw = add_weight_gradient(dw, x, dp, D, STEPS, ROWS, BLOCK_H, PRECISION)
+                    dw = add_weight_gradient(dw, x_again, dp, D, STEPS, ROWS, BLOCK_H, PRECISION, AGAIN)
                 if NEED_DX:
                     direct = ()
                     if HAS_DY:

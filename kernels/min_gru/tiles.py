@@ -12,7 +12,7 @@ the whole program, in one of three shapes, and so does its gradient:
 import triton.language as tl
 
 from ..common.device import device
-from ..common.tiles import multiply
+from ..common.tiles import multiply, own_layout
 
 
 @device
@@ -90,13 +90,25 @@ def load_wide_rows(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASK_ROWS
     """`load_tile`, with WIDE in accesses of 16 bytes although what becomes of the tile enters a product.
 
     The compiler gives such a load the layout of the operand behind it: in half precision 4 numbers, 8 bytes, per
-    thread. Its search stops at a reduction, and a sum over an axis of one is none at run time, but the tile passes
-    through shared memory.
+    thread.
     """
     x = load_tile(ptrs, read, N, BLOCK_N, MASK_ROWS)
     if WIDE:
-        x = tl.sum(x[:, :, None], 2)
+        x = own_layout(x)
     return x
+
+
+@device
+def load_transposed(ptrs, read, N: tl.constexpr, BLOCK_N: tl.constexpr, MASK_ROWS: tl.constexpr):
+    """The transpose [BLOCK_N, ROWS] of `load_tile`."""
+    n = tl.arange(0, BLOCK_N)[:, None]
+    ptrs = tl.trans(ptrs)
+    if MASK_ROWS:
+        return tl.load(ptrs, mask=read[None, :] & (n < N), other=0.0)
+    elif N < BLOCK_N:
+        return tl.load(ptrs, mask=n < N, other=0.0)
+    else:
+        return tl.load(ptrs)
 
 
 @device
@@ -167,17 +179,22 @@ def pack_gradient(du, dk, D: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.const
 
 @device
 def add_weight_gradient(
-    dw, x, dp, D: tl.constexpr, STEPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr
-):
-    """dw + x^T (du | dk); for D <= 2 the sum over the rows is left to `store_weight_gradient`."""
+    dw, x, dp,
+    D: tl.constexpr, STEPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr,
+    TRANSPOSED: tl.constexpr,
+):  # fmt: skip
+    """dw + x^T (du | dk), where x is TRANSPOSED already or not; for D <= 2 the sum over the rows is left to
+    `store_weight_gradient`."""
     if D <= 2:
         sums = ()
         for i in tl.static_range(2 * D):
             steps = tl.reshape(x[i // 2][:, None] * dp[i % 2], (STEPS, ROWS, BLOCK_H))
             sums += (dw[i] + tl.sum(steps, 0),)
         return sums
+    elif TRANSPOSED:
+        return (multiply(x, dp[0], dw[0], PRECISION),)
     elif BLOCK_H < 64:
-        return (multiply(tl.trans(x), dp[0], dw[0], PRECISION),)
+        return (multiply(tl.trans(own_layout(x)), dp[0], dw[0], PRECISION),)
     else:
         return (
             multiply(tl.trans(x), dp[0], dw[0], PRECISION),
