@@ -379,6 +379,32 @@ def test_a_model_whose_layers_were_replaced_has_a_text() -> None:
     assert "minGRU" in repr(model)
 
 
+EVERY = {"columns": [[0], [1, 2]], "missing": True, "timing": True, "static_columns": [[0], [1]], "members": 2}
+VISITS = {"input": torch.zeros(3, 5, 3), "times": torch.zeros(3, 5), "static": torch.zeros(3, 2)}
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (rnam.RNAM(2, 4, 1, 2, cell="minlstm"), {"input": torch.zeros(2, 3, 5, 1)}),
+        (rnam.RNAM(2, 4, 1, 2, **EVERY), VISITS),
+        (rnam.NAM(2, (4, 3), missing=True, members=2), {"input": torch.zeros(3, 2)}),
+    ],
+    ids=("minLSTM", "every option", "NAM"),
+)
+def test_every_layer_of_other_models_is_called_once(model: nn.Module, given: dict[str, Tensor]) -> None:
+    hooked, expected = copy.deepcopy(model), model(**given)
+    called: dict[str, int] = dict.fromkeys(dict(hooked.named_modules()), 0)
+
+    def hook(name: str, *_: Any) -> None:
+        called[name] += 1
+
+    for name, module in hooked.named_modules():
+        module.register_forward_hook(functools.partial(hook, name))
+    bounds.assert_same(hooked(**given).prediction, expected.prediction)
+    assert {name for name, count in called.items() if count != 1} <= {"blocks"}  # a list is not called
+
+
 def test_a_block_that_is_compiled_is_called_as_such() -> None:
     model, called = make(), []
     cell = model.blocks[0].gru

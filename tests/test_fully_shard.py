@@ -42,20 +42,38 @@ def run(model: nn.Module, x: torch.Tensor, mode: str) -> torch.Tensor:
     return torch.stack(every, dim=1)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:FSDP2-wrapped module .* returned a view tensor:UserWarning"
-)  # none is changed in place
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:FSDP2-wrapped module .* returned a view tensor:UserWarning"  # none is changed in place
+)
+MODES = ("last", "sequence", "step")
+WITH_PARAMETERS = [name for name, module in make().named_modules() if name and list(module.parameters())]
+
+
 @pytest.mark.parametrize("root", [False, True])
-@pytest.mark.parametrize("mode", ["last", "sequence", "step"])
+@pytest.mark.parametrize("mode", MODES)
 def test_training_by_block(mesh: DeviceMesh, mode: str, root: bool) -> None:
-    """Losses and parameters of three steps are those of the model that is not sharded."""
     if mode == "step" and root:
         pytest.skip("a root gathers its parameters when it is called, and step is a method")
-    x, models = torch.randn(3, 6, SEQ, 1), (make(), make())
+    models = make(), make()
     for block in models[1].blocks:
         fully_shard(block, mesh=mesh)
     if root:
         fully_shard(models[1], mesh=mesh)
+    _assert_trained_alike(models, mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", [n for n in WITH_PARAMETERS if n != "blocks"])
+def test_training_by_submodule(mesh: DeviceMesh, name: str, mode: str) -> None:
+    """Whatever is sharded is called, since its parameters are there during its call alone."""
+    models = make(), make()
+    fully_shard(models[1].get_submodule(name), mesh=mesh)
+    _assert_trained_alike(models, mode)
+
+
+def _assert_trained_alike(models: tuple[rnam.RNAM, rnam.RNAM], mode: str) -> None:
+    """Losses and parameters of three steps are those of the model that is not sharded, the first."""
+    x = torch.randn(3, 6, SEQ, 1)
     losses = []
     for model in models:
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
