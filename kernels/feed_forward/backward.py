@@ -64,7 +64,8 @@ def _feed_forward_bwd_kernel(
     end = tl.minimum(begin + span, N)
     TILE: tl.constexpr = BLOCK_N * (BLOCK_D // WIDTH)
     DTYPE: tl.constexpr = x_ptr.dtype.element_ty
-    # Where the load of dy is not pipelined otherwise. At D = 32 in tf32 it is, and would spill 58 numbers, not 16.
+    # The compiler leaves the load of dy out of its pipeline here. At D = 32 in tf32 it does not, and would spill 58
+    # numbers, not 16.
     OWN_LAYOUT: tl.constexpr = tl.float32 == DTYPE and (WIDTH == 8 or (PRECISION == "tf32x3" and K == 0))
     params_ptr += f * NUM_PARAMETERS
     w1, b1 = load_first(params_ptr, D, WIDTH, BLOCK_D, DTYPE)
