@@ -17,21 +17,10 @@ from torch import Tensor, nn
 
 import rnam
 from rnam.sklearn import AdditiveBinaryClassifier, AdditiveClassifier, AdditiveRegressor
-from tests.support import estimators
 from tests.support.assertions import assert_equal, assert_finite
 from tests.support.estimators import NAMES, OPTIONS, ROWS, nam, recurrent
 
 pandas = pytest.importorskip("pandas")
-
-
-@pytest.fixture
-def frame() -> Any:
-    return estimators.table()
-
-
-@pytest.fixture
-def target(frame: Any) -> np.ndarray:
-    return estimators.outcome(frame)
 
 
 # columns by name

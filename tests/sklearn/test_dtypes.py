@@ -13,21 +13,10 @@ import torch
 from skorch.helper import SliceDict
 
 from rnam.sklearn import AdditiveBinaryClassifier
-from tests.support import estimators
 from tests.support.assertions import assert_equal
 from tests.support.estimators import NAMES, ROWS, nam, recurrent
 
 pandas = pytest.importorskip("pandas")
-
-
-@pytest.fixture
-def frame() -> Any:
-    return estimators.table()
-
-
-@pytest.fixture
-def target(frame: Any) -> np.ndarray:
-    return estimators.outcome(frame)
 
 
 # columns
