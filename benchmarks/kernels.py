@@ -71,8 +71,9 @@ def min_gru_name(pass_: str, batch_rows: bool, dim: int, hidden: int, dtype: tor
 
 
 def min_gru_entry(
-    pass_: str, batch_rows: bool, dim: int, hidden: int, dtype: torch.dtype, precision: str, *, in_block: bool = False
-) -> Entry:
+    pass_: str, batch_rows: bool, dim: int, hidden: int, dtype: torch.dtype, precision: str,
+    *, in_block: bool = False, flags: bool = False,
+) -> Entry:  # fmt: skip
     """`pass_` in "forward", "log", "backward". `in_block`, a backward adds what reaches x directly."""
     config = table_config(pass_, batch_rows, dim, hidden, dtype, precision)
     size, ratio = dtype.itemsize, dim / hidden
@@ -83,7 +84,8 @@ def min_gru_entry(
     def build() -> Launch:
         x = torch.empty(1, BATCH, STEPS, dim, dtype=dtype)
         h, state = torch.empty(1, BATCH, STEPS, hidden, dtype=dtype), torch.empty(1, BATCH, 1, hidden)
-        call = Call(x, torch.empty(1, dim, 2 * hidden), state, space="log" if pass_ == "log" else "linear")
+        space = "log" if pass_ == "log" else "linear"
+        call = Call(x, torch.empty(1, dim, 2 * hidden), state, _flags(flags, x), space=space)
         options = dict(precision=precision, config=config)
         if not backward:
             return min_gru_forward.forward_launches(call, h, state, **options)[-1]
@@ -115,13 +117,13 @@ def _scan_entry(log: bool, backward: bool, width: int, dtype: torch.dtype) -> En
     return _scanned(name, build, tensors * dtype.itemsize, 5 * dtype.itemsize if backward else None)
 
 
-def _gates_entry(pass_: str, width: int, dtype: torch.dtype) -> Entry:
+def _gates_entry(pass_: str, width: int, dtype: torch.dtype, flags: bool = False) -> Entry:
     """A minLSTM ("lstm forward", "lstm backward") reads p in float32 whatever `dtype` is."""
     lstm, backward = pass_.startswith("lstm"), pass_.endswith("backward")
     gates, inner = (MIN_LSTM, FLOAT32) if lstm else (MIN_GRU, dtype)
     h, state = torch.empty(1, ROWS, 40, width, dtype=dtype), torch.empty(1, ROWS, 1, width)
     p, dp = (torch.empty(1, ROWS, 40, gates.num_preacts * width, dtype=d) for d in (inner, dtype))
-    call = Call(h, h, state, space="log" if pass_ == "log" else "linear")
+    call = Call(h, h, state, _flags(flags, h), space="log" if pass_ == "log" else "linear")
 
     def build() -> Launch:
         if backward:
@@ -184,8 +186,9 @@ def _feed_forward_entry(dim: int, backward: bool, dtype: torch.dtype, precision:
 
 
 def _block_entry(
-    dim: int, batch_rows: bool, backward: bool, dtype: torch.dtype, precision: str, embedded: int = 0
-) -> Entry:
+    dim: int, batch_rows: bool, backward: bool, dtype: torch.dtype, precision: str, embedded: int = 0,
+    flags: bool = False,
+) -> Entry:  # fmt: skip
     """Forwards without h, as they run where no gradient is recorded. With `embedded` numbers a row in the place of x,
     and no dx, as in the first block of a model."""
     config = (block_backward_config if backward else block_config)(batch_rows, dim, dtype, precision)
@@ -193,7 +196,7 @@ def _block_entry(
     x = torch.empty(1, BATCH, STEPS, embedded, dtype=dtype) if embedded else h
     weight = torch.empty(1, embedded + 1 if embedded else dim, 2 * dim, dtype=dtype)
     params = torch.empty(1, num_parameters(dim, embedded), dtype=dtype)
-    call = Call(x, weight, state)
+    call = Call(x, weight, state, _flags(flags, x))
 
     def build() -> Launch:
         options = dict(precision=precision, config=config)
@@ -219,11 +222,14 @@ def _block_entry(
     )
 
 
-def _projected_entry(dim: int, hidden: int, batch_rows: bool, dtype: torch.dtype, precision: str) -> Entry:
+def _projected_entry(
+    dim: int, hidden: int, batch_rows: bool, dtype: torch.dtype, precision: str, flags: bool = False
+) -> Entry:
     """Elements are those of y."""
     config = projected_config(batch_rows, dim, hidden, precision)
     x, state = torch.empty(1, BATCH, STEPS, dim, dtype=dtype), torch.empty(1, BATCH, 1, hidden)
-    call, out_weight = Call(x, torch.empty(1, dim, 2 * hidden), state), torch.empty(1, hidden, dim)
+    call = Call(x, torch.empty(1, dim, 2 * hidden), state, _flags(flags, x))
+    out_weight = torch.empty(1, hidden, dim)
 
     def build() -> Launch:
         return projected.forward_launches(call, out_weight, x, state, precision=precision, config=config)[-1]
@@ -240,24 +246,28 @@ def _kind(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def entries() -> Iterator[Entry]:
+def _flags(given: bool, x: torch.Tensor) -> torch.Tensor | None:
+    return torch.empty(x.shape[:3], dtype=torch.uint8) if given else None
+
+
+def entries(flags: bool = False) -> Iterator[Entry]:
     """Every form of the table at its width (and 8, which it pads to 16), the scans, the gates, the linear layer, the
-    feed-forward, the block and the minGRU with its projection."""
+    feed-forward, the block and the minGRU with its projection; those that read flags with `flags`."""
     for pass_, batch_rows, width, size in TABLE:
         dtype = DTYPES[size]
         for each in (8, 16) if width == 16 else (width,):
             for precision in PRECISIONS[dtype]:
                 if is_fused(each, each, dtype, pass_, precision):
-                    yield min_gru_entry(pass_, batch_rows, each, each, dtype, precision)
+                    yield min_gru_entry(pass_, batch_rows, each, each, dtype, precision, flags=flags)
                     if pass_ == "backward" and each == MAX_WIDTH:
-                        yield min_gru_entry(pass_, batch_rows, each, each, dtype, precision, in_block=True)
+                        yield min_gru_entry(pass_, batch_rows, each, each, dtype, precision, in_block=True, flags=flags)
     for dtype in PRECISIONS:
         for backward in (False, True):
             for log in (False, True):
                 for width in (32, 1):
                     yield _scan_entry(log, backward, width, dtype)
         for pass_ in ("forward", "log", "backward", "lstm forward", "lstm backward"):
-            yield _gates_entry(pass_, 128, dtype)
+            yield _gates_entry(pass_, 128, dtype, flags)
         for dim, hidden in ((1, 16), (8, 8), (16, 16), (32, 32)):
             for backward in (False, True):
                 for precision in PRECISIONS[dtype] if dim > 2 else PRECISIONS[dtype][:1]:
@@ -270,9 +280,9 @@ def entries() -> Iterator[Entry]:
             for batch_rows in (False, True):
                 for precision in PRECISIONS[dtype]:
                     for backward in (False, True) if dim <= MAX_BACKWARD_WIDTH else (False,):
-                        yield _block_entry(dim, batch_rows, backward, dtype, precision)
-                        yield _block_entry(dim, batch_rows, backward, dtype, precision, embedded=1)
+                        yield _block_entry(dim, batch_rows, backward, dtype, precision, flags=flags)
+                        yield _block_entry(dim, batch_rows, backward, dtype, precision, embedded=1, flags=flags)
         for dim, hidden in ((8, 16), (16, 32), (32, 32)):
             for batch_rows in (False, True):
                 for precision in PRECISIONS[dtype]:
-                    yield _projected_entry(dim, hidden, batch_rows, dtype, precision)
+                    yield _projected_entry(dim, hidden, batch_rows, dtype, precision, flags)

@@ -8,7 +8,7 @@ from ..common.arithmetic import in_elements
 from ..common.call import Gradients, Needs, Recurrence
 from ..common.config import Chunks, LaunchConfig, resolve_precision
 from ..common.device import kernel
-from ..common.flags import flagged_multiplier, is_masked, is_reset, load_flags
+from ..common.flags import flagged_multiplier, is_masked, is_reset, load_words, step_flags, word_rows
 from ..common.gates import min_gru_gates, min_gru_slopes
 from ..common.lanes import columns, factor, load_lanes, product, project_lanes, restored, row_mask, store_lanes
 from ..common.launch import Launch, check_dtypes
@@ -45,7 +45,7 @@ def _block_bwd_kernel(
     B, T, items_per_program, num_partials,  # sizes; only these change with the batch and the sequence
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements, as stride_dy
     stride_dy_f: tl.int64, stride_dy_b: tl.int64, stride_dy_t: tl.int64,
-    stride_flags_f: tl.int64, stride_flags_b: tl.int64, stride_flags_t: tl.int64,
+    stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     stride_w_f: tl.int64, stride_params_f: tl.int64,
     K: tl.constexpr, D: tl.constexpr, NUM_PARAMETERS: tl.constexpr,
     HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, HAS_DH_LAST: tl.constexpr,
@@ -149,13 +149,13 @@ def _block_bwd_kernel(
         dx_base = dx_ptr
         if NEED_X:
             dx_base = dx_ptr + first * (K if K > 0 else D)
-        flags_base = flags_ptr
-        flags_offsets = t_row
-        if HAS_FLAGS:
-            flags_base = flags_ptr + f * stride_flags_f + b_base * stride_flags_b
-            flags_offsets = row_offsets(b, stride_flags_b, t_row, stride_flags_t, BATCH_ROWS)
 
         tiles = tl.cdiv(T, TILE)
+        ahead = ()
+        if HAS_FLAGS:
+            flags_base, flags_rows = word_rows(flags_ptr, f, b, t_row, stride_flags_f, stride_flags_b, BATCH_ROWS)
+            last = (tiles - 1) * TILE
+            ahead = load_words(flags_base, last, flags_rows, t_row, row_exists, T, STEPS, not EVEN)
         # The tiles that need masks for a tail are last in time and so come first; the full ones are a loop without.
         for TAIL in tl.static_range(0 if EVEN else 1, -1, -1):
             start = 0 if TAIL or EVEN else tiles - full
@@ -176,6 +176,10 @@ def _block_bwd_kernel(
                 observed_steps = ()
                 inner = ()
                 outer = ()
+                if HAS_FLAGS:
+                    words = ahead
+                    t_next = tl.maximum(t0 - TILE, 0)
+                    ahead = load_words(flags_base, t_next, flags_rows, t_row, row_exists, T, STEPS, not EVEN)
                 for s in tl.static_range(STEPS):
                     exists = inside
                     if TAIL:
@@ -183,7 +187,7 @@ def _block_bwd_kernel(
                     mask = row_mask(exists, D, WIDTH, VECTOR, TAIL)
                     read = exists
                     if HAS_FLAGS:
-                        flags = load_flags(flags_base + (t + s) * stride_flags_t + flags_offsets, exists)
+                        flags = step_flags(words, t_row, t0, s, STEPS)
                         read = exists & ~is_masked(flags)
                     if K > 0:
                         raw = load_spread(x_base + (t + s) * step_x + x_offsets, mask, K)

@@ -11,12 +11,12 @@ from ..common.arithmetic import in_elements
 from ..common.call import Recurrence
 from ..common.config import Chunks, LaunchConfig, resolve_precision
 from ..common.device import kernel
-from ..common.flags import load_flags
+from ..common.flags import load_words, step_flags, word_rows
 from ..common.lanes import columns, factor, load_lanes, padded_width, project_lanes, row_mask, store_lanes, vector
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import (
-    check_flags,
     contiguous_layers,
+    flag_words,
     packed,
     readable,
     stride_arguments,
@@ -41,7 +41,7 @@ def _block_fwd_kernel(
     y_ptr, h_ptr, h_last_ptr,  # outputs
     B, T, chunk_steps, num_chunks,  # sizes; only these change with the batch and the sequence
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements
-    stride_flags_f: tl.int64, stride_flags_b: tl.int64, stride_flags_t: tl.int64,
+    stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     stride_w_f: tl.int64, stride_params_f: tl.int64,
     K: tl.constexpr, D: tl.constexpr,
     HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, NEED_H: tl.constexpr, SPLIT: tl.constexpr,
@@ -93,9 +93,11 @@ def _block_fwd_kernel(
     h_ptrs = h_ptr
     if NEED_H:
         h_ptrs = h_ptr + out_rows[None, :, None, None] + c
-    flags_ptrs = flags_ptr
+    ahead = ()
     if HAS_FLAGS:
-        flags_ptrs = flags_ptr + f * stride_flags_f + b * stride_flags_b + t_row.to(tl.int64) * stride_flags_t
+        flags_ptr, flags_rows = word_rows(flags_ptr, f, b, t_row, stride_flags_f, stride_flags_b, BATCH_ROWS)
+        ahead = load_words(flags_ptr, begin, flags_rows, t_row, row_exists, end, STEPS, not EVEN)
+        last = begin + (end - 1 - begin) // TILE * TILE
     w = factor(w, VECTOR, 2 * VECTOR, DTYPE, PRECISION)
     w1, b1 = load_first(params_ptr, D, WIDTH, WIDTH, DTYPE)
     w2, b2 = load_second(params_ptr, D, WIDTH, WIDTH, DTYPE)
@@ -111,13 +113,17 @@ def _block_fwd_kernel(
             xs = ()
             maps_a = ()
             maps_b = ()
+            if HAS_FLAGS:
+                words = ahead
+                t_next = tl.minimum(t0 + TILE, last)
+                ahead = load_words(flags_ptr, t_next, flags_rows, t_row, row_exists, end, STEPS, not EVEN)
             for s in tl.static_range(STEPS):
                 exists = tl.arange(0, ROWS) < ROWS
                 if TAIL:
                     exists = row_exists & (t_row + (t0 + s) < end)
                 flags = exists
                 if HAS_FLAGS:
-                    flags = load_flags(flags_ptrs + (t_tile + s) * stride_flags_t, exists)
+                    flags = step_flags(words, t_row, t0, s, STEPS)
                 if K > 0:
                     inputs = load_spread(x_ptrs + (t_tile + s) * step_x, row_mask(exists, D, WIDTH, VECTOR, TAIL), K)
                     x = embed_spread(inputs, w_e, b_e, K)
@@ -162,13 +168,13 @@ def shared_operands(
     """(arguments, constants) of both kernels, of a `readable` call and of dy with an innermost stride of 1."""
     x, weight, flags = call.input, call.weight, call.flags
     (F, B, T, _), D, K = x.shape, weight.shape[2] // 2, embedded_inputs(call)
-    check_flags(flags, F, B, T)
+    words = flag_words(flags, F, B, T)
     wide = [t for t in (None if K else x, dy) if t is not None]
     unit = vector_unit(*wide) if wide else 1
     params = unit_stride(params)
     arguments = dict(
-        x_ptr=x, w_ptr=weight, params_ptr=params, flags_ptr=flags, B=B, T=T,
-        **stride_arguments("fbt", 1 if K else unit, x=x), **stride_arguments("fbt", flags=flags),
+        x_ptr=x, w_ptr=weight, params_ptr=params, flags_ptr=words, B=B, T=T,
+        **stride_arguments("fbt", 1 if K else unit, x=x), **stride_arguments("fb", flags=words),
         **stride_arguments("f", w=weight, params=params),
     )  # fmt: skip
     constants = dict(

@@ -1,4 +1,5 @@
-"""The flags of a step, one byte: what its bits mean, how kernels read them and what they do to the map of the step."""
+"""The flags of a step, one byte: what its bits mean, how kernels read words of them and what they do to the map of the
+step."""
 
 import torch
 import triton.language as tl
@@ -13,17 +14,50 @@ MASKED, RESET = 1, 2
 MASKED_BIT = tl.constexpr(MASKED)
 RESET_BIT = tl.constexpr(RESET)
 
+# Flags come in words of 32 bits, 4 steps each, the first step in the lowest byte: of a byte a thread would load one for
+# each step, and a load this narrow would also decide the layout of the operand of a product whose mask depends on it.
+WORD = 4
+ALL_MASKED = tl.constexpr(sum(MASKED << 8 * step for step in range(WORD)))
+
 
 @device
-def load_flags(ptrs, exists):
-    """Flags [ROWS] as int32, MASKED where a step does not exist.
+def word_rows(ptr, f, b, t_row, stride_f, stride_b, BATCH_ROWS: tl.constexpr, WORD: tl.constexpr = WORD):
+    """(pointer, offsets of rows) of words: rows are batch rows b, or begin at the steps t_row of one batch row."""
+    ptr += f * stride_f
+    if BATCH_ROWS:
+        return ptr, b * stride_b
+    else:
+        return ptr + b * stride_b, t_row // WORD
 
-    The sum over an axis of one keeps tl.dot right. For the layout of an operand the compiler (triton 3.7.1) takes the
-    narrowest load that it depends on, the masks of other loads included, halved by a join. A byte there makes a thread
-    hold 8 consecutive k, and with K = 16 the product is wrong (dx off by its own size). The search stops at a
-    reduction.
+
+@device
+def load_words(
+    ptr, t, offsets, t_row, row_exists, end, STEPS: tl.constexpr, MASK: tl.constexpr, WORD: tl.constexpr = WORD
+):
+    """The words of the STEPS steps of each row, a tuple, where the tile begins at step t.
+
+    Rows begin at step t + t_row. With MASK a word of steps that do not exist says that all are masked. A loop loads
+    those of its next tile: what a mask hides is not loaded before its flags are there.
     """
-    return tl.sum(tl.load(ptrs, mask=exists, other=MASKED_BIT).to(tl.int32)[:, None], 1)
+    tl.static_assert(STEPS % WORD == 0 or WORD % STEPS == 0)
+    words = ()
+    for i in tl.static_range((STEPS + WORD - 1) // WORD):
+        ptrs = ptr + (t // WORD + i) + offsets
+        if MASK:
+            exists = row_exists & (t_row + (t + i * WORD) < end)
+            words += (tl.load(ptrs, mask=exists, other=ALL_MASKED),)
+        else:
+            words += (tl.load(ptrs),)
+    return words
+
+
+@device
+def step_flags(words, t_row, t, s, STEPS: tl.constexpr, WORD: tl.constexpr = WORD):
+    """The flags of step s of each row, from the words of its tile, which begins at t."""
+    if STEPS % WORD == 0:
+        return words[s // WORD] >> (s % WORD * 8)
+    else:
+        return words[0] >> ((t_row + t + s) % WORD * 8)
 
 
 @device

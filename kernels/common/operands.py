@@ -7,6 +7,7 @@ import torch
 
 from .call import Recurrence
 from .config import LaunchConfig
+from .flags import MASKED, WORD
 
 MAX_VECTOR_BYTES = 16
 
@@ -80,14 +81,24 @@ def is_log(space: str) -> bool:
     return space == "log"
 
 
-def check_flags(flags: torch.Tensor | None, F: int, B: int, T: int) -> None:
-    """Raises unless flags are bytes that broadcast to [F, B, T]. Kernels broadcast them by a stride of 0."""
+def flag_words(flags: torch.Tensor | None, F: int, B: int, T: int) -> torch.Tensor | None:
+    """Flags that broadcast to [F, B, T] as words int32 [F or 1, B or 1, ceil(T / 4)] with an innermost stride of 1.
+
+    A view, unless the steps of a row are not side by side or no whole words: then a copy, in which the steps past the
+    end are masked. Raises unless flags are bytes of such a shape.
+    """
     if flags is None:
-        return
+        return None
     if flags.dtype != torch.uint8:
         raise TypeError(f"flags: expected uint8, got {flags.dtype}")
     if flags.ndim != 3 or any(n not in (1, m) for n, m in zip(flags.shape, (F, B, T), strict=True)):
         raise ValueError(f"flags: expected a shape that broadcasts to {(F, B, T)}, got {tuple(flags.shape)}")
+    whole = flags.shape[2] == T and T % WORD == 0 and flags.stride(2) == 1
+    if not whole or any(n % WORD for n in (*flags.stride()[:2], flags.data_ptr())):
+        rows = flags.new_full((*flags.shape[:2], -(-T // WORD) * WORD), MASKED)
+        rows[..., :T] = flags
+        flags = rows
+    return flags.view(torch.int32)
 
 
 def readable(call: Recurrence, weight: torch.Tensor) -> Recurrence:
@@ -103,11 +114,11 @@ def shared_operands(
     """(arguments, constants) of a `readable` call, and of dh with an innermost stride of 1."""
     x, flags = call.input, call.flags
     (F, B, T, D), H = x.shape, call.weight.shape[2] // 2
-    check_flags(flags, F, B, T)
     unit = vector_unit(x, dh)
+    words = flag_words(flags, F, B, T)
     arguments = dict(
-        x_ptr=x, w_ptr=call.weight, flags_ptr=flags, B=B, T=T,
-        **stride_arguments("fbt", unit, x=x), **stride_arguments("fbt", flags=flags),
+        x_ptr=x, w_ptr=call.weight, flags_ptr=words, B=B, T=T,
+        **stride_arguments("fbt", unit, x=x), **stride_arguments("fb", flags=words),
     )  # fmt: skip
     constants = dict(
         D=D, H=H, HAS_FLAGS=flags is not None, EVEN=config.divides(B, T), PACKED=packed(x) and packed(dh), UNIT=unit,

@@ -9,7 +9,7 @@ from ..common.arithmetic import in_elements
 from ..common.call import Gradients, Needs, Recurrence
 from ..common.config import Chunks, LaunchConfig
 from ..common.device import kernel
-from ..common.flags import flagged_multiplier, is_masked, is_reset, load_flags
+from ..common.flags import flagged_multiplier, is_masked, is_reset, load_words, step_flags, word_rows
 from ..common.gates import min_gru_gates, min_gru_slopes
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import readable, shared_operands, stride_arguments, unit_stride
@@ -46,7 +46,7 @@ def _min_gru_bwd_kernel(
     B, T, chunk_steps, num_chunks, items_per_program, num_partials,  # sizes; what changes with the batch and T
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements, as stride_dh
     stride_dh_f: tl.int64, stride_dh_b: tl.int64, stride_dh_t: tl.int64,
-    stride_flags_f: tl.int64, stride_flags_b: tl.int64, stride_flags_t: tl.int64,
+    stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     D: tl.constexpr, H: tl.constexpr,
     HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, HAS_DH: tl.constexpr, HAS_DH_LAST: tl.constexpr,
     HAS_DY: tl.constexpr, NEED_DX: tl.constexpr, NEED_DW: tl.constexpr, NEED_DH0: tl.constexpr,
@@ -61,7 +61,7 @@ def _min_gru_bwd_kernel(
               residual block. dh is read a second time for it, in the layout of dx, from the nearest cache.
 
     Layout    x [F, B, T, D], dh [F, B, T, H], innermost stride 1, the strides of T are D and H if PACKED; W [F, D, 2H],
-              h0, dh_last, dh0 [F, B, H], h [F, B, T, H], dx [F, B, T, D] contiguous; flags broadcast to [F, B, T];
+              h0, dh_last, dh0 [F, B, H], h [F, B, T, H], dx [F, B, T, D] contiguous; flags as in the forward;
               dw [F, num_partials, D, 2H] float32. With HAS_DY D = H, and dh and dy [F, B, T, D] are contiguous.
     Grid      F * num_partials. A program owns `items_per_program` consecutive pieces of work of one layer, to keep the
               partials of dW few. A piece is ROWS batch rows with BATCH_ROWS, else one of the `num_chunks` chunks of the
@@ -153,12 +153,16 @@ def _min_gru_bwd_kernel(
         if HAS_DH:
             dh_base = dh_ptr + (f * stride_dh_f + b_base * stride_dh_b) * UNIT
         dh_offsets = row_offsets(b_point, in_elements(stride_dh_b, UNIT), t_point, step_dh, BATCH_ROWS)[:, None] + n
-        flags_base = flags_ptr
-        if HAS_FLAGS:
-            flags_base = flags_ptr + f * stride_flags_f + b_base * stride_flags_b
-        flags_offsets = row_offsets(b_point, stride_flags_b, t_point, stride_flags_t, BATCH_ROWS)
 
         tiles = tl.cdiv(end - begin, TILE)
+        ahead = ()
+        if HAS_FLAGS:
+            b_flags = b_point if BATCH_ROWS else b
+            flags_base, flags_rows = word_rows(
+                flags_ptr, f, b_flags, t_point, stride_flags_f, stride_flags_b, BATCH_ROWS
+            )
+            last = begin + (tiles - 1) * TILE
+            ahead = load_words(flags_base, last, flags_rows, t_point, point_exists, end, 1, not EVEN)
         # The tiles that need masks for a tail are last in time and so come first; the full ones are a loop without.
         for TAIL in tl.static_range(0 if EVEN else 1, -1, -1):
             start = 0 if TAIL or EVEN else tiles - full
@@ -173,7 +177,9 @@ def _min_gru_bwd_kernel(
                     follows = follows & state_exists & (t_row + t0 < end)
                 read = exists
                 if HAS_FLAGS:
-                    flags = load_flags(flags_base + t * stride_flags_t + flags_offsets, exists)
+                    flags = step_flags(ahead, t_point, t0, 0, 1)
+                    t_next = tl.maximum(t0 - TILE, begin)
+                    ahead = load_words(flags_base, t_next, flags_rows, t_point, point_exists, end, 1, not EVEN)
                     read = exists & ~is_masked(flags)
                 h_prev = load_wide_rows(h_base + t * H + h_offsets, follows, H, BLOCK_H, True, WIDE).to(tl.float32)
                 h_prev = tl.where((t_row + t0 == 0)[:, None], h0, h_prev)

@@ -9,7 +9,7 @@ from ..common.arithmetic import in_elements
 from ..common.call import Recurrence
 from ..common.config import Chunks, LaunchConfig, cut_time
 from ..common.device import kernel
-from ..common.flags import flagged_input, flagged_multiplier, is_masked, is_reset, load_flags
+from ..common.flags import flagged_input, flagged_multiplier, is_masked, is_reset, load_words, step_flags, word_rows
 from ..common.gates import min_gru_gates
 from ..common.launch import Launch
 from ..common.operands import as_states, shared_operands, stride_arguments
@@ -26,7 +26,7 @@ def _min_gru_totals_kernel(
     B, T, chunk_steps, num_chunks,
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements, as stride_dh
     stride_dh_f: tl.int64, stride_dh_b: tl.int64, stride_dh_t: tl.int64,
-    stride_flags_f: tl.int64, stride_flags_b: tl.int64, stride_flags_t: tl.int64,
+    stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     D: tl.constexpr, H: tl.constexpr,
     HAS_DH: tl.constexpr, HAS_FLAGS: tl.constexpr, ADJOINT: tl.constexpr, EVEN: tl.constexpr, PACKED: tl.constexpr,
     UNIT: tl.constexpr, PRECISION: tl.constexpr,
@@ -57,17 +57,24 @@ def _min_gru_totals_kernel(
     if HAS_DH:
         dh_ptrs = dh_ptr + (f * stride_dh_f + b * stride_dh_b) * UNIT + t_row.to(tl.int64) * step_dh
         dh_ptrs = dh_ptrs[:, None] + tl.arange(0, BLOCK_H)[None, :]
-    flags_ptrs = flags_ptr
-    if HAS_FLAGS:
-        flags_ptrs = flags_ptr + f * stride_flags_f + b * stride_flags_b + t_row.to(tl.int64) * stride_flags_t
+    ahead = ()
     w = load_weight(w_ptr, f, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
 
     total_a = tl.full((BLOCK_H,), 1.0, tl.float32)
     total_b = tl.zeros((BLOCK_H,), tl.float32)
     tiles = tl.cdiv(end - begin, TILE)
+    if HAS_FLAGS:
+        flags_ptr, flags_rows = word_rows(flags_ptr, f, b, t_row, stride_flags_f, stride_flags_b, False)
+        last = begin + (tiles - 1) * TILE
+        t_first = last if ADJOINT else begin
+        ahead = load_words(flags_ptr, t_first, flags_rows, t_row, r < ROWS, end, STEPS, not EVEN)
     for i in tl.range(0, tiles, num_stages=STAGES):
         t0 = begin + (tiles - 1 - i if ADJOINT else i) * TILE
         t_tile = tl.full((), t0, tl.int64)
+        if HAS_FLAGS:
+            words = ahead
+            t_next = tl.maximum(t0 - TILE, begin) if ADJOINT else tl.minimum(t0 + TILE, last)
+            ahead = load_words(flags_ptr, t_next, flags_rows, t_row, r < ROWS, end, STEPS, not EVEN)
         row_a = tl.full((ROWS, BLOCK_H), 1.0, tl.float32)
         row_b = tl.zeros((ROWS, BLOCK_H), tl.float32)
         for s in tl.static_range(STEPS - 1 if ADJOINT else 0, -1 if ADJOINT else STEPS, -1 if ADJOINT else 1):
@@ -75,7 +82,7 @@ def _min_gru_totals_kernel(
             exists = t_row + (t0 + s) < end
             read = exists
             if HAS_FLAGS:
-                flags = load_flags(flags_ptrs + t * stride_flags_t, exists)
+                flags = step_flags(words, t_row, t0, s, STEPS)
                 read = exists & ~is_masked(flags)
             x = load_input(x_ptrs + t * step_x, read, D, BLOCK_D, HAS_FLAGS or not EVEN)
             u, k = project(x, w, D, ROWS, BLOCK_H, PRECISION)

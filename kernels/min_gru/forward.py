@@ -7,7 +7,7 @@ from ..common.arithmetic import in_elements
 from ..common.call import Recurrence
 from ..common.config import LaunchConfig
 from ..common.device import kernel
-from ..common.flags import is_masked, load_flags
+from ..common.flags import is_masked, load_words, step_flags, word_rows
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import is_log, readable, shared_operands
 from ..common.scans import GROUPS, advance, chain_rows, prolong, row_scan
@@ -27,7 +27,7 @@ def _min_gru_fwd_kernel(
     h_ptr, h_last_ptr,  # outputs
     B, T, chunk_steps, num_chunks,  # sizes; only these change with the batch and the sequence
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements
-    stride_flags_f: tl.int64, stride_flags_b: tl.int64, stride_flags_t: tl.int64,
+    stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     D: tl.constexpr, H: tl.constexpr,
     HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, NEED_H: tl.constexpr, SPLIT: tl.constexpr,
     LOG: tl.constexpr, BATCH_ROWS: tl.constexpr, EVEN: tl.constexpr, PACKED: tl.constexpr,
@@ -37,7 +37,8 @@ def _min_gru_fwd_kernel(
     """h_t = (1 - z_t) h_{t-1} + z_t g(u_t),   z_t = sigmoid(k_t),   (u_t | k_t) = x_t W,   h_0 = h0 or 0.
 
     Layout    x [F, B, T, D], innermost stride 1, the stride of T is D if PACKED; W [F, D, 2H], h0 [F, B, H] and
-              h [F, B, T, H] contiguous, h_last [F, B, H] float32; flags broadcast to [F, B, T] through their strides.
+              h [F, B, T, H] contiguous, h_last [F, B, H] float32; flags [F, B, ceil(T / 4)] words of four steps,
+              broadcast through their strides of F and B.
     Tile      ROWS rows of STEPS consecutive steps each. Every step is one projection and one FMA chain in registers.
     Rows      With BATCH_ROWS they are batch rows and time is a loop: no scan. Grid F * cdiv(B, ROWS).
               Else they are consecutive pieces of the time of one batch row, joined by one scan per ROWS * STEPS steps.
@@ -69,9 +70,11 @@ def _min_gru_fwd_kernel(
     h_ptrs = h_ptr
     if NEED_H:
         h_ptrs = (h_ptr + (row * T + t_row) * H)[:, None] + tl.arange(0, BLOCK_H)[None, :]
-    flags_ptrs = flags_ptr
+    ahead = ()
     if HAS_FLAGS:
-        flags_ptrs = flags_ptr + f * stride_flags_f + b * stride_flags_b + t_row.to(tl.int64) * stride_flags_t
+        flags_ptr, flags_rows = word_rows(flags_ptr, f, b, t_row, stride_flags_f, stride_flags_b, BATCH_ROWS)
+        ahead = load_words(flags_ptr, begin, flags_rows, t_row, row_exists, end, STEPS, not EVEN)
+        last = begin + (end - 1 - begin) // TILE * TILE
     w = load_weight(w_ptr, f, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
 
     # The full tiles are a loop without masks for a tail.
@@ -82,6 +85,10 @@ def _min_gru_fwd_kernel(
             t_tile = tl.full((), t0, tl.int64)
             maps_a = ()
             maps_b = ()
+            if HAS_FLAGS:
+                words = ahead
+                t_next = tl.minimum(t0 + TILE, last)
+                ahead = load_words(flags_ptr, t_next, flags_rows, t_row, row_exists, end, STEPS, not EVEN)
             for s in tl.static_range(STEPS):
                 t = t_tile + s
                 read = tl.arange(0, ROWS) < ROWS
@@ -89,7 +96,7 @@ def _min_gru_fwd_kernel(
                     read = row_exists & (t_row + (t0 + s) < end)
                 flags = read
                 if HAS_FLAGS:
-                    flags = load_flags(flags_ptrs + t * stride_flags_t, read)
+                    flags = step_flags(words, t_row, t0, s, STEPS)
                     read = read & ~is_masked(flags)
                 x = load_input(x_ptrs + t * step_x, read, D, BLOCK_D, HAS_FLAGS or TAIL)
                 u, k = project(x, w, D, ROWS, BLOCK_H, PRECISION)

@@ -8,7 +8,7 @@ from ..common.arithmetic import in_elements
 from ..common.call import Recurrence
 from ..common.config import LaunchConfig, resolve_precision
 from ..common.device import device, kernel
-from ..common.flags import is_masked, load_flags
+from ..common.flags import is_masked, load_words, step_flags, word_rows
 from ..common.lanes import (
     columns,
     factor,
@@ -37,7 +37,7 @@ def _min_gru_projected_kernel(
     y_ptr, h_last_ptr,  # outputs
     B, T, chunk_steps, num_chunks,  # sizes; only these change with the batch and the sequence
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements
-    stride_flags_f: tl.int64, stride_flags_b: tl.int64, stride_flags_t: tl.int64,
+    stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     stride_w_f: tl.int64, stride_out_f: tl.int64,
     D: tl.constexpr, H: tl.constexpr,
     HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, SPLIT: tl.constexpr, BATCH_ROWS: tl.constexpr, EVEN: tl.constexpr,
@@ -75,9 +75,11 @@ def _min_gru_projected_kernel(
     x_rows = (f * stride_x_f + b * stride_x_b) * UNIT + t_row.to(tl.int64) * step_x
     x_ptrs = x_ptr + x_rows[None, :, None, None] + c
     y_ptrs = y_ptr + ((row * T + t_row) * D)[None, :, None, None] + c
-    flags_ptrs = flags_ptr
+    ahead = ()
     if HAS_FLAGS:
-        flags_ptrs = flags_ptr + f * stride_flags_f + b * stride_flags_b + t_row.to(tl.int64) * stride_flags_t
+        flags_ptr, flags_rows = word_rows(flags_ptr, f, b, t_row, stride_flags_f, stride_flags_b, BATCH_ROWS)
+        ahead = load_words(flags_ptr, begin, flags_rows, t_row, row_exists, end, STEPS, not EVEN)
+        last = begin + (end - 1 - begin) // TILE * TILE
     w = load_weight_tile(w_ptr + f * stride_w_f, D, H, WIDTH_D, WIDTH_H, DTYPE)
     w = factor(w, VECTOR_D, 2 * VECTOR_H, DTYPE, PRECISION)
     w_out = load_out(out_ptr + f * stride_out_f, D, H, WIDTH_D, WIDTH_H, DTYPE)
@@ -91,13 +93,17 @@ def _min_gru_projected_kernel(
             t_tile = tl.full((), t0, tl.int64)
             maps_a = ()
             maps_b = ()
+            if HAS_FLAGS:
+                words = ahead
+                t_next = tl.minimum(t0 + TILE, last)
+                ahead = load_words(flags_ptr, t_next, flags_rows, t_row, row_exists, end, STEPS, not EVEN)
             for s in tl.static_range(STEPS):
                 read = tl.arange(0, ROWS) < ROWS
                 if TAIL:
                     read = row_exists & (t_row + (t0 + s) < end)
                 flags = read
                 if HAS_FLAGS:
-                    flags = load_flags(flags_ptrs + (t_tile + s) * stride_flags_t, read)
+                    flags = step_flags(words, t_row, t0, s, STEPS)
                     read = read & ~is_masked(flags)
                 mask = row_mask(read, D, WIDTH_D, VECTOR_D, HAS_FLAGS or TAIL)
                 x = load_lanes(x_ptrs + (t_tile + s) * step_x, mask)

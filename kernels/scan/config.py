@@ -86,7 +86,7 @@ def gates_backward_steps(unit: int) -> int:
 def gates_forward_steps(unit: int, log: bool, flags: bool) -> int:
     """Steps of a row in the forward of the gates. The log gates of 8 channels per lane with flags spill on sm_80
     and sm_100 with 8."""
-    return 6 if log and flags and unit > LANE_ELEMENTS else FORWARD_STEPS
+    return 4 if log and flags and unit > LANE_ELEMENTS else FORWARD_STEPS
 
 
 def plan_chunks(T: int, channel_blocks: int, config: ScanConfig) -> Chunks:

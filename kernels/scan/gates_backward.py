@@ -7,10 +7,10 @@ import triton.language as tl
 from ..common.arithmetic import in_elements
 from ..common.call import Recurrence
 from ..common.device import kernel
-from ..common.flags import MASKED_BIT, flagged_multiplier, is_masked, is_reset
+from ..common.flags import flagged_multiplier, is_masked, is_reset, load_words, step_flags, word_rows
 from ..common.gates import Gates
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import as_states, check_flags, stride_arguments, unit_stride
+from ..common.operands import as_states, flag_words, stride_arguments, unit_stride
 from ..common.scans import row_scan
 from .config import ScanConfig, channel_unit, gates_backward_steps, plan_chunks, select_scan
 from .forward import chunk_buffers, phase_launches
@@ -25,7 +25,7 @@ def _gates_scan_bwd_kernel(
     stride_p_f: tl.int64, stride_p_b: tl.int64, stride_p_t: tl.int64,
     stride_h_f: tl.int64, stride_h_b: tl.int64, stride_h_t: tl.int64,
     stride_dh_f: tl.int64, stride_dh_b: tl.int64, stride_dh_t: tl.int64,
-    stride_flags_f: tl.int64, stride_flags_b: tl.int64, stride_flags_t: tl.int64,
+    stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     GATES: tl.constexpr, SLOPES: tl.constexpr, UNREAD: tl.constexpr,
     HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, HAS_DH: tl.constexpr, HAS_DH_LAST: tl.constexpr,
     NEED_P: tl.constexpr, NEED_H0: tl.constexpr, PHASE: tl.constexpr,
@@ -88,7 +88,8 @@ def _gates_scan_bwd_kernel(
     if HAS_DH:
         dh_row = dh_ptr + n // B * stride_dh_f + n % B * stride_dh_b + rows[:, None] * stride_dh_t + h_offs[None, :]
     if HAS_FLAGS:
-        flags_row = flags_ptr + n // B * stride_flags_f + n % B * stride_flags_b + rows * stride_flags_t
+        flags_ptr, flags_rows = word_rows(flags_ptr, n // B, n % B, t_row, stride_flags_f, stride_flags_b, False)
+        ahead = load_words(flags_ptr, (tiles - 1) * (ROWS * STEPS), flags_rows, t_row, t_row < end, end, STEPS, True)
     for i in range(tiles):
         t = (tiles - 1 - i) * (ROWS * STEPS)
         if WRITE_P:
@@ -100,6 +101,10 @@ def _gates_scan_bwd_kernel(
         dh = ()
         slopes = ()
         masked_steps = ()
+        if HAS_FLAGS:
+            words = ahead
+            t_next = tl.maximum(t - ROWS * STEPS, 0)
+            ahead = load_words(flags_ptr, t_next, flags_rows, t_row, t_row < end, end, STEPS, True)
         for s in tl.static_range(STEPS):
             exists = t_row + t + s < end
             mask = exists[:, None] & h_mask[None, :]
@@ -108,7 +113,7 @@ def _gates_scan_bwd_kernel(
             else:
                 dh += (tl.zeros((ROWS, BLOCK_H), tl.float32),)
             if HAS_FLAGS:
-                flags = tl.load(flags_row + (t + s) * stride_flags_t, mask=exists, other=MASKED_BIT)
+                flags = step_flags(words, t_row, t, s, STEPS)
                 masked, reset = is_masked(flags)[:, None], is_reset(flags)[:, None]
                 mask = mask & ~masked
             preacts = load_preacts(p_row + (t + s) * stride_p_t, mask, H, UNREAD)
@@ -155,7 +160,7 @@ def backward_launches(
     """The launches that fill those of dp (as preacts) and dh0 [F, B, 1, H] that are given; preacts, h and dh have an
     innermost stride of 1."""
     F, B, T, H = h.shape
-    check_flags(call.flags, F, B, T)
+    words = flag_words(call.flags, F, B, T)
     h0, dh_last, dh0 = as_states(call.h0), as_states(dh_last), as_states(dh0)
     if config is None:
         unit = channel_unit(H, preacts, h, dh)
@@ -163,10 +168,10 @@ def backward_launches(
     blocks = F * B * triton.cdiv(H, config.BLOCK_H)
     chunks = plan_chunks(T, blocks, config)
     arguments = dict(
-        p_ptr=preacts, h0_ptr=h0, h_ptr=h, flags_ptr=call.flags, dh_ptr=dh, dh_last_ptr=dh_last,
+        p_ptr=preacts, h0_ptr=h0, h_ptr=h, flags_ptr=words, dh_ptr=dh, dh_last_ptr=dh_last,
         dp_ptr=dp, dh0_ptr=dh0, **chunk_buffers(F * B, chunks.num_chunks, H, preacts.device),
         B=B, T=T, H=H // config.UNIT, **chunks._asdict(),
-        **stride_arguments("fbt", config.UNIT, p=preacts, h=h, dh=dh), **stride_arguments("fbt", flags=call.flags),
+        **stride_arguments("fbt", config.UNIT, p=preacts, h=h, dh=dh), **stride_arguments("fb", flags=words),
     )  # fmt: skip
     constants = dict(
         GATES=gates.gates, SLOPES=gates.slopes, UNREAD=gates.unread,

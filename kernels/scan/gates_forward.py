@@ -13,10 +13,10 @@ import triton.language as tl
 from ..common.arithmetic import LOG2E, NEG_INF, in_elements, log2
 from ..common.call import Recurrence
 from ..common.device import kernel
-from ..common.flags import MASKED_BIT, flagged_multiplier, is_masked, is_reset
+from ..common.flags import flagged_multiplier, is_masked, is_reset, load_words, step_flags, word_rows
 from ..common.gates import Gates
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import as_states, check_flags, is_log, stride_arguments, unit_stride
+from ..common.operands import as_states, flag_words, is_log, stride_arguments, unit_stride
 from ..common.scans import advance, compose, row_scan
 from .config import ScanConfig, channel_unit, gates_forward_steps, plan_chunks, select_scan
 from .forward import chunk_buffers, phase_launches
@@ -29,7 +29,7 @@ def _gates_scan_fwd_kernel(
     h_ptr, h_last_ptr, total_a_ptr, total_b_ptr,
     B, T, H, chunk_steps, num_chunks,  # H and the strides, but those of flags, in units of UNIT elements
     stride_p_f: tl.int64, stride_p_b: tl.int64, stride_p_t: tl.int64,
-    stride_flags_f: tl.int64, stride_flags_b: tl.int64, stride_flags_t: tl.int64,
+    stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     MAP: tl.constexpr, UNREAD: tl.constexpr,
     LOG: tl.constexpr, HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, NEED_H: tl.constexpr, PHASE: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_H: tl.constexpr, UNIT: tl.constexpr,
@@ -37,8 +37,8 @@ def _gates_scan_fwd_kernel(
     """h_t = a_t h_{t-1} + z_t v_t, h_0 = h0 or 0, with a, z and v of the pre-activations of a step by the cell's gates.
 
     Cell      MAP, from a row of the table in gates.py: its gates, or with LOG its log_map; UNREAD of the same row.
-    Layout    p [F, B, T, len(UNREAD) * H] holds the pre-activations side by side, innermost stride 1; flags [F, B, T]
-              bytes, any strides; h [F, B, T, H], h0 and h_last [F, B, H] contiguous, h_last float32.
+    Layout    p [F, B, T, len(UNREAD) * H] holds the pre-activations side by side, innermost stride 1; flags
+              [F, B, ceil(T / 4)] words; h [F, B, T, H], h0 and h_last [F, B, H] contiguous, h_last float32.
     Grid      F * B * num_chunks * cdiv(H, BLOCK_H) on axis 0. A program owns steps [chunk * chunk_steps, (chunk + 1) *
               chunk_steps).
     Scan      As in _scan_fwd_kernel, whose totals and entries (natural logarithms with LOG) join the chunks.
@@ -76,14 +76,18 @@ def _gates_scan_fwd_kernel(
     if NEED_H:
         h_row = h_ptr + (n * T + rows[:, None]) * H + h_offs[None, :]
     if HAS_FLAGS:
-        flags_row = flags_ptr + n // B * stride_flags_f + n % B * stride_flags_b + rows * stride_flags_t
+        flags_ptr, flags_rows = word_rows(flags_ptr, n // B, n % B, t_row, stride_flags_f, stride_flags_b, False)
+        ahead = load_words(flags_ptr, 0, flags_rows, t_row, t_row < end, end, STEPS, True)
     for t in range(0, end - begin, ROWS * STEPS):
         a = ()
         b = ()
+        if HAS_FLAGS:
+            words = ahead
+            ahead = load_words(flags_ptr, t + ROWS * STEPS, flags_rows, t_row, t_row < end, end, STEPS, True)
         for s in tl.static_range(STEPS):
             read = t_row + t + s < end
             if HAS_FLAGS:
-                flags = tl.load(flags_row + (t + s) * stride_flags_t, mask=read, other=MASKED_BIT)
+                flags = step_flags(words, t_row, t, s, STEPS)
                 read = read & ~is_masked(flags)
             mask = read[:, None] & h_mask[None, :]
             a_s, b_s = step_map(load_preacts(p_row + (t + s) * stride_p_t, mask, H, UNREAD), MAP, LOG)
@@ -115,7 +119,7 @@ def forward_launches(
     stride of 1."""
     (F, B, T), H = preacts.shape[:3], preacts.shape[3] // gates.num_preacts
     log, flags, h0 = is_log(call.space), call.flags, as_states(call.h0)
-    check_flags(flags, F, B, T)
+    words = flag_words(flags, F, B, T)
     if log and gates.log_map is None:
         raise ValueError("space: expected 'linear' for a cell without a log space, got 'log'")
     if config is None:
@@ -125,10 +129,10 @@ def forward_launches(
     blocks = F * B * triton.cdiv(H, config.BLOCK_H)
     chunks = plan_chunks(T, blocks, config)
     arguments = dict(
-        p_ptr=preacts, h0_ptr=h0, flags_ptr=flags, h_ptr=h, h_last_ptr=h_last,
+        p_ptr=preacts, h0_ptr=h0, flags_ptr=words, h_ptr=h, h_last_ptr=h_last,
         **chunk_buffers(F * B, chunks.num_chunks, H, preacts.device),
         B=B, T=T, H=H // config.UNIT, **chunks._asdict(),
-        **stride_arguments("fbt", config.UNIT, p=preacts), **stride_arguments("fbt", flags=flags),
+        **stride_arguments("fbt", config.UNIT, p=preacts), **stride_arguments("fb", flags=words),
     )  # fmt: skip
     constants = dict(
         MAP=gates.log_map if log else gates.gates, UNREAD=gates.unread,

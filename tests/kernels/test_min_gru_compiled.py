@@ -116,7 +116,7 @@ def names(cases):
 
 
 def check_products(launch: Launch, ttgir: str) -> None:
-    """No operand of a product has threads that hold more consecutive k than there are: see `load_flags`."""
+    """No operand of a product has threads that hold more consecutive k than there are: see kernels/common/flags.py."""
     for k, width in re.findall(
         r"tensor<\d+x(\d+)x\w+, #ttg.dot_op<\{opIdx = 0, parent = #\w+, kWidth = (\d+)\}>>", ttgir
     ):

@@ -18,7 +18,9 @@ from rnam.kernels.common.flags import (
     flagged_multiplier,
     is_masked,
     is_reset,
-    load_flags,
+    load_words,
+    step_flags,
+    word_rows,
 )
 from rnam.kernels.common.gates import (
     min_gru_gates,
@@ -30,6 +32,7 @@ from rnam.kernels.common.gates import (
     sigmoid_pair,
 )
 from rnam.kernels.common.launch import Launch
+from rnam.kernels.common.operands import flag_words
 from rnam.kernels.common.scans import advance, affine, log_affine, prolong, row_scan
 from rnam.kernels.common.tiles import last_row
 from tests.support.assertions import assert_within
@@ -100,13 +103,17 @@ def _functions_kernel(in_ptr, out_ptr, NAME: tl.constexpr, LOG: tl.constexpr, RO
 
 
 @kernel
-def _flags_kernel(flags_ptr, a_ptr, b_ptr, out_ptr, steps, LOG: tl.constexpr, BLOCK: tl.constexpr):
-    """The step (a, b) as each of the flags makes it; `steps` of them exist."""
-    r = tl.arange(0, BLOCK)
-    flags = load_flags(flags_ptr + r, r < steps)
-    a = flagged_multiplier(tl.load(a_ptr + r), is_masked(flags), is_reset(flags), LOG)
-    tl.store(out_ptr + r, a)
-    tl.store(out_ptr + BLOCK + r, flagged_input(tl.load(b_ptr + r), is_masked(flags), LOG))
+def _flags_kernel(flags_ptr, a_ptr, b_ptr, out_ptr, end, LOG: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr):
+    """The maps (a, b) of rows of STEPS steps as their flags make them; steps before `end` exist."""
+    t_row = tl.arange(0, ROWS) * STEPS
+    ptr, offsets = word_rows(flags_ptr, 0, 0, t_row, 0, 0, False)
+    words = load_words(ptr, 0, offsets, t_row, t_row >= 0, end, STEPS, True)
+    for s in tl.static_range(STEPS):
+        t = t_row + s
+        flags = step_flags(words, t_row, 0, s, STEPS)
+        a = flagged_multiplier(tl.load(a_ptr + t), is_masked(flags), is_reset(flags), LOG)
+        tl.store(out_ptr + t, a)
+        tl.store(out_ptr + ROWS * STEPS + t, flagged_input(tl.load(b_ptr + t), is_masked(flags), LOG))
 
 
 def apply(name, n_out, *arguments, log=False):
@@ -321,13 +328,15 @@ def test_last_row():
     assert apply("last_row", 1, x)[0][0, 0].isnan()
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
 @pytest.mark.parametrize("log", [False, True])
-def test_flags(log):
+def test_flags(log, steps):
+    """14 of 16 steps exist, and what stands in memory after them is not a flag."""
     flags, a, b = torch.arange(16, dtype=torch.uint8) % 4, torch.rand(16), torch.rand(16)
     out = torch.empty(2, 16)
-    Launch(
-        _flags_kernel, (1,), dict(flags_ptr=flags, a_ptr=a, b_ptr=b, out_ptr=out, steps=14), dict(LOG=log, BLOCK=16), 1
-    ).run()
+    words = flag_words(flags[None, None, :14], 1, 1, 14)
+    arguments = dict(flags_ptr=words, a_ptr=a, b_ptr=b, out_ptr=out, end=14)
+    Launch(_flags_kernel, (1,), arguments, dict(LOG=log, ROWS=16 // steps, STEPS=steps), 1).run()
     exists = torch.arange(16) < 14
     masked, reset = (flags & MASKED != 0) | ~exists, (flags & RESET != 0) & exists
     one, zero = (0.0, -INF) if log else (1.0, 0.0)
