@@ -32,22 +32,28 @@ def word_rows(ptr, f, b, t_row, stride_f, stride_b, BATCH_ROWS: tl.constexpr, WO
 
 @device
 def load_words(
-    ptr, t, offsets, t_row, row_exists, end, STEPS: tl.constexpr, MASK: tl.constexpr, WORD: tl.constexpr = WORD
-):
+    ptr, t, offsets, t_row, row_exists, end,
+    STEPS: tl.constexpr, MASK: tl.constexpr, ONCE: tl.constexpr = False, WORD: tl.constexpr = WORD,
+):  # fmt: skip
     """The words of the STEPS steps of each row, a tuple, where the tile begins at step t.
 
     Rows begin at step t + t_row. With MASK a word of steps that do not exist says that all are masked. A loop loads
     those of its next tile: what a mask hides is not loaded before its flags are there.
+
+    The compiler loads a word in each layout that reads it. With ONCE it is loaded in one, and others get it through
+    shared memory: the search for a layout stops at a reduction, here over an axis of one.
     """
     tl.static_assert(STEPS % WORD == 0 or WORD % STEPS == 0)
     words = ()
     for i in tl.static_range((STEPS + WORD - 1) // WORD):
         ptrs = ptr + (t // WORD + i) + offsets
         if MASK:
-            exists = row_exists & (t_row + (t + i * WORD) < end)
-            words += (tl.load(ptrs, mask=exists, other=ALL_MASKED),)
+            word = tl.load(ptrs, mask=row_exists & (t_row + (t + i * WORD) < end), other=ALL_MASKED)
         else:
-            words += (tl.load(ptrs),)
+            word = tl.load(ptrs)
+        if ONCE:
+            word = tl.sum(word[:, None], 1)
+        words += (word,)
     return words
 
 

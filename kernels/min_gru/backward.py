@@ -87,6 +87,9 @@ def _min_gru_bwd_kernel(
     # a tile that is laid out anew spills 224, and in half precision it takes 16 wavefronts less. Elsewhere the second
     # buffers cost a program of an SM.
     AGAIN: tl.constexpr = D > 2 and BLOCK_H < 64 and (HALF_PRECISION or BLOCK_D == 32)
+    # Words of flags in each layout take registers: at 32 batch_rows in tf32 spills 41 numbers in its loop, and none if
+    # they are loaded once. At 8 that costs time_rows 9 wavefronts.
+    ONCE: tl.constexpr = BLOCK_H == 32
     r = tl.arange(0, ROWS)
     p = tl.arange(0, POINTS)
     inside = p < POINTS
@@ -162,7 +165,7 @@ def _min_gru_bwd_kernel(
                 flags_ptr, f, b_flags, t_point, stride_flags_f, stride_flags_b, BATCH_ROWS
             )
             last = begin + (tiles - 1) * TILE
-            ahead = load_words(flags_base, last, flags_rows, t_point, point_exists, end, 1, not EVEN)
+            ahead = load_words(flags_base, last, flags_rows, t_point, point_exists, end, 1, not EVEN, ONCE)
         # The tiles that need masks for a tail are last in time and so come first; the full ones are a loop without.
         for TAIL in tl.static_range(0 if EVEN else 1, -1, -1):
             start = 0 if TAIL or EVEN else tiles - full
@@ -179,7 +182,7 @@ def _min_gru_bwd_kernel(
                 if HAS_FLAGS:
                     flags = step_flags(ahead, t_point, t0, 0, 1)
                     t_next = tl.maximum(t0 - TILE, begin)
-                    ahead = load_words(flags_base, t_next, flags_rows, t_point, point_exists, end, 1, not EVEN)
+                    ahead = load_words(flags_base, t_next, flags_rows, t_point, point_exists, end, 1, not EVEN, ONCE)
                     read = exists & ~is_masked(flags)
                 h_prev = load_wide_rows(h_base + t * H + h_offsets, follows, H, BLOCK_H, True, WIDE).to(tl.float32)
                 h_prev = tl.where((t_row + t0 == 0)[:, None], h0, h_prev)
