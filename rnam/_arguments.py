@@ -16,8 +16,8 @@ from rnam.backends.flags import encode, forget
 def recurrence(
     call: Recurrence, mask: Tensor | None, reset: Tensor | None, h0_name: str = "h0"
 ) -> tuple[Recurrence, bool]:
-    """Checks a call. Gives it with the input as autocast hands it on, with flags, and with h0 = 0 where the first step
-    is a reset; and whether autocast is on."""
+    """Checks a call. Gives it with the input as autocast hands it on, with flags, with elapsed of three dimensions, and
+    with h0 = 0 where the first step is a reset; and whether autocast is on."""
     input, weight, h0, embedding = call.input, call.weight, call.h0, call.embedding
     row = CELLS[call.cell]
     layout = f"terms, dim, {row.num_preacts} * hidden"
@@ -36,6 +36,11 @@ def recurrence(
         if columns % row.num_preacts:
             raise ValueError(f"weight must have shape ({layout}), got {tuple(weight.shape)}")
     hidden = columns // row.num_preacts  # no divmod, which has no symbolic sizes
+    bias, elapsed = call.bias, call.elapsed
+    if bias is not None:
+        _checks.floating("bias", bias)
+        _checks.shape("bias", bias, f"terms, 1, {row.num_preacts} * hidden", (input.shape[0], 1, columns))
+        _checks.device("bias", bias, "input", input)
     terms, batch, seq, _ = input.shape
     for name, steps in (("mask", mask), ("reset", reset)):
         if steps is not None:
@@ -44,11 +49,21 @@ def recurrence(
             _checks.device(name, steps, "input", input)
     if h0 is not None:
         _checks.state(h0_name, h0, "terms, batch, 1, hidden", (terms, batch, 1, hidden), "input", input)
+    if elapsed is not None:
+        if row.reference.relaxation is None:
+            raise ValueError(f"elapsed must be None for the cell {row.name!r}, which knows no time")
+        _checks.floating("elapsed", elapsed)
+        _checks.broadcastable("elapsed", elapsed, "terms, batch, seq", (terms, batch, seq))
+        _checks.device("elapsed", elapsed, "input", input)
+        _checks.dtype("elapsed", elapsed, "input", input, torch.float32)
+        call = call._replace(elapsed=elapsed[(None,) * (3 - elapsed.dim())])
     cast = autocast_enabled(input)
     if cast:
         input = autocast(input)
     if weight is not None:
         parameter_dtype("weight", weight, input, cast)
+    if bias is not None:
+        parameter_dtype("bias", bias, input, cast)
     if embedding is not None:
         embedding_dtypes(embedding, input, cast)
     if h0 is not None and reset is not None:

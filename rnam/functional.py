@@ -171,6 +171,8 @@ def min_gru(
     space: Literal["linear", "log"] = "linear",
     need_h: bool = True,
     embedding: Embedding | None = None,
+    bias: Tensor | None = None,
+    elapsed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One minGRU per term (arXiv 2410.01201, appendix B): projection, gates and scan.
 
@@ -201,6 +203,18 @@ def min_gru(
         embedding: None, or the weight (terms, in_dim, dim) and the bias (terms, 1, dim) of a linear layer that the
             input (terms, batch, seq, in_dim) goes through first. Its output is never in memory: with E and b these,
             (input E + b) weight = [input, 1] [E weight; b weight]. Of the dtype of input.
+        bias: (terms, 1, 2 * hidden), laid out as the columns of weight and added to u and k, of the dtype of input.
+            None is 0. It says how long the memory lasts where the input is 0, see `rnam.minGRU`.
+        elapsed: the time since the step before, broadcastable to (terms, batch, seq), float32 or the dtype of input,
+            at least 0; it may need a gradient. None is 1 everywhere, the recurrence of the paper. Then
+
+                1 - z_t = exp(-elapsed_t softplus(k_t))
+
+            which solves h' = softplus(k) (g(u) - h) over that time, with u and k held: give as input what held since
+            the step before. Two steps with the same input are as one of both times. 0 keeps the state exactly as it
+            is, whatever u and k are; inf forgets it, with a gradient of 0 in k and elapsed. It is not read at a masked
+            step. Values are never looked at: a negative time runs the state away from g(u), which may overflow, and
+            gives NaN in the space "log". The continuous form is ours, not the paper's.
 
     Returns:
         h: (terms, batch, seq, hidden), the dtype of input; with need_h=False (terms, batch, 0, hidden).
@@ -218,7 +232,9 @@ def min_gru(
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
     _checks.tensor("weight", weight)
-    call = Recurrence(input, weight, h0, cell="mingru", space=space, need_h=need_h, embedding=embedding)
+    call = Recurrence(
+        input, weight, h0, elapsed, cell="mingru", space=space, need_h=need_h, embedding=embedding, bias=bias
+    )
     return recurrence(call, mask, reset)
 
 
@@ -231,6 +247,8 @@ def min_lstm(
     reset: Tensor | None = None,
     need_h: bool = True,
     embedding: Embedding | None = None,
+    bias: Tensor | None = None,
+    elapsed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One minLSTM per term (arXiv 2410.01201, section 3.2): projection, normalised gates and scan.
 
@@ -244,6 +262,8 @@ def min_lstm(
         input: (terms, batch, seq, dim); batch and seq may be 0.
         weight: (terms, dim, 3 * hidden), the hidden, the forget and the input third, the dtype of input.
         h0, mask, reset, need_h, embedding: as in `min_gru`.
+        bias: (terms, 1, 3 * hidden), as in `min_gru`.
+        elapsed: as in `min_gru`, where it is the exponent of 1 - z: of f / (f + i), the normalised forget gate.
 
     Returns:
         h, h_last: as in `min_gru`.
@@ -257,7 +277,8 @@ def min_lstm(
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
     """
     _checks.tensor("weight", weight)
-    return recurrence(Recurrence(input, weight, h0, cell="minlstm", need_h=need_h, embedding=embedding), mask, reset)
+    call = Recurrence(input, weight, h0, elapsed, cell="minlstm", need_h=need_h, embedding=embedding, bias=bias)
+    return recurrence(call, mask, reset)
 
 
 def recurrence(
@@ -291,10 +312,12 @@ def min_gru_block(
     mask: Tensor | None = None,
     reset: Tensor | None = None,
     embedding: Embedding | None = None,
+    bias: Tensor | None = None,
+    elapsed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A residual block of `rnam.RNAM`: `min_gru`, then `feed_forward` of its input and its states.
 
-        h, h_last = min_gru(input, weight, h0, mask=mask, reset=reset)
+        h, h_last = min_gru(input, weight, h0, mask=mask, reset=reset, bias=bias, elapsed=elapsed)
         output = feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2)
 
     Where the kernels compute, a block up to 32 wide is one kernel, which does not round h and writes it only where a
@@ -305,7 +328,7 @@ def min_gru_block(
             masked step it does not reach the state, but it does reach the output there.
         weight: (terms, dim, 2 * dim), as that of `min_gru` with hidden = dim.
         norm_weight, norm_bias, weight1, bias1, weight2, bias2: as in `feed_forward`.
-        h0, mask, reset: as in `min_gru`.
+        h0, mask, reset, bias, elapsed: as in `min_gru`.
         embedding: None, or the weight and the bias of a linear layer that the input goes through first, for both, as
             in `feed_forward`.
 
@@ -324,7 +347,7 @@ def min_gru_block(
         (torch.Size([3, 8, 10, 4]), torch.Size([3, 8, 1, 4]))
     """
     _checks.tensor("weight", weight)
-    call = Recurrence(input, weight, h0, embedding=embedding)
+    call = Recurrence(input, weight, h0, elapsed, embedding=embedding, bias=bias)
     call, cast = _arguments.recurrence(call, mask, reset)
     terms, dim, _ = weight.shape
     _checks.shape("weight", weight, "terms, dim, 2 * dim", (terms, dim, 2 * dim))
@@ -342,11 +365,13 @@ def min_gru_projected(
     *,
     mask: Tensor | None = None,
     reset: Tensor | None = None,
+    bias: Tensor | None = None,
+    elapsed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What `rnam.minGRU` with an expansion factor computes: `min_gru`, then a linear layer back to the width of the
     input.
 
-        h, h_last = min_gru(input, weight, h0, mask=mask, reset=reset)
+        h, h_last = min_gru(input, weight, h0, mask=mask, reset=reset, bias=bias, elapsed=elapsed)
         output = grouped_linear(h, out_weight)
 
     Where no gradient is recorded and the kernels compute, both are one kernel up to the widths of kernels/README.md,
@@ -356,7 +381,7 @@ def min_gru_projected(
         input: (terms, batch, seq, dim); batch and seq may be 0.
         weight: (terms, dim, 2 * hidden), as that of `min_gru`.
         out_weight: (terms, hidden, dim), the dtype of input.
-        h0, mask, reset: as in `min_gru`.
+        h0, mask, reset, bias, elapsed: as in `min_gru`.
 
     Returns:
         output: (terms, batch, seq, dim), the dtype of input.
@@ -372,7 +397,7 @@ def min_gru_projected(
         (torch.Size([3, 8, 10, 4]), torch.Size([3, 8, 1, 8]))
     """
     _checks.tensor("weight", weight)
-    return recurrence_projected(Recurrence(input, weight, h0), out_weight, mask, reset)
+    return recurrence_projected(Recurrence(input, weight, h0, elapsed, bias=bias), out_weight, mask, reset)
 
 
 def recurrence_projected(

@@ -7,6 +7,11 @@ Kernels and blocks are checked against this file. It is meant to be read:
     h_t = (1 - z_t) h_{t-1} + z_t v_t                     minGRU, arXiv 2410.01201
     log h_t = logaddexp(log a_t + log h_{t-1}, log b_t)   the same in logs, arXiv 2311.06281
     h_t = (f_t h_{t-1} + i_t v_t) / (f_t + i_t)           minLSTM, arXiv 2410.01201: z = i / (f + i)
+    1 - z_t = exp(-dt_t softplus(k_t))                    either, where a time dt has passed since the step before
+
+At dt = 1 the last line is the minGRU's own z. It solves h' = softplus(k) (v - h) over dt with u and k held, so that two
+intervals in which these are the same are as one; the two papers have no such form. A minLSTM has it by the k whose
+sigmoid is i / (f + i).
 
 Arguments are valid when they come here (`rnam.functional` checks them). bfloat16 and float16 are
 computed in float32 and rounded once, at the end. A sequence of more than 16 steps is evaluated in pairs,
@@ -65,6 +70,8 @@ class Gates(NamedTuple):
     coefficients       (*preacts) -> a, b, in few operations, for a single step
     log_coefficients   (*preacts) -> log a, log b; None where the cell has no log space
     long_coefficients  (*preacts) -> log a, b, for many steps; None where the cell has `coefficients` alone
+    relaxation         (*preacts) -> u, k of the minGRU that the cell is where times have elapsed; None where it has no
+                       such form
 
     Where a is near 1 its logarithm has the digits that a lacks: of what a product of many such is less than 1, and of
     the slopes, since that of a sigmoid is computed as a (1 - a).
@@ -73,6 +80,7 @@ class Gates(NamedTuple):
     coefficients: Callable[..., tuple[Tensor, Tensor]]
     log_coefficients: Callable[..., tuple[Tensor, Tensor]] | None = None
     long_coefficients: Callable[..., tuple[Tensor, Tensor]] | None = None
+    relaxation: Callable[..., tuple[Tensor, Tensor]] | None = None
 
 
 def _min_gru(u: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,10 +92,14 @@ def _log_min_gru(u: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     return F.logsigmoid(-k), F.logsigmoid(k) + _log_g(u)
 
 
-def _min_lstm(u: Tensor, f: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
-    """A minGRU with k = log(sigmoid(i) / sigmoid(f))."""
+def _as_min_gru(u: Tensor, f: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
+    """A minLSTM is a minGRU with k = log(sigmoid(i) / sigmoid(f))."""
     # torch's softplus is the identity from 20 on, which costs float64 half of its digits; logsigmoid is exact
-    return _min_gru(u, F.logsigmoid(i) - F.logsigmoid(f))
+    return u, F.logsigmoid(i) - F.logsigmoid(f)
+
+
+def _min_lstm(u: Tensor, f: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
+    return _min_gru(*_as_min_gru(u, f, i))
 
 
 def _long_min_gru(u: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,11 +107,51 @@ def _long_min_gru(u: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _long_min_lstm(u: Tensor, f: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
-    return _long_min_gru(u, F.logsigmoid(i) - F.logsigmoid(f))
+    return _long_min_gru(*_as_min_gru(u, f, i))
 
 
-MIN_GRU = Gates(_min_gru, _log_min_gru, _long_min_gru)
-MIN_LSTM = Gates(_min_lstm, None, _long_min_lstm)
+MIN_GRU = Gates(_min_gru, _log_min_gru, _long_min_gru, lambda u, k: (u, k))
+MIN_LSTM = Gates(_min_lstm, None, _long_min_lstm, _as_min_gru)
+
+
+def elapsed_gates(gates: Gates, elapsed: Tensor) -> Gates:
+    """The gates of a cell after the time `elapsed` (..., 1)."""
+    relaxation = gates.relaxation
+    assert relaxation is not None
+
+    def long_coefficients(*preacts: Tensor) -> tuple[Tensor, Tensor]:
+        u, k = _where_time_passes(*relaxation(*preacts), elapsed)
+        log_a = _log_decay(k, elapsed)
+        return log_a, -torch.expm1(log_a) * _g(u)
+
+    def coefficients(*preacts: Tensor) -> tuple[Tensor, Tensor]:
+        log_a, b = long_coefficients(*preacts)
+        return log_a.exp(), b
+
+    def log_coefficients(*preacts: Tensor) -> tuple[Tensor, Tensor]:
+        u, k = _where_time_passes(*relaxation(*preacts), elapsed)
+        log_a = _log_decay(k, elapsed)
+        return log_a, torch.log(-torch.expm1(log_a)) + _log_g(u)
+
+    return Gates(coefficients, log_coefficients if gates.log_coefficients else None, long_coefficients)
+
+
+def _where_time_passes(u: Tensor, k: Tensor, elapsed: Tensor) -> tuple[Tensor, Tensor]:
+    """u and k, with finite u and a rate of 0 in the place of what is infinite or NaN where no time has passed."""
+    still = elapsed == 0
+    return torch.where(still & ~u.isfinite(), 0, u), torch.where(still & ~k.isfinite(), -torch.inf, k)
+
+
+def _log_decay(k: Tensor, elapsed: Tensor) -> Tensor:
+    """log a = -elapsed softplus(k).
+
+    Where one of the two is infinite it is the limit, by selection, and no gradient passes: 0 * inf would be NaN. A rate
+    of 0 (k = -inf) holds the state over every finite time, and an infinite time forgets it at every rate.
+    """
+    extreme = elapsed.isinf() | k.isinf()
+    forgets = elapsed.isinf() | (k == torch.inf)
+    log_a = torch.where(extreme, 0, elapsed) * F.logsigmoid(-torch.where(extreme, 0, k))
+    return torch.where(forgets, -torch.inf, log_a)
 
 
 def recurrence(call: Recurrence, cell: Cell) -> tuple[Tensor, Tensor]:
@@ -107,7 +159,12 @@ def recurrence(call: Recurrence, cell: Cell) -> tuple[Tensor, Tensor]:
     gates = cell.reference
     mask, reset = decode(call.flags)
     x = call.input if mask is None else torch.where(mask[..., None], call.input, 0)
-    p = widen(x) if call.weight is None else _project(_embed(x, call.embedding), call.weight.to(x.dtype), None)
+    p = widen(x) if call.weight is None else _project(_embed(x, call.embedding), call.weight.to(x.dtype), call.bias)
+    moves = mask
+    if call.elapsed is not None:
+        elapsed = call.elapsed.to(p.dtype)
+        elapsed = elapsed if mask is None else torch.where(mask, elapsed, 0)
+        gates, moves = elapsed_gates(gates, elapsed[..., None]), elapsed != 0
     preacts = p.chunk(cell.num_preacts, dim=-1)
     hidden = preacts[0].shape[-1]
     h0 = p.new_zeros(*p.shape[:2], 1, hidden) if call.h0 is None else call.h0.to(p.dtype)
@@ -125,10 +182,10 @@ def recurrence(call: Recurrence, cell: Cell) -> tuple[Tensor, Tensor]:
         log_a, log_b = gates.log_coefficients(*(x.detach() for x in preacts))
         log_a = _edit(log_a, mask, reset, one=0.0, zero=-torch.inf)
         log_b = _edit(log_b, mask, None, one=-torch.inf, zero=-torch.inf)
-        value = log_scan(log_a, log_b, h0.detach().log()).exp()
-        h = value + torch.where(torch.isfinite(h), h - h.detach(), 0)
-    if mask is not None and call.seq:
-        h = _held(h, h0, mask if reset is None else mask | reset)
+        h = _as(log_scan(log_a, log_b, h0.detach().log()).exp(), h)
+    if moves is not None and call.seq:
+        moves = moves if reset is None else moves | reset
+        h = _held(h, h0, moves) if call.elapsed is None else _as(_held(h.detach(), h0.detach(), moves), h)
     h_last = h[:, :, -1:] if call.seq else h0
     return (h if call.need_h else h[:, :, :0]).to(x.dtype), h_last.clone()
 
@@ -230,6 +287,11 @@ def _edit(values: Tensor, mask: Tensor | None, reset: Tensor | None, *, one: flo
     if reset is not None:
         values = torch.where(reset[..., None], zero, values)
     return values
+
+
+def _as(value: Tensor, h: Tensor) -> Tensor:
+    """The value, with the derivatives of h."""
+    return value + torch.where(torch.isfinite(h), h - h.detach(), 0)
 
 
 def _held(h: Tensor, h0: Tensor, moves: Tensor) -> Tensor:

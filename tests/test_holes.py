@@ -179,8 +179,8 @@ def test_a_reset_at_a_single_step_of_the_op() -> None:
     """The op takes a state that nobody has put to 0 before."""
     x, weight, h0 = torch.randn(2, 3, 1, 4), torch.randn(2, 4, 8), torch.rand(2, 3, 1, 4)
     reset = torch.tensor([True, False, True])[None, :, None]
-    h, _ = torch.ops.rnam.blocked_min_gru(x, weight, h0, encode(None, reset), "mingru", "linear")
+    h, _ = torch.ops.rnam.blocked_min_gru(x, weight, h0, None, encode(None, reset), "mingru", "linear")
     expected, _ = torch.ops.rnam.blocked_min_gru(
-        x, weight, torch.where(reset[..., None], 0, h0), None, "mingru", "linear"
+        x, weight, torch.where(reset[..., None], 0, h0), None, None, "mingru", "linear"
     )
     bounds.assert_same(h, expected)

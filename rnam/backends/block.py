@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from rnam import reference
 from rnam.backends import choice
@@ -14,7 +13,7 @@ from rnam.backends.calls import FeedForward, Recurrence, pack, state_dtype, unpa
 from rnam.backends.cells import CELLS, KERNELS
 from rnam.backends.feed_forward import feed_forward, linear_flops, packed_formula
 from rnam.backends.linear import grouped_linear
-from rnam.backends.min_gru import composed, recurrence
+from rnam.backends.min_gru import composed, recurrence, refuse_on_kernels, with_bias_row
 from rnam.backends.operator import Maybe, Operator, Tensors, learns
 
 __all__ = ["MinGRUBlock", "PackedBlock", "block"]
@@ -22,24 +21,25 @@ __all__ = ["MinGRUBlock", "PackedBlock", "block"]
 
 class PackedBlock(NamedTuple):
     """input (terms, batch, seq, dim) or, to be embedded, (terms, batch, seq, in_dim); parameters (terms, rows, dim);
-    h0 and flags as in `Recurrence`; need_h where the states are kept for the backward.
+    h0, elapsed and flags as in `Recurrence`; need_h where the states are kept for the backward; bias_row where the
+    weight has a row more than the input is wide, which it has of a bias and where it is composed with an embedding.
 
-    The parameters are the weight of the minGRU, in 2 rows for each input and, where it is embedded, 2 for the bias, and
-    then what `pack` gives.
+    The parameters are the weight of the minGRU, in 2 rows for each of its own, and then what `pack` gives.
     """
 
     input: Tensor
     parameters: Tensor
     h0: Tensor | None
+    elapsed: Tensor | None
     flags: Tensor | None
     need_h: bool
+    bias_row: bool
 
     def recurrence(self) -> tuple[Recurrence, Tensor]:
         """The call of the minGRU, and the parameters of the feed-forward; both are views."""
-        width, dim = self.input.shape[3], self.parameters.shape[2]
-        inputs = dim if width == dim else width + 1
+        inputs, dim = self.input.shape[3] + self.bias_row, self.parameters.shape[2]
         weight = self.parameters[:, : 2 * inputs].reshape(-1, inputs, 2 * dim)
-        call = Recurrence(self.input, weight, self.h0, self.flags, need_h=self.need_h)
+        call = Recurrence(self.input, weight, self.h0, self.elapsed, self.flags, need_h=self.need_h)
         return call, self.parameters[:, 2 * inputs :].flatten(1)
 
 
@@ -60,8 +60,8 @@ class MinGRUBlock(Operator[PackedBlock]):
         """Recomputes h where it was not kept."""
         if not call.need_h:
             _, _, saved = self.launch(call._replace(need_h=True))
-        dx, d_packed, dh0 = KERNELS.module.block_backward(*call.recurrence(), saved, *grads, needs=needs)
-        return dx, None if d_packed is None else d_packed.view(call.parameters.shape), dh0
+        dx, d_packed, dh0 = KERNELS.module.block_backward(*call.recurrence(), saved, *grads, needs=needs[:3])
+        return dx, None if d_packed is None else d_packed.view(call.parameters.shape), dh0, None
 
     def fake(self, call: PackedBlock) -> Tensors:
         terms, batch, seq, _ = call.input.shape
@@ -71,9 +71,7 @@ class MinGRUBlock(Operator[PackedBlock]):
 
     def formula(self, call: PackedBlock) -> Tensors:
         gru, packed = call.recurrence()
-        if gru.weight is not None and gru.weight.shape[1] != call.input.shape[3]:
-            gru = gru._replace(input=pad(call.input, (0, 1), value=1.0))
-        h, h_last = reference.recurrence(gru._replace(need_h=True), CELLS[gru.cell])
+        h, h_last = reference.recurrence(gru.without_bias_row()._replace(need_h=True), CELLS[gru.cell])
         y = packed_formula(call.input.flatten(1, 2), packed, h.flatten(1, 2))
         return y.view(h.shape), h_last
 
@@ -87,11 +85,10 @@ class MinGRUBlock(Operator[PackedBlock]):
 
     def _products(self, call: PackedBlock) -> tuple[int, int]:
         """FLOPs of the recurrence and of what follows it. An embedding is within both."""
-        gru, packed = call.recurrence()
-        assert gru.weight is not None
-        rows = call.input.shape[1] * call.input.shape[2]
-        parameters, embedding = unpack(packed, call.parameters.shape[2])
-        return 2 * rows * gru.weight.numel(), linear_flops(rows, parameters, embedding)
+        _, packed = call.recurrence()
+        dim, rows = call.parameters.shape[2], call.input.shape[1] * call.input.shape[2]
+        parameters, embedding = unpack(packed, dim)
+        return 4 * call.input.numel() * dim, linear_flops(rows, parameters, embedding)
 
 
 _OPERATOR = MinGRUBlock("min_gru_block")
@@ -105,12 +102,17 @@ def block(call: Recurrence, parameters: FeedForward) -> tuple[Tensor, Tensor]:
     if choice.path_of(call.input) != "triton" or not KERNELS.module.feed_forward_is_fused(dim):
         h, h_last = recurrence(call)
         return feed_forward(call.input, h, parameters, call.embedding), h_last
-    input, embedding = call.input, call.embedding
+    refuse_on_kernels(call)
+    input, embedding, bias = call.input, call.embedding, call.bias
     if embedding is not None and not KERNELS.module.feed_forward_keeps_embedding(input.shape[-1], dim):
         input, embedding = grouped_linear(input, *embedding, None), None
-    weight = widen(weight) if embedding is None else composed(input, embedding, weight)
+    if embedding is not None:
+        weight = composed(input, embedding, weight, bias)
+    else:
+        weight = widen(weight) if bias is None else with_bias_row(weight, bias)
     rows = torch.cat([weight.flatten(1), pack(parameters, embedding)], dim=1)
     packed = torch.unflatten(rows, 1, (-1, dim))
-    need_h = learns(input, packed, call.h0)  # the backward reads h
-    y, h_last, _ = _OPERATOR(PackedBlock(input, packed, call.h0, call.flags, need_h))
+    need_h = learns(input, packed, call.h0, call.elapsed)  # the backward reads h
+    bias_row = embedding is not None or bias is not None
+    y, h_last, _ = _OPERATOR(PackedBlock(input, packed, call.h0, call.elapsed, call.flags, need_h, bias_row))
     return y, h_last

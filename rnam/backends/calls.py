@@ -24,25 +24,43 @@ class Recurrence(NamedTuple):
     weight     (terms, dim, num_preacts * hidden), the columns of each pre-activation one after the other; None where
                the input holds the pre-activations already, (terms, batch, seq, num_preacts * hidden)
     h0         (terms, batch, 1, hidden), or None for 0; 0 already in rows whose first step is a reset
+    elapsed    the time since the step before, floating, three dimensions of (terms, batch, seq) or 1; None is 1
     flags      uint8, three dimensions of (terms, batch, seq) or 1; see `rnam.backends.flags`
     cell       a name of the table in `rnam.backends.cells`
     space      "linear", or "log" for the scan of arXiv 2311.06281
     need_h     False where the last state is all that is read
     embedding  None, or what the input goes through first
+    bias       (terms, 1, num_preacts * hidden), added to the pre-activations, or None
+
+    An operator takes no bias: it is one more row of the weight, see `has_bias_row`. That row is not rounded.
     """
 
     input: Tensor
     weight: Tensor | None
     h0: Tensor | None = None
+    elapsed: Tensor | None = None
     flags: Tensor | None = None
     cell: str = "mingru"
     space: str = "linear"
     need_h: bool = True
     embedding: Embedding | None = None
+    bias: Tensor | None = None
 
     @property
     def seq(self) -> int:
         return self.input.shape[2]
+
+    @property
+    def has_bias_row(self) -> bool:
+        """Whether the last row of the weight is a bias: without an embedding it is one row longer than the input is
+        wide."""
+        return self.weight is not None and self.embedding is None and self.weight.shape[1] == self.input.shape[3] + 1
+
+    def without_bias_row(self) -> Recurrence:
+        """The same call with that row as its bias."""
+        if self.weight is None or not self.has_bias_row:
+            return self
+        return self._replace(weight=self.weight[:, :-1], bias=self.weight[:, -1:])
 
 
 class FeedForward(NamedTuple):

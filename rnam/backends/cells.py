@@ -38,6 +38,13 @@ class Cell:
     blocks: gates.Gates
     kernels_path: str
 
+    def gates_after(self, elapsed: torch.Tensor | None) -> gates.Gates:
+        """Those of the blocks, over a time; None is 1."""
+        if elapsed is None:
+            return self.blocks
+        assert self.blocks.after is not None, self.name
+        return self.blocks.after(elapsed)
+
     @functools.cached_property
     def kernels(self) -> Any:
         module, _, attribute = self.kernels_path.partition(":")

@@ -12,16 +12,18 @@ from rnam.backends import choice
 from rnam.backends.blocks import one_step
 from rnam.backends.calls import Embedding, Recurrence, state_dtype, widen
 from rnam.backends.cells import BLOCKS, CELLS, KERNELS, Launchers
+from rnam.backends.flags import decode
+from rnam.backends.linear import grouped_linear
 from rnam.backends.operator import Maybe, Operator, Tensors, is_plain, learns
 
-__all__ = ["MinGRU", "MinGRULast", "composed", "recurrence"]
+__all__ = ["MinGRU", "MinGRULast", "composed", "recurrence", "refuse_on_kernels", "with_bias_row"]
 
 
 class MinGRU(Operator[Recurrence]):
     """h and the last state of a recurrent cell."""
 
     record = Recurrence
-    # an embedding is composed with the weight before, and need_h is the choice of an operator
+    # an embedding and a bias are composed with the weight before, and need_h is the choice of an operator
     arguments = Recurrence._fields.index("need_h")
     outputs = 2
 
@@ -36,9 +38,11 @@ class MinGRU(Operator[Recurrence]):
     def launch_backward(
         self, call: Recurrence, saved: Maybe, grads: tuple[Maybe, Maybe], needs: tuple[bool, ...]
     ) -> tuple[Maybe, ...]:
-        gates = self.launchers.gates(call.cell)
-        found: tuple[Maybe, ...] = self.launchers.module.recurrence_backward(call, gates, saved, *grads, needs=needs)
-        return found
+        gates, backward = self.launchers.gates(call.cell), self.launchers.module.recurrence_backward
+        if self.launchers is KERNELS:  # which read no elapsed times
+            return *backward(call, gates, saved, *grads, needs=needs[:3]), None
+        *others, d_elapsed = backward(call, gates, saved, *grads, needs=needs)
+        return *others, sum_to(d_elapsed, call.elapsed)
 
     def fake(self, call: Recurrence) -> Tensors:
         terms, batch, seq, _ = call.input.shape
@@ -49,10 +53,10 @@ class MinGRU(Operator[Recurrence]):
 
     def formula(self, call: Recurrence) -> Tensors:
         """In the linear space, whichever the call's: both are one function."""
-        return reference.recurrence(call._replace(space="linear"), CELLS[call.cell])
+        return reference.recurrence(call.without_bias_row()._replace(space="linear"), CELLS[call.cell])
 
     def flops(self, call: Recurrence) -> int:
-        return 0 if call.weight is None else 2 * call.input[0, ..., 0].numel() * call.weight.numel()
+        return 0 if call.weight is None else 2 * call.input.numel() * call.weight.shape[2]
 
 
 class MinGRULast(MinGRU):
@@ -89,13 +93,20 @@ def recurrence(call: Recurrence) -> tuple[Tensor, Tensor]:
     path = choice.path_of(call.input)
     if path == "reference" or (path == "torch" and call.space == "log"):
         return reference.recurrence(call, CELLS[call.cell])
+    if path == "triton":
+        refuse_on_kernels(call)
     every_state, last_state = _OPERATORS[path]
+    if call.elapsed is not None and CELLS[call.cell].blocks.after is None:
+        return _as_min_gru(call)
     if call.embedding is not None:
         call = _compose(call, call.embedding, every_state.launchers)
-    gradient = learns(call.input, call.weight, call.h0)
+    elif call.bias is not None:
+        assert call.weight is not None
+        call = call._replace(weight=with_bias_row(call.weight, call.bias), bias=None)
+    gradient = learns(call.input, call.weight, call.h0, call.elapsed)
     # first of all whether it is compiled: a question about sizes would become a guard
     eager = path == "torch" and not torch.compiler.is_compiling()
-    if eager and one_step.takes(call) and is_plain((call.input, call.weight, call.h0, call.flags)):
+    if eager and one_step.takes(call) and is_plain((call.input, call.weight, call.h0, call.elapsed, call.flags)):
         h, h_last = one_step.run(call, CELLS[call.cell], gradient)
         return _no_steps(call, h_last) if h is None else h, h_last
     if call.need_h or gradient:  # the backward reads h
@@ -110,19 +121,54 @@ def _no_steps(call: Recurrence, h_last: Tensor) -> Tensor:
     return h_last[:, :, :0].to(call.input.dtype)
 
 
-def composed(input: Tensor, embedding: Embedding, weight: Tensor) -> Tensor:
-    """[E W; b W], whose product with [input, 1] is that of input E + b with W. The weight is not rounded before it is
-    read."""
-    before, bias = embedding
-    rows = torch.cat([widen(before.to(input.dtype)), widen(bias)], dim=1)
-    return torch.bmm(rows, widen(weight.to(input.dtype)))
+def composed(input: Tensor, embedding: Embedding, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[E W; b W + bias], whose product with [input, 1] is that of input E + b with W, and the bias. The weight is not
+    rounded before it is read."""
+    before, shift = embedding
+    rows = torch.cat([widen(before.to(input.dtype)), widen(shift)], dim=1)
+    product = torch.bmm(rows, widen(weight.to(input.dtype)))
+    return product if bias is None else torch.cat([product[:, :-1], product[:, -1:] + widen(bias)], dim=1)
+
+
+def with_bias_row(weight: Tensor, bias: Tensor) -> Tensor:
+    """The weight with the bias as its last row, in the dtype of the sums: neither is rounded before it is read."""
+    return torch.cat([widen(weight), widen(bias)], dim=1)
+
+
+def sum_to(gradient: Maybe, like: Maybe) -> Maybe:
+    """The gradient (terms, batch, seq) of a tensor that was broadcast to that, as its own."""
+    return None if gradient is None or like is None else gradient.sum_to_size(like.shape).to(like.dtype)
+
+
+def refuse_on_kernels(call: Recurrence) -> None:
+    for name in ("bias", "elapsed"):
+        if getattr(call, name) is not None:
+            raise NotImplementedError(f"{name} must be None on the backend 'triton'; 'torch' and 'reference' take it")
+
+
+def _as_min_gru(call: Recurrence) -> tuple[Tensor, Tensor]:
+    """A cell that knows elapsed times by the minGRU that it is. The projection is an operator of its own here, and
+    nothing is rounded between the two."""
+    x, row = call.input, CELLS[call.cell]
+    assert row.reference.relaxation is not None
+    mask, _ = decode(call.flags)
+    preacts = widen(x if mask is None else torch.where(mask[..., None], x, 0))
+    if call.embedding is not None:
+        before, shift = call.embedding
+        preacts = grouped_linear(preacts, widen(before.to(x.dtype)), widen(shift), None)
+    if call.weight is not None:
+        bias = None if call.bias is None else widen(call.bias)
+        preacts = grouped_linear(preacts, widen(call.weight.to(x.dtype)), bias, None)
+    preacts = torch.cat(row.reference.relaxation(*preacts.chunk(row.num_preacts, dim=-1)), dim=-1)
+    h, h_last = recurrence(call._replace(input=preacts, weight=None, embedding=None, bias=None, cell="mingru"))
+    return h.to(x.dtype), h_last
 
 
 def _compose(call: Recurrence, embedding: Embedding, launchers: Launchers) -> Recurrence:
     """The same call of [input, 1] and its weight, both padded to the columns that the launchers like."""
     assert call.weight is not None
-    x, weight = call.input, composed(call.input, embedding, call.weight)
+    x, weight = call.input, composed(call.input, embedding, call.weight, call.bias)
     missing = launchers.module.embedded_columns(x.shape[-1], x.dtype.itemsize) - weight.shape[1]
     x = pad(x, (0, 1 + missing), value=1.0)
     weight = pad(weight, (0, 0, 0, missing)) if missing else weight
-    return call._replace(input=x, weight=weight, embedding=None)
+    return call._replace(input=x, weight=weight, embedding=None, bias=None)

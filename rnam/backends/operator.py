@@ -37,6 +37,7 @@ Maybe = Tensor | None
 Call = TypeVar("Call", bound="tuple[Any, ...]")
 
 _LIBRARY = torch.library.Library("rnam", "DEF")
+_BROADCAST = ("elapsed", "flags")  # fields of three dimensions, each of the full size or 1
 _SCHEMA = {Tensor: "Tensor", Tensor | None: "Tensor?", str: "str", str | None: "str?", bool: "bool"}
 
 
@@ -45,7 +46,8 @@ class Operator(Generic[Call]):
 
     A subclass says what it computes; this class makes the rest of it, once.
 
-    record      a NamedTuple: floating tensors first, then `flags` if it has any, then options
+    record      a NamedTuple: floating tensors first, then `flags` if it has any, then options; the sizes of `elapsed`
+                and `flags` may be 1
     arguments   how many of its fields the op takes; None is all
     outputs     the result, the last state where there is one, and what only the backward reads where that is neither
     saved       the output that the backward reads, which must not be changed in place; None where it reads none
@@ -295,16 +297,26 @@ class Operator(Generic[Call]):
     def _map_backward(self, run: Callable[..., Any], info: Any, in_dims: Any, arguments: Sequence[Any]) -> Any:
         mapped = _Mapped(self.joins_terms, info.batch_size, arguments[0], in_dims[0])
         count = len(self.fields)
-        given = self._mapped_fields(mapped, in_dims, arguments)
         *others, needs = arguments[count:]
+        given = self._mapped_fields(mapped, in_dims, arguments, needs)
         grads = [mapped.tensor(t, dim) for t, dim in zip(others, in_dims[count : count + 3], strict=True)]
-        values = tuple(map(mapped.undo, _as_tuple(run(*given, *grads, needs))))
-        return _alone(values), 0 if self.floats == 1 else (0,) * self.floats
+        values = [mapped.undo(v) for v in _as_tuple(run(*given, *grads, needs))]
+        if "elapsed" in self.fields:
+            n = self.fields.index("elapsed")
+            if needs[n]:
+                values[n] = mapped.sum_terms(values[n], arguments[n], in_dims[n])
+        return _alone(tuple(values)), 0 if self.floats == 1 else (0,) * self.floats
 
-    def _mapped_fields(self, mapped: _Mapped, in_dims: Any, arguments: Sequence[Any]) -> list[Any]:
-        tensors = [mapped.tensor(t, dim) for t, dim in zip(arguments[: self.floats], in_dims, strict=False)]
-        if self.tensors > self.floats:
-            tensors.append(mapped.flags(arguments[self.floats], in_dims[self.floats]))
+    def _mapped_fields(
+        self, mapped: _Mapped, in_dims: Any, arguments: Sequence[Any], needs: Sequence[bool] = ()
+    ) -> list[Any]:
+        """With `needs` every gradient that is needed is one for each of what is mapped."""
+        tensors: list[Maybe] = []
+        for n, field in enumerate(self.fields[: self.tensors]):
+            if field in _BROADCAST:
+                tensors.append(mapped.steps(arguments[n], in_dims[n], every_term=any(needs[n : n + 1])))
+            else:
+                tensors.append(mapped.tensor(arguments[n], in_dims[n]))
         return [*tensors, *arguments[self.tensors : len(self.fields)]]
 
 
@@ -349,14 +361,17 @@ class _Mapped:
         value = value.expand(self.size, *value.shape) if dim is None else value.movedim(dim, 0)
         return value.flatten(0, 1) if self.joins_terms else value
 
-    def flags(self, flags: Maybe, dim: int | None) -> Maybe:
-        """Flags that broadcast over terms keep broadcasting unless vmap maps them."""
-        if flags is None or (dim is None and flags.shape[0] == 1):
-            return flags
-        if dim is not None:
-            flags = flags.movedim(dim, 0)
-            return flags.expand(self.size, self.terms, *flags.shape[2:]).flatten(0, 1)
-        return self.tensor(flags, None)
+    def steps(self, value: Maybe, dim: int | None, every_term: bool) -> Maybe:
+        """A value of each step that broadcasts over terms keeps broadcasting, unless vmap maps it or `every_term`."""
+        if value is None or (dim is None and value.shape[0] == 1 and not every_term):
+            return value
+        value = value[None] if dim is None else value.movedim(dim, 0)
+        return value.expand(self.size, self.terms, *value.shape[2:]).flatten(0, 1)
+
+    def sum_terms(self, gradient: Tensor, value: Tensor, dim: int | None) -> Tensor:
+        """The gradient of what `steps` gave for every term, as that of the value."""
+        own = value.shape[0] if dim is None else value.movedim(dim, 0).shape[1]
+        return gradient.sum(1, keepdim=True) if own == 1 else gradient
 
     def undo(self, value: Tensor) -> Tensor:
         if value.numel() == 0:  # a gradient that was not needed

@@ -127,7 +127,7 @@ def layer_reference(given: Inputs, dtype: torch.dtype) -> tuple[Tensor, ...]:
             h = _in_half_precision(x, weight, h0, *flags)
             h_last = h[:, :, -1:]
         else:
-            h, h_last = reference.recurrence(Recurrence(x, weight, h0, given.flags), CELLS["mingru"])
+            h, h_last = reference.recurrence(Recurrence(x, weight, h0, flags=given.flags), CELLS["mingru"])
         used = [t for t in leaves if t is not None]
         gradients = torch.autograd.grad((h, h_last), used, (given.dh.to(dtype), given.dh_last.to(h_last.dtype)))
     return tuple(t.detach().double() for t in (h, h_last, *gradients))

@@ -7,6 +7,10 @@ A row gives three functions. `preacts` are the pre-activations of a block, which
     slopes(preacts, kept, a, before, lam)       the gradients of the preacts, from what `gates` gave, from a as it was
                                                 before masks and resets, from h_{t-1}, and from lam = dL/dh_t
 
+    after(elapsed) -> Gates                     the same over a time (terms or 1, steps, segments, batch, 1), finite or
+                                                infinite; `slopes` then gives what the gradient of elapsed is the sum
+                                                of over the channels, last of all. None where the cell has no such form
+
 An a near 1 has few digits of 1 - a, of which the walk through segments of time is made. A cell that has more of them
 sets `complement`, and then 1 - a is the third of `coefficients` and the second of `gates`. Without it the walk takes
 1 - a as it comes from a.
@@ -25,6 +29,7 @@ from torch.nn.functional import logsigmoid
 __all__ = ["MIN_GRU", "MIN_LSTM", "Gates"]
 
 LOG2E = 1.0 / math.log(2.0)
+FAR = 60.0  # log(1 + e^k) is k from here on, in float64 too
 
 aten = torch.ops.aten
 
@@ -39,6 +44,7 @@ class Gates(NamedTuple):
     gates: Callable[[Preacts, Callable[[str], Tensor]], Kept]
     slopes: Callable[[Preacts, Kept, Tensor, Tensor, Tensor], Preacts]
     complement: bool = False
+    after: Callable[[Tensor], Gates] | None = None
 
 
 def _min_gru_coefficients(preacts: Preacts, out: Tensor) -> Kept:
@@ -104,5 +110,62 @@ def _sigmoids(k: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
     return e.div_(whole), whole.reciprocal_()
 
 
-MIN_GRU = Gates(_min_gru_coefficients, _min_gru_gates, _min_gru_slopes, complement=True)
+def _min_gru_after(elapsed: Tensor) -> Gates:
+    """1 - z = a = exp(-elapsed softplus(k)).
+
+    With w = lam a (v - h_{t-1}) the gradients are dk = elapsed sigmoid(k) w and, summed over the channels,
+    d_elapsed = softplus(k) w. They are 0 by selection where elapsed or softplus(k) is infinite.
+    """
+    half = 0.5 * elapsed
+    finite = elapsed.where(elapsed.isfinite(), 0)
+
+    def coefficients(preacts: Preacts, out: Tensor) -> Kept:
+        u, k = preacts
+        torch.maximum(torch.sigmoid(u, out=out), u.add_(0.5), out=out)
+        rate = _softplus(k, torch.clamp(k, max=FAR, out=u).exp_())
+        a, z = _decay(rate, half, k, u)
+        return a, out.mul_(z), z
+
+    def gates(preacts: Preacts, buffer: Callable[[str], Tensor]) -> Kept:
+        u, k = preacts
+        s = torch.sigmoid(u, out=buffer("s"))
+        v = torch.add(u, 0.5, out=buffer("v"))
+        torch.maximum(v, s, out=v)
+        e = torch.clamp(k, max=FAR, out=buffer("slope")).exp_()
+        rate = _softplus(k, buffer("rate").copy_(e))
+        slope = e.div_(torch.add(e, 1, out=buffer("z")))
+        return *_decay(rate, half, k, buffer("z")), v, s, rate, slope
+
+    def slopes(preacts: Preacts, kept: Kept, a: Tensor, before: Tensor, lam: Tensor) -> Preacts:
+        u, _ = preacts
+        _, z, v, s, rate, slope = kept
+        w = v.sub_(before).mul_(a).mul_(lam)
+        m = z.mul_(lam)
+        slope_below = aten.sigmoid_backward.grad_input(m, s, grad_input=s)
+        du = torch.lerp(slope_below, m, u.ge_(0), out=s)
+        return [du, slope.mul_(finite).mul_(w), rate.nan_to_num_(math.nan, posinf=0.0).mul_(w)]
+
+    return Gates(coefficients, gates, slopes, complement=True)
+
+
+def _softplus(k: Tensor, e: Tensor) -> Tensor:
+    """log(1 + e^k) in the memory of e, which is e^k up to k = FAR; relative digits at both ends."""
+    return torch.maximum(e.log1p_(), k, out=e)
+
+
+def _decay(rate: Tensor, half: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """exp(-y) and 1 - exp(-y), y = 2 half rate, in the memory of a and z, which may hold the rate.
+
+    1 - exp(-y) = 2 t / (1 + t) with t = tanh(y / 2), which keeps its digits where y is small; torch's expm1 takes four
+    times as long as its tanh. A rate is kept from 0 and from infinity, so that no time holds at each and an infinite
+    one forgets at each.
+    """
+    limits = torch.finfo(rate.dtype)
+    y = torch.clamp(rate, limits.tiny, limits.max, out=a).mul_(half)
+    t = torch.tanh(y, out=z)
+    a = y.mul_(-2).exp_()
+    return a, t.div_(t.mul(0.5).add_(0.5))
+
+
+MIN_GRU = Gates(_min_gru_coefficients, _min_gru_gates, _min_gru_slopes, complement=True, after=_min_gru_after)
 MIN_LSTM = Gates(_min_lstm_coefficients, _min_lstm_gates, _min_lstm_slopes, complement=True)

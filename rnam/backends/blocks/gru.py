@@ -9,6 +9,8 @@ Scan      h_t = a_t h_{t-1} + b_t: one addcmul a step over all rows of the block
           and is a tenth faster, but its 1 - z cancels as z -> 1.) Where rows are few, time is cut into segments, which
           are walked side by side; see `walk.py`.
 Flags     Masks and resets edit a, b and, in the backward, h_{t-1} and lambda.
+Elapsed   A step over which no time has passed is as a masked one in the forward: the state is held to the bit. In the
+          backward it is a step like any other, since it has a slope in the time.
 Backward  lambda_t = dh_t + a_{t+1} lambda_{t+1}, and from it the slopes of the gates. In half precision h_{t-1} is the
           rounded one, infinite where it exceeds 65504 in float16.
 """
@@ -26,7 +28,7 @@ from rnam.backends.blocks.plan import Block, Edits, Plan, Workspace, copy, in_pl
 from rnam.backends.blocks.projection import projection
 from rnam.backends.blocks.walk import walk, walk_back
 from rnam.backends.calls import Recurrence
-from rnam.backends.flags import decode, forget
+from rnam.backends.flags import MASKED, decode, forget
 
 if TYPE_CHECKING:
     from rnam.backends.cells import Cell
@@ -54,15 +56,19 @@ def recurrence_forward(call: Recurrence, cell: Cell) -> tuple[Maybe, Tensor]:
     for terms, rows in plan.groups():
         state = h_last[terms, rows].transpose(1, 2)
         for block in plan.blocks(terms, rows):
-            xs, edits = _read(buffers, block, call, plan)
+            xs, flags, edits = _read(buffers, block, call, plan)
+            elapsed = _elapsed(block, call, plan, flags, project.like)
+            gates = cell.gates_after(elapsed)
+            if elapsed is not None:
+                edits = _holding(elapsed == 0, flags, edits, project.like)
             out = None if h is None else block.cut(h)
             preacts = project.forward(xs, terms, buffers)
             b = out if out is not None and in_place(out, xs) else buffers("b", xs, hidden)
-            a, b, *rest = cell.blocks.coefficients(preacts, b)
+            a, b, *rest = gates.coefficients(preacts, b)
             if edits:
                 select(a, edits.moves, edits.holds)
                 select(b, edits.observed)
-            c = _complement(rest[0] if cell.blocks.complement else None, block, edits)
+            c = _complement(rest[0] if gates.complement else None, block, edits)
             walk(a, b, c, state, edits.held if edits else None)
             if out is not None and b is not out:
                 copy(out, b)
@@ -73,21 +79,24 @@ def recurrence_forward(call: Recurrence, cell: Cell) -> tuple[Maybe, Tensor]:
 def recurrence_backward(
     call: Recurrence, cell: Cell, h: Tensor, dh: Maybe, dh_last: Maybe, *, needs: tuple[bool, ...]
 ) -> tuple[Maybe, ...]:
-    """The gradients of input, weight and h0 that are needed, from those of h and h_last (None where there is none)."""
-    need_x, need_weight, need_h0 = needs
+    """The gradients of input, weight, h0 and elapsed that are needed, from those of h and h_last (None where there is
+    none). That of elapsed is (terms, batch, seq), and in the dtype of the sums."""
+    need_x, need_weight, need_h0, need_elapsed = needs
     x, project = call.input, projection(call, cell)
     project.prepare_backward(need_weight)
     hidden = project.hidden
     dx = new(x.shape, x) if need_x else None
+    d_elapsed = project.like.new_empty(x.shape[:3]) if need_elapsed else None
     adjoint = _states(dh_last, (*h.shape[:2], 1, hidden), project.like)
     plan = Plan(x.shape, hidden, BACKWARD)
     buffers = Workspace(plan.rows, project.like)
     for terms, rows in plan.groups():
         carried = adjoint[terms, rows].transpose(1, 2)
         for block in reversed(plan.blocks(terms, rows)):
-            xs, edits = _read(buffers, block, call, plan)
+            xs, flags, edits = _read(buffers, block, call, plan)
+            gates = cell.gates_after(_elapsed(block, call, plan, flags, project.like))
             preacts = project.forward(xs, terms, buffers)
-            kept = cell.blocks.gates(preacts, functools.partial(buffers, block=xs, width=hidden))
+            kept = gates.gates(preacts, functools.partial(buffers, block=xs, width=hidden))
             a = own = kept[0]
             before = block.before(h, call.h0)
             if edits:
@@ -99,11 +108,15 @@ def recurrence_backward(
                 lam.zero_()
             else:
                 copy(lam, block.cut(dh))
-            c = _complement(kept[1] if cell.blocks.complement else None, block, edits)
+            c = _complement(kept[1] if gates.complement else None, block, edits)
             walk_back(a, lam, c, carried)
             if edits:
                 select(lam, edits.observed)
-            gradients = cell.blocks.slopes(preacts, kept, own, before, lam)
+            gradients = gates.slopes(preacts, kept, own, before, lam)
+            if call.elapsed is not None:
+                *gradients, products = gradients
+                if d_elapsed is not None:
+                    torch.sum(products, -1, keepdim=True, out=block.cut(d_elapsed[..., None]))
             if need_weight:
                 project.add_to_weight(xs, gradients, terms)
             if dx is not None:
@@ -112,7 +125,8 @@ def recurrence_backward(
                 project.input_gradient(gradients, terms, out)
                 if out is not part:
                     copy(part, out)
-    return dx, project.weight_gradient(), adjoint.to(call.h0.dtype) if need_h0 and call.h0 is not None else None
+    dh0 = adjoint.to(call.h0.dtype) if need_h0 and call.h0 is not None else None
+    return dx, project.weight_gradient(), dh0, d_elapsed
 
 
 def _states(start: Maybe, sizes: tuple[int, ...], like: Tensor) -> Tensor:
@@ -121,16 +135,34 @@ def _states(start: Maybe, sizes: tuple[int, ...], like: Tensor) -> Tensor:
     return states.zero_() if start is None else states.copy_(start)
 
 
-def _read(buffers: Workspace, block: Block, call: Recurrence, plan: Plan) -> tuple[Tensor, Edits | None]:
-    """The block of the input with time outermost; a copy, unless it lies like that, and 0 at masked steps."""
+def _read(buffers: Workspace, block: Block, call: Recurrence, plan: Plan) -> tuple[Tensor, Maybe, Edits | None]:
+    """The block of the input with time outermost; a copy, unless it lies like that, and 0 at masked steps. And its
+    flags."""
     part = block.cut(call.input)
     if call.flags is None and in_place(part, buffers.like):
-        return part, None
+        return part, None, None
     xs = copy(buffers("x", part, part.shape[-1]), part)
     if call.flags is None:
-        return xs, None
-    edits = Edits(call.flags, plan, block, xs)
-    return select(xs, edits.observed), edits
+        return xs, None, None
+    flags = block.cut_steps(call.flags, plan.sizes)
+    edits = Edits(flags, xs)
+    return select(xs, edits.observed), flags, edits
+
+
+def _elapsed(block: Block, call: Recurrence, plan: Plan, flags: Maybe, like: Tensor) -> Maybe:
+    """The elapsed times of the block (terms or 1, steps, segments, batch, 1), 0 at masked steps; None is 1."""
+    if call.elapsed is None:
+        return None
+    elapsed = block.cut_steps(call.elapsed, plan.sizes).to(like.dtype)
+    return elapsed.contiguous() if flags is None else torch.where((flags & MASKED) == 0, elapsed, 0)
+
+
+def _holding(still: Tensor, flags: Maybe, edits: Edits | None, like: Tensor) -> Edits | None:
+    """The edits that hold the state at those steps too."""
+    if not still.any():
+        return edits
+    held = still.to(torch.uint8) * MASKED
+    return Edits(held if flags is None else held | flags, like)
 
 
 def _complement(c: Maybe, block: Block, edits: Edits | None) -> Maybe:

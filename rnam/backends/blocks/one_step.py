@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnam.backends.calls import Recurrence, widen
 from rnam.backends.flags import decode
+from rnam.reference import elapsed_gates
 
 if TYPE_CHECKING:
     from rnam.backends.cells import Cell
@@ -37,11 +38,18 @@ def run(call: Recurrence, cell: Cell, gradient: bool) -> tuple[Tensor | None, Te
     """h in the dtype of the input, None unless need_h, and the last state. With `gradient` as operations that autograd
     records; else what is large is computed in place."""
     preacts, mask = _project(call, cell.num_preacts)
+    elapsed = None
+    if call.elapsed is not None:
+        elapsed = call.elapsed[..., None].to(preacts[0].dtype)
+        elapsed = elapsed if mask is None else torch.where(mask, elapsed, 0)
     if gradient or preacts[0].numel() <= FEW_NUMBERS:
-        a, b = cell.reference.coefficients(*preacts)
+        gates = cell.reference if elapsed is None else elapsed_gates(cell.reference, elapsed)
+        a, b = gates.coefficients(*preacts)
     else:
         out = torch.empty_like(preacts[0], memory_format=torch.contiguous_format)
-        a, b, *_ = cell.blocks.coefficients(preacts, out)
+        a, b, *_ = cell.gates_after(elapsed).coefficients(preacts, out)
+        if elapsed is not None:
+            mask = elapsed != 0
     h_last = _advance(call.h0, a, b, mask)
     return h_last.to(call.input.dtype, copy=True) if call.need_h else None, h_last
 
@@ -57,10 +65,17 @@ def _project(call: Recurrence, num_preacts: int) -> tuple[list[Tensor], Tensor |
     rows = widen(rows)
     if weight is None:
         return list(rows.unsqueeze(2).clone().chunk(num_preacts, dim=3)), mask
+    bias = None
+    if call.has_bias_row:
+        weight, bias = weight[:, :-1], weight[:, -1:].to(rows.dtype)
     weight = widen(weight if weight.dtype == input.dtype else weight.to(input.dtype))
     if input.shape[1] <= FEW_ROWS:
-        return list(torch.bmm(rows, weight).unsqueeze(2).chunk(num_preacts, dim=3)), mask
-    return [torch.bmm(rows, part).unsqueeze(2) for part in weight.chunk(num_preacts, dim=2)], mask
+        product = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias, rows, weight)
+        return list(product.unsqueeze(2).chunk(num_preacts, dim=3)), mask
+    preacts = [torch.bmm(rows, part).unsqueeze(2) for part in weight.chunk(num_preacts, dim=2)]
+    if bias is not None:
+        preacts = [p + part.unsqueeze(2) for p, part in zip(preacts, bias.chunk(num_preacts, dim=2), strict=True)]
+    return preacts, mask
 
 
 def _advance(h0: Tensor | None, a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:

@@ -34,6 +34,11 @@ class Block(NamedTuple):
         time = slice(self.start, self.start + self.segments * self.steps)
         return _segments(x[self.terms, self.rows, time], self.segments, self.steps)
 
+    def cut_steps(self, x: Tensor, sizes: torch.Size) -> Tensor:
+        """This block of x, one value a step, of three sizes that may be 1: (terms or 1, steps, segments, batch, 1)."""
+        every = x.expand(x.shape[0], *sizes[1:])[..., None]
+        return (self if x.shape[0] > 1 else self._replace(terms=slice(None))).cut(every)
+
     def before(self, h: Tensor, h0: Tensor | None) -> Tensor:
         """The states before each step of this block, as `cut`."""
         if self.start:
@@ -113,16 +118,15 @@ class Workspace:
 
 class Edits:
     """Masks and resets of a block as bits (terms or 1, steps, segments, batch, 1): all ones or zeros to `select` by.
+    They come from the flags of the block's steps.
 
     torch.where takes 3.4 ns an element, more than the whole forward, and a product with 0 would keep a NaN.
     """
 
-    def __init__(self, flags: Tensor, plan: Plan, block: Block, like: Tensor) -> None:
+    def __init__(self, flags: Tensor, like: Tensor) -> None:
         integer = _integers(like)
         one = torch.ones(1, dtype=like.dtype, device=like.device).view(integer)
-        every = flags.expand(flags.shape[0], *plan.sizes[1:])[..., None]
-        terms = block.terms if flags.shape[0] > 1 else slice(None)
-        own = block._replace(terms=terms).cut(every).to(integer)
+        own = flags.to(integer)
         self.observed = (own & MASKED) - 1
         carries = own // RESET - 1  # the state before has a share, through the gate or held
         self.moves = self.observed & carries  # where the carry is the gate's
