@@ -66,6 +66,18 @@ def positive_number(name: str, value: object) -> float:
     return number
 
 
+def timescales(name: str, value: object) -> tuple[float, float] | None:
+    """`value` as a pair (shortest, longest) of positive finite numbers, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"{name} must be None or a pair (shortest, longest), got {value!r}")
+    shortest, longest = (positive_number(f"{name}[{n}]", number) for n, number in enumerate(value))
+    if shortest > longest:
+        raise ValueError(f"{name} must be a pair (shortest, longest), got {shortest} > {longest}")
+    return shortest, longest
+
+
 def probability(name: str, value: object) -> float:
     """`value` as a number of [0, 1)."""
     number = real_number(name, value)

@@ -44,9 +44,9 @@ def untouched(module: nn.Module, kind: type[Kind]) -> TypeGuard[Kind]:
     )
 
 
-def untouched_linear(module: nn.Module, bias: bool, activation: str | None = None) -> TypeGuard[Linear]:
-    """Whether `module` is a `Linear` with this activation, and with a bias or without. A weight that is no parameter of
-    it, as in a replica of nn.DataParallel, is read by its own forward."""
+def untouched_linear(module: nn.Module, bias: bool | None = None, activation: str | None = None) -> TypeGuard[Linear]:
+    """Whether `module` is a `Linear` with this activation, and with a bias or without; None is either. A weight that is
+    no parameter of it, as in a replica of nn.DataParallel, is read by its own forward."""
     if not untouched(module, Linear):
         return False
     own = module.__dict__
@@ -55,7 +55,7 @@ def untouched_linear(module: nn.Module, bias: bool, activation: str | None = Non
         own.get("activation") == activation
         and "weight" in parameters
         and "bias" in parameters
-        and (parameters["bias"] is not None) is bias
+        and bias in (None, parameters["bias"] is not None)
     )
 
 
