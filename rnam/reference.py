@@ -122,7 +122,9 @@ def elapsed_gates(gates: Gates, elapsed: Tensor) -> Gates:
     def long_coefficients(*preacts: Tensor) -> tuple[Tensor, Tensor]:
         u, k = _where_time_passes(*relaxation(*preacts), elapsed)
         log_a = _log_decay(k, elapsed)
-        return log_a, -torch.expm1(log_a) * _g(u)
+        # by torch the slope of expm1 is its value plus 1, which has lost the digits of a small a
+        z = _as(-torch.expm1(log_a.detach()), -log_a.exp())
+        return log_a, z * _g(u)
 
     def coefficients(*preacts: Tensor) -> tuple[Tensor, Tensor]:
         log_a, b = long_coefficients(*preacts)
@@ -160,11 +162,11 @@ def recurrence(call: Recurrence, cell: Cell) -> tuple[Tensor, Tensor]:
     mask, reset = decode(call.flags)
     x = call.input if mask is None else torch.where(mask[..., None], call.input, 0)
     p = widen(x) if call.weight is None else _project(_embed(x, call.embedding), call.weight.to(x.dtype), call.bias)
-    moves = mask
+    moves, elapsed = mask, None
     if call.elapsed is not None:
         elapsed = call.elapsed.to(p.dtype)
-        elapsed = elapsed if mask is None else torch.where(mask, elapsed, 0)
-        gates, moves = elapsed_gates(gates, elapsed[..., None]), elapsed != 0
+        elapsed = (elapsed if mask is None else torch.where(mask, elapsed, 0))[..., None]
+        gates, moves = elapsed_gates(cell.reference, elapsed), (elapsed != 0)[..., 0]
     preacts = p.chunk(cell.num_preacts, dim=-1)
     hidden = preacts[0].shape[-1]
     h0 = p.new_zeros(*p.shape[:2], 1, hidden) if call.h0 is None else call.h0.to(p.dtype)
@@ -178,6 +180,7 @@ def recurrence(call: Recurrence, cell: Cell) -> tuple[Tensor, Tensor]:
     if call.space == "log":
         # Both spaces are one function and differ by rounding alone, so the derivatives are those of the
         # linear form. (log h0 has none at h0 = 0, where the function itself has one.)
+        gates = gates if elapsed is None else elapsed_gates(cell.reference, elapsed.detach())
         assert gates.log_coefficients is not None, cell.name
         log_a, log_b = gates.log_coefficients(*(x.detach() for x in preacts))
         log_a = _edit(log_a, mask, reset, one=0.0, zero=-torch.inf)

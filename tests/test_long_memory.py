@@ -36,23 +36,30 @@ CHANNELS = 4
 
 
 class Row(NamedTuple):
-    """One row: u and k (steps, channels), h0 (1, channels), and the gradients dh and dh_last that come in."""
+    """One row: u and k (steps, channels), h0 (1, channels), the gradients dh and dh_last that come in, and the times
+    (steps, 1), where they are not 1."""
 
     u: Tensor
     k: Tensor
     h0: Tensor
     dh: Tensor
     dh_last: Tensor
+    elapsed: Tensor | None = None
+
+
+NONE = torch.zeros(1)
 
 
 class Result(NamedTuple):
-    """The states and the gradients of a row; dw is that of the weight (2 channels, 2 channels)."""
+    """The states and the gradients of a row; dw is that of the weight (2 channels, 2 channels), de that of the times, 0
+    where there are none."""
 
     h: Tensor
     du: Tensor
     dk: Tensor
     dw: Tensor
     dh0: Tensor
+    de: Tensor = NONE
 
 
 def a_row(mean: float, steps: int, channels: int = CHANNELS, dtype: torch.dtype = torch.float32) -> Row:
@@ -62,6 +69,12 @@ def a_row(mean: float, steps: int, channels: int = CHANNELS, dtype: torch.dtype 
     last, h0 = torch.randn(1, channels, generator=rng), torch.rand(1, channels, generator=rng)
     u = torch.where(u.abs() < 0.01, u + 0.05, u)
     return Row(*(x.to(dtype) for x in (u, k + mean)), h0 + 0.2, dh.to(dtype), last)
+
+
+def over_times(row: Row) -> Row:
+    """The row with times from a thousandth to a thousand, their logarithms uniform."""
+    rng = torch.Generator().manual_seed(1)
+    return row._replace(elapsed=torch.exp(6.9 * (2 * torch.rand(len(row.u), 1, generator=rng) - 1)))
 
 
 def walk(coeffs: Tensor, values: Tensor, start: Tensor) -> Tensor:
@@ -76,23 +89,34 @@ def walk(coeffs: Tensor, values: Tensor, start: Tensor) -> Tensor:
 
 def by_steps(row: Row, dtype: torch.dtype) -> tuple[Result, Tensor]:
     """What plain steps of a precision give, and the largest |dL/dh| of each channel."""
-    u, k, h0, dh, last = (x.to(dtype) for x in row)
+    u, k, h0, dh, last = (x.to(dtype) for x in row[:5])
     a, z, s = torch.sigmoid(-k), torch.sigmoid(k), torch.sigmoid(u)
+    rate, elapsed = -functional.logsigmoid(-k), None
+    if row.elapsed is not None:
+        elapsed = row.elapsed.to(dtype)
+        a, z = (-elapsed * rate).exp(), -torch.expm1(-elapsed * rate)
     v = torch.where(u >= 0, u + 0.5, s)
     h = walk(a, z * v, h0[0])
     before = torch.cat([h0, h[:-1]])
     # lambda_t = dh_t + a_{t+1} lambda_{t+1}: a walk back, in which a belongs to the step after
     lam = walk(torch.cat([torch.ones_like(a[:1]), a.flip(0)[:-1]]), dh.flip(0), last[0]).flip(0)
     du = z * lam * torch.where(u >= 0, 1.0, s * (1 - s))
-    dk = z * a * (v - before) * lam
+    slope = a * (v - before) * lam
+    dk, de = z * slope, NONE.to(dtype)
+    if elapsed is not None:
+        dk, de = elapsed * torch.sigmoid(k) * slope, (rate * slope).sum(1, keepdim=True)
     dw = torch.cat([u, k], 1).T @ torch.cat([du, dk], 1)
-    return Result(h, du, dk, dw, a[:1] * lam[:1]), lam.abs().amax(0)
+    return Result(h, du, dk, dw, a[:1] * lam[:1], de), lam.abs().amax(0)
 
 
 @functools.lru_cache(maxsize=2)
 def expected(mean: float, steps: int, channels: int = CHANNELS) -> tuple[Result, Result]:
     """The float64 steps, and how far each result may be off: h at most anywhere, the others by their norm."""
-    row = a_row(mean, steps, channels)
+    return bounded(a_row(mean, steps, channels))
+
+
+def bounded(row: Row) -> tuple[Result, Result]:
+    """As `expected`."""
     (exact, adjoint), (plain, _) = by_steps(row, torch.float64), by_steps(row, torch.float32)
     band = bounds.BAND * bounds.unit(torch.float32)
     error = Result(*(size(name, p.double() - e) for name, p, e in zip(Result._fields, plain, exact, strict=True)))
@@ -112,13 +136,17 @@ def run(row: Row, way: tuple[str, str], batch: int = 1) -> Result:
     x = torch.cat([others.to(x.dtype), x], 1)
     h0 = row.h0.expand(1, batch, 1, channels).contiguous()
     leaves = [t.requires_grad_() for t in (x, torch.eye(2 * channels, dtype=x.dtype)[None], h0)]
+    times = None
+    if row.elapsed is not None:
+        times = row.elapsed[:, 0].expand(1, batch, -1).clone().requires_grad_()
+        leaves.append(times)
     with rnam.set_backend(backend):
-        h, h_last = min_gru(*leaves, space=space)
+        h, h_last = min_gru(*leaves[:3], space=space, elapsed=times)
         grads = torch.autograd.grad([h[:, -1], h_last[:, -1]], leaves, [row.dh[None], row.dh_last[None]])
     assert torch.equal(h_last[0, -1], h[0, -1, -1:]) or h.dtype != h_last.dtype
-    dx, dw, dh0 = (g[0] for g in grads)
+    dx, dw, dh0 = (g[0] for g in grads[:3])
     du, dk = dx[-1].chunk(2, dim=-1)
-    return Result(h.detach()[0, -1], du, dk, dw, dh0[-1])
+    return Result(h.detach()[0, -1], du, dk, dw, dh0[-1], NONE if times is None else grads[3][0, -1][:, None])
 
 
 def check(got: Result, exact: Result, limit: Result) -> None:
@@ -137,6 +165,22 @@ def test_a_row_alone(steps: int, mean: float, way: tuple[str, str]) -> None:
     got = run(a_row(mean, steps), way)
     check(got, exact, limit)
     assert_within("h", got.h, exact.h, (3e-6 if way[0] == "torch" else 2e-6) * exact.h.abs())
+
+
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
+@pytest.mark.parametrize("mean", [0, -6, -12])
+@pytest.mark.parametrize("steps", LENGTHS)
+def test_a_row_alone_over_times(steps: int, mean: float, way: tuple[str, str]) -> None:
+    """The bound is that of the row whose steps are all 1, twice the plain steps and a band."""
+    row = over_times(a_row(mean, steps))
+    check(run(row, way), *bounded(row))
+
+
+@pytest.mark.parametrize("channels", [CHANNELS, 32])
+@pytest.mark.parametrize("mean", [0, -12])
+def test_a_row_of_a_batch_over_times(mean: float, channels: int) -> None:
+    row = over_times(a_row(mean, 1_000, channels))
+    check(run(row, ("torch", "linear"), batch=64), *bounded(row))
 
 
 @pytest.mark.parametrize("mean", MEANS)
@@ -299,18 +343,22 @@ def test_linear_scan_of_coefficients_alone() -> None:
             assert_within(f"mean {mean}", linear_scan(a, b, row.h0), exact, 2e-5 * exact.amax(0))
 
 
-def test_the_steps_of_this_file() -> None:
+@pytest.mark.parametrize("timed", [False, True])
+def test_the_steps_of_this_file(timed: bool) -> None:
     """Against a tensor at a time, and autograd, in float64."""
-    row = a_row(-2, 50)
-    leaves = [x.double().requires_grad_() for x in (row.u, row.k, row.h0)]
-    u, k, h = leaves
+    row = over_times(a_row(-2, 50)) if timed else a_row(-2, 50)
+    given = (row.u, row.k, row.h0, *(() if row.elapsed is None else (row.elapsed,)))
+    leaves = [x.double().requires_grad_() for x in given]
+    u, k, h, *times = leaves
     states: list[Tensor] = []
     for t in range(len(u)):
         v = torch.where(u[t] >= 0, u[t] + 0.5, torch.sigmoid(u[t]))
-        h = torch.sigmoid(-k[t]) * h + torch.sigmoid(k[t]) * v
+        a = torch.sigmoid(-k[t]) if not times else torch.sigmoid(-k[t]) ** times[0][t]
+        h = a * h + (1 - a) * v
         states.append(h)
     loss = (torch.cat(states) * row.dh).sum() + (h * row.dh_last).sum()
     found, _ = by_steps(row, torch.float64)
     bounds.assert_same(found.h, torch.cat(states).detach())
-    for got, by_autograd in zip((found.du, found.dk, found.dh0), torch.autograd.grad(loss, leaves), strict=True):
+    own = (found.du, found.dk, found.dh0, found.de)[: len(leaves)]
+    for got, by_autograd in zip(own, torch.autograd.grad(loss, leaves), strict=True):
         bounds.assert_same(got, by_autograd)

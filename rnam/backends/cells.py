@@ -38,12 +38,12 @@ class Cell:
     blocks: gates.Gates
     kernels_path: str
 
-    def gates_after(self, elapsed: torch.Tensor | None) -> gates.Gates:
-        """Those of the blocks, over a time; None is 1."""
+    def gates_after(self, elapsed: torch.Tensor | None, learns: bool = False) -> gates.Gates:
+        """Those of the blocks, over times; None is 1."""
         if elapsed is None:
             return self.blocks
         assert self.blocks.after is not None, self.name
-        return self.blocks.after(elapsed)
+        return self.blocks.after(elapsed, learns)
 
     @functools.cached_property
     def kernels(self) -> Any:

@@ -43,6 +43,8 @@ def min_gru(
     *,
     dtype: torch.dtype,
     space: str = "linear",
+    bias: Tensor | None = None,
+    elapsed: Tensor | None = None,
 ) -> Tensor:
     """A bound on |h - exact h| at every element, for inputs of `dtype` taken as exact.
 
@@ -51,8 +53,8 @@ def min_gru(
     logs a unit is one of log h, which is |log h| units of h; that of the largest state is taken.
     """
     inside = computed(dtype)
-    exact, _ = oracle.min_gru(x, weight, h0, mask, reset)
-    plain, _ = oracle.min_gru(x, weight, h0, mask, reset, dtype=inside, space=space)
+    exact, _ = oracle.min_gru(x, weight, h0, mask, reset, bias=bias, elapsed=elapsed)
+    plain, _ = oracle.min_gru(x, weight, h0, mask, reset, bias=bias, elapsed=elapsed, dtype=inside, space=space)
     if x.shape[2] == 0:
         return exact
     start = torch.zeros_like(exact[:, :, :1]) if h0 is None else h0.double().abs()

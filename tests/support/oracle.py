@@ -9,6 +9,7 @@ A cell is a function from its pre-activations to (a, b) of h_t = a_t h_{t-1} + b
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,18 +31,21 @@ def min_gru(
     mask: Tensor | None = None,
     reset: Tensor | None = None,
     *,
+    bias: Tensor | None = None,
+    elapsed: Tensor | None = None,
     dtype: torch.dtype = torch.float64,
     space: str = "linear",
     long: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """x (terms, batch, seq, dim), weight (terms, dim, 2 * hidden) -> h, h_last, step by step in `dtype`.
+    """x (terms, batch, seq, dim), weight (terms, dim, 2 * hidden) -> h, h_last, step by step in `dtype`; bias (terms,
+    1, 2 * hidden), elapsed broadcasts to (terms, batch, seq).
 
     In float64 this is what is right. In another dtype, and with the state kept as log h ("log"), it is what
     a plain program of that precision gets, which the bounds are made of.
     """
     log = space == "log"
-    gates = min_gru_log_gates if log else min_gru_gates
-    return recurrence(_project(x, weight, mask, dtype), gates, h0, mask, reset, log=log, long=long)
+    gates = partial(min_gru_log_gates if log else min_gru_gates, elapsed=_elapsed(elapsed, mask, dtype))
+    return recurrence(_project(x, weight, mask, dtype, bias), gates, h0, mask, reset, log=log, long=long)
 
 
 def min_lstm(
@@ -51,36 +55,59 @@ def min_lstm(
     mask: Tensor | None = None,
     reset: Tensor | None = None,
     *,
+    bias: Tensor | None = None,
+    elapsed: Tensor | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor]:
     """x (terms, batch, seq, dim), weight (terms, dim, 3 * hidden) -> h, h_last: h = (f h + i g(u)) / (f + i)."""
-    return recurrence(_project(x, weight, mask, dtype), min_lstm_gates, h0, mask, reset)
+    gates = partial(min_lstm_gates, elapsed=_elapsed(elapsed, mask, dtype))
+    return recurrence(_project(x, weight, mask, dtype, bias), gates, h0, mask, reset)
 
 
-def _project(x: Tensor, weight: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+def _project(x: Tensor, weight: Tensor, mask: Tensor | None, dtype: torch.dtype, bias: Tensor | None = None) -> Tensor:
     """The pre-activations; a masked step of x may hold anything."""
     x = x.to(dtype) if mask is None else torch.where(mask[..., None], x.to(dtype), 0.0)
-    return torch.einsum("fbtd,fdh->fbth", x, weight.to(dtype))
+    preacts = torch.einsum("fbtd,fdh->fbth", x, weight.to(dtype))
+    return preacts if bias is None else preacts + bias.to(dtype)[:, None]
 
 
-def min_gru_gates(preacts: Tensor) -> tuple[Tensor, Tensor]:
-    """(1 - z, z g(u)) from (u | k), z = sigmoid(k)."""
+def _elapsed(elapsed: Tensor | None, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """(..., 1) in `dtype`; a masked step may hold anything."""
+    if elapsed is None:
+        return None
+    elapsed = elapsed.to(dtype)
+    return (elapsed if mask is None else torch.where(mask, elapsed, 1.0))[..., None]
+
+
+def min_gru_gates(preacts: Tensor, elapsed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(1 - z, z g(u)) from (u | k), z = sigmoid(k), or 1 - z = exp(-elapsed softplus(k))."""
     u, k = preacts.chunk(2, dim=-1)
-    return torch.sigmoid(-k), torch.sigmoid(k) * _g(u)
+    if elapsed is None:
+        return torch.sigmoid(-k), torch.sigmoid(k) * _g(u)
+    log_a = elapsed * logsigmoid(-k)
+    return log_a.exp(), -torch.expm1(log_a) * _g(u)
 
 
-def min_gru_log_gates(preacts: Tensor) -> tuple[Tensor, Tensor]:
+def min_gru_log_gates(preacts: Tensor, elapsed: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Their logarithms."""
     u, k = preacts.chunk(2, dim=-1)
     log_g = torch.where(u >= 0, torch.log(u.clamp(min=0) + 0.5), logsigmoid(u))
-    return logsigmoid(-k), logsigmoid(k) + log_g
+    if elapsed is None:
+        return logsigmoid(-k), logsigmoid(k) + log_g
+    log_a = elapsed * logsigmoid(-k)
+    return log_a, torch.log(-torch.expm1(log_a)) + log_g
 
 
-def min_lstm_gates(preacts: Tensor) -> tuple[Tensor, Tensor]:
-    """(f, i g(u)) / (f + i) from (u | k_f | k_i); a softmax of the logarithms, as f + i is 0 below k = -745."""
+def min_lstm_gates(preacts: Tensor, elapsed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(f, i g(u)) / (f + i) from (u | k_f | k_i); a softmax of the logarithms, as f + i is 0 below k = -745. Over a
+    time the first is a power."""
     u, k_f, k_i = preacts.chunk(3, dim=-1)
-    f, i = torch.softmax(torch.stack([logsigmoid(k_f), logsigmoid(k_i)]), dim=0)
-    return f, i * _g(u)
+    gates = torch.stack([logsigmoid(k_f), logsigmoid(k_i)])
+    if elapsed is None:
+        f, i = torch.softmax(gates, dim=0)
+        return f, i * _g(u)
+    log_a = elapsed * torch.log_softmax(gates, dim=0)[0]
+    return log_a.exp(), -torch.expm1(log_a) * _g(u)
 
 
 def _g(u: Tensor) -> Tensor:

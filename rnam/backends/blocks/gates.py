@@ -7,9 +7,9 @@ A row gives three functions. `preacts` are the pre-activations of a block, which
     slopes(preacts, kept, a, before, lam)       the gradients of the preacts, from what `gates` gave, from a as it was
                                                 before masks and resets, from h_{t-1}, and from lam = dL/dh_t
 
-    after(elapsed) -> Gates                     the same over a time (terms or 1, steps, segments, batch, 1), finite or
-                                                infinite; `slopes` then gives what the gradient of elapsed is the sum
-                                                of over the channels, last of all. None where the cell has no such form
+    after(elapsed, learns) -> Gates             the same over times (terms or 1, steps, segments, batch, 1); None where the
+                                                cell has no such form. With `learns` the slopes have one more, whose sum
+                                                over the channels is the gradient of elapsed
 
 An a near 1 has few digits of 1 - a, of which the walk through segments of time is made. A cell that has more of them
 sets `complement`, and then 1 - a is the third of `coefficients` and the second of `gates`. Without it the walk takes
@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = ["MIN_GRU", "MIN_LSTM", "Gates"]
+__all__ = ["MIN_GRU", "MIN_LSTM", "Gates", "stands_still"]
 
 LOG2E = 1.0 / math.log(2.0)
-FAR = 60.0  # log(1 + e^k) is k from here on, in float64 too
+FAR = 60.0
 
 aten = torch.ops.aten
 
@@ -44,7 +44,7 @@ class Gates(NamedTuple):
     gates: Callable[[Preacts, Callable[[str], Tensor]], Kept]
     slopes: Callable[[Preacts, Kept, Tensor, Tensor, Tensor], Preacts]
     complement: bool = False
-    after: Callable[[Tensor], Gates] | None = None
+    after: Callable[[Tensor, bool], Gates] | None = None
 
 
 def _min_gru_coefficients(preacts: Preacts, out: Tensor) -> Kept:
@@ -70,9 +70,16 @@ def _min_gru_slopes(preacts: Preacts, kept: Kept, a: Tensor, before: Tensor, lam
     _, z, v, s = kept
     m = z.mul_(lam)
     dk = v.sub_(before).mul_(a).mul_(m)
-    # g' is 1 where u >= 0, else s (1 - s); torch.where takes 3.4 ns an element, a lerp by 0 or 1 takes 0.2
+    return [_slope_of_g(u, m, s), dk]
+
+
+def _slope_of_g(u: Tensor, m: Tensor, s: Tensor) -> Tensor:
+    """m g'(u) in the memory of s = sigmoid(u): g' is 1 where u >= 0, else s (1 - s).
+
+    torch.where takes 3.4 ns an element, a lerp by 0 or 1 takes 0.2.
+    """
     slope_below = aten.sigmoid_backward.grad_input(m, s, grad_input=s)
-    return [torch.lerp(slope_below, m, u.ge_(0), out=s), dk]
+    return torch.lerp(slope_below, m, u.ge_(0), out=s)
 
 
 def _as_min_gru(preacts: Preacts) -> Preacts:
@@ -110,20 +117,32 @@ def _sigmoids(k: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
     return e.div_(whole), whole.reciprocal_()
 
 
-def _min_gru_after(elapsed: Tensor) -> Gates:
+def _min_gru_after(elapsed: Tensor, learns: bool) -> Gates:
     """1 - z = a = exp(-elapsed softplus(k)).
 
     With w = lam a (v - h_{t-1}) the gradients are dk = elapsed sigmoid(k) w and, summed over the channels,
     d_elapsed = softplus(k) w. They are 0 by selection where elapsed or softplus(k) is infinite.
     """
-    half = 0.5 * elapsed
-    finite = elapsed.where(elapsed.isfinite(), 0)
+    half, still = 0.5 * elapsed, stands_still(elapsed)
+
+    def decay(rate: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """a and z in memory of that name; `a` may be the rate.
+
+        z = t (1 + a) with t = tanh(y / 2) keeps its digits where y = elapsed rate is small; torch's expm1 takes four
+        times as long as its tanh.
+        """
+        if still:  # 0 * inf
+            rate = torch.clamp(rate, max=torch.finfo(rate.dtype).max, out=a)
+        y = torch.mul(rate, half, out=a)
+        t = torch.tanh(y, out=z)
+        a = y.mul_(-2).exp_()
+        return a, torch.addcmul(t, t, a, out=z)
 
     def coefficients(preacts: Preacts, out: Tensor) -> Kept:
         u, k = preacts
         torch.maximum(torch.sigmoid(u, out=out), u.add_(0.5), out=out)
-        rate = _softplus(k, torch.clamp(k, max=FAR, out=u).exp_())
-        a, z = _decay(rate, half, k, u)
+        rate = _exponential(k, u).log1p_()
+        a, z = decay(torch.maximum(rate, k, out=k), k, u)
         return a, out.mul_(z), z
 
     def gates(preacts: Preacts, buffer: Callable[[str], Tensor]) -> Kept:
@@ -131,40 +150,32 @@ def _min_gru_after(elapsed: Tensor) -> Gates:
         s = torch.sigmoid(u, out=buffer("s"))
         v = torch.add(u, 0.5, out=buffer("v"))
         torch.maximum(v, s, out=v)
-        e = torch.clamp(k, max=FAR, out=buffer("slope")).exp_()
-        rate = _softplus(k, buffer("rate").copy_(e))
-        slope = e.div_(torch.add(e, 1, out=buffer("z")))
-        return *_decay(rate, half, k, buffer("z")), v, s, rate, slope
+        e = _exponential(k, buffer("slope"))
+        z = torch.log1p(e, out=buffer("z"))
+        rate = torch.maximum(z, k, out=buffer("rate") if learns else k)
+        slope = e.div_(torch.add(e, 1, out=z))
+        return *decay(rate, k, z), v, s, rate, slope
 
     def slopes(preacts: Preacts, kept: Kept, a: Tensor, before: Tensor, lam: Tensor) -> Preacts:
         u, _ = preacts
         _, z, v, s, rate, slope = kept
         w = v.sub_(before).mul_(a).mul_(lam)
-        m = z.mul_(lam)
-        slope_below = aten.sigmoid_backward.grad_input(m, s, grad_input=s)
-        du = torch.lerp(slope_below, m, u.ge_(0), out=s)
-        return [du, slope.mul_(finite).mul_(w), rate.nan_to_num_(math.nan, posinf=0.0).mul_(w)]
+        finite = elapsed.nan_to_num(math.nan, posinf=0.0, neginf=0.0)
+        du, dk = _slope_of_g(u, z.mul_(lam), s), slope.mul_(finite).mul_(w)
+        return [du, dk, rate.nan_to_num_(math.nan, posinf=0.0).mul_(w)] if learns else [du, dk]
 
     return Gates(coefficients, gates, slopes, complement=True)
 
 
-def _softplus(k: Tensor, e: Tensor) -> Tensor:
-    """log(1 + e^k) in the memory of e, which is e^k up to k = FAR; relative digits at both ends."""
-    return torch.maximum(e.log1p_(), k, out=e)
+def stands_still(elapsed: Tensor) -> bool:
+    """Whether no time may have passed at some step; also of NaN."""
+    return not bool(elapsed.abs().amin() > 0)
 
 
-def _decay(rate: Tensor, half: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """exp(-y) and 1 - exp(-y), y = 2 half rate, in the memory of a and z, which may hold the rate.
-
-    1 - exp(-y) = 2 t / (1 + t) with t = tanh(y / 2), which keeps its digits where y is small; torch's expm1 takes four
-    times as long as its tanh. A rate is kept from 0 and from infinity, so that no time holds at each and an infinite
-    one forgets at each.
-    """
-    limits = torch.finfo(rate.dtype)
-    y = torch.clamp(rate, limits.tiny, limits.max, out=a).mul_(half)
-    t = torch.tanh(y, out=z)
-    a = y.mul_(-2).exp_()
-    return a, t.div_(t.mul(0.5).add_(0.5))
+def _exponential(k: Tensor, out: Tensor) -> Tensor:
+    """e^k, a normal number: a rate of 0 has no infinite time, and log(1 + e^k) is k beyond FAR, in float64 too."""
+    least = math.log(torch.finfo(k.dtype).tiny) + 1e-3
+    return torch.clamp(k, least, FAR, out=out).exp_()
 
 
 MIN_GRU = Gates(_min_gru_coefficients, _min_gru_gates, _min_gru_slopes, complement=True, after=_min_gru_after)

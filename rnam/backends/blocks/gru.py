@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from rnam.backends.blocks import one_step
+from rnam.backends.blocks.gates import stands_still
 from rnam.backends.blocks.plan import Block, Edits, Plan, Workspace, copy, in_place, new, select
 from rnam.backends.blocks.projection import projection
 from rnam.backends.blocks.walk import walk, walk_back
@@ -59,8 +60,8 @@ def recurrence_forward(call: Recurrence, cell: Cell) -> tuple[Maybe, Tensor]:
             xs, flags, edits = _read(buffers, block, call, plan)
             elapsed = _elapsed(block, call, plan, flags, project.like)
             gates = cell.gates_after(elapsed)
-            if elapsed is not None:
-                edits = _holding(elapsed == 0, flags, edits, project.like)
+            if elapsed is not None and stands_still(elapsed):
+                edits = _holding(elapsed == 0, flags, project.like)
             out = None if h is None else block.cut(h)
             preacts = project.forward(xs, terms, buffers)
             b = out if out is not None and in_place(out, xs) else buffers("b", xs, hidden)
@@ -94,7 +95,7 @@ def recurrence_backward(
         carried = adjoint[terms, rows].transpose(1, 2)
         for block in reversed(plan.blocks(terms, rows)):
             xs, flags, edits = _read(buffers, block, call, plan)
-            gates = cell.gates_after(_elapsed(block, call, plan, flags, project.like))
+            gates = cell.gates_after(_elapsed(block, call, plan, flags, project.like), need_elapsed)
             preacts = project.forward(xs, terms, buffers)
             kept = gates.gates(preacts, functools.partial(buffers, block=xs, width=hidden))
             a = own = kept[0]
@@ -113,10 +114,9 @@ def recurrence_backward(
             if edits:
                 select(lam, edits.observed)
             gradients = gates.slopes(preacts, kept, own, before, lam)
-            if call.elapsed is not None:
+            if d_elapsed is not None:
                 *gradients, products = gradients
-                if d_elapsed is not None:
-                    torch.sum(products, -1, keepdim=True, out=block.cut(d_elapsed[..., None]))
+                torch.sum(products, -1, keepdim=True, out=block.cut(d_elapsed[..., None]))
             if need_weight:
                 project.add_to_weight(xs, gradients, terms)
             if dx is not None:
@@ -157,10 +157,8 @@ def _elapsed(block: Block, call: Recurrence, plan: Plan, flags: Maybe, like: Ten
     return elapsed.contiguous() if flags is None else torch.where((flags & MASKED) == 0, elapsed, 0)
 
 
-def _holding(still: Tensor, flags: Maybe, edits: Edits | None, like: Tensor) -> Edits | None:
-    """The edits that hold the state at those steps too."""
-    if not still.any():
-        return edits
+def _holding(still: Tensor, flags: Maybe, like: Tensor) -> Edits:
+    """The edits of these flags that hold the state at these steps too."""
     held = still.to(torch.uint8) * MASKED
     return Edits(held if flags is None else held | flags, like)
 

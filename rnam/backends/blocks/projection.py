@@ -43,10 +43,10 @@ class Projection:
     def forward(self, xs: Tensor, terms: slice, buffers: Workspace) -> list[Tensor]:
         """The pre-activations of the block xs, in memory of their own."""
         outs = [buffers(f"preact {n}", xs, self.hidden) for n in range(len(self.products))]
-        for product, out in zip(self.products, outs, strict=True):
+        for n, (product, out) in enumerate(zip(self.products, outs, strict=True)):
             product(xs, terms, out)
-        for shift, out in zip(self.shifts, outs, strict=False):
-            out.add_(shift[terms])
+            if self.shifts:
+                out.add_(self.shifts[n][terms])
         return outs
 
     def add_to_weight(self, xs: Tensor, gradients: list[Tensor], terms: slice) -> None:
