@@ -15,6 +15,8 @@ import pytest
 import torch
 from hypothesis import given
 from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import grad, jvp, vmap
 
 import rnam
 from rnam.backends.blocks import gru, one_step, plan
@@ -26,6 +28,9 @@ from tests.support.assertions import assert_equal, assert_finite, assert_norm_wi
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # terms, batch, seq, dim, hidden
 SIZES = [(2, 3, 1, 4, 5), (3, 4, 9, 5, 3), (2, 9, 40, 3, 8), (1, 1, 211, 2, 3)]
+# torch.func.jvp imports a part of torch that scripts decompositions
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
 WAYS = [("torch", "linear"), ("reference", "linear"), ("reference", "log")]
 
 
@@ -381,6 +386,57 @@ def test_a_time_that_does_not_fit_is_refused_by_name() -> None:
             min_gru_projected(x, w, torch.zeros(2, 5, 4), elapsed=elapsed)
         with pytest.raises(error, match=message):
             rnam.minGRU(2, 4)(x, elapsed=elapsed)
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+@pytest.mark.parametrize("seq", [1, 5])
+@pytest.mark.parametrize("function", [min_gru, min_lstm])
+def test_derivatives_of_every_order(backend: str, seq: int, function: Function) -> None:
+    """gradcheck moves the times by 1e-6, so that none is 0 here; `test_values_and_every_gradient` has such."""
+    tensors = drawn((2, 2, seq, 3, 2), torch.float64, 2 if function is min_gru else 3)
+    tensors[3] = torch.rand(2, seq, dtype=torch.float64) + 0.3
+    mask = torch.rand(2, 2, seq) > 0.3
+    leaves = [t.detach().requires_grad_() for t in tensors]
+
+    def both(x: Tensor, w: Tensor, h0: Tensor, e: Tensor, b: Tensor) -> Any:
+        return function(x, w, h0, mask=mask, bias=b, elapsed=e)
+
+    with rnam.set_backend(backend):
+        assert gradcheck(both, leaves)
+        assert gradgradcheck(both, leaves)
+
+
+@pytest.mark.parametrize("in_dim", [None, 0])
+@pytest.mark.parametrize("shape", [(1, 3, 6), (2, 3, 6), (6,)], ids=str)
+def test_vmap_gives_each_sample_its_own_gradient_of_the_times(in_dim: int | None, shape: tuple[int, ...]) -> None:
+    """Times that broadcast over terms or that every sample shares, mapped and not."""
+    x, w, h0, _, b = drawn((2, 3, 6, 4, 5), torch.float64)
+    xs = torch.stack([x, -x, 2 * x])
+    times = torch.rand(3, *shape, dtype=torch.float64) + 0.1
+    times = times if in_dim == 0 else times[0]
+
+    def loss(x: Tensor, e: Tensor) -> Tensor:
+        return min_gru(x, w, h0, bias=b, elapsed=e)[0].sin().sum()
+
+    got = vmap(grad(loss, argnums=(0, 1)), in_dims=(0, in_dim))(xs, times)
+    own = [grad(loss, argnums=(0, 1))(x, times[n] if in_dim == 0 else times) for n, x in enumerate(xs)]
+    bounds.assert_same(got, [torch.stack(t) for t in zip(*own, strict=True)])
+    values = vmap(lambda x, e: min_gru(x, w, h0, bias=b, elapsed=e), in_dims=(0, in_dim))(xs, times)
+    each = [min_gru(x, w, h0, bias=b, elapsed=times[n] if in_dim == 0 else times) for n, x in enumerate(xs)]
+    bounds.assert_same(values, [torch.stack(t) for t in zip(*each, strict=True)])
+
+
+def test_forward_mode_is_the_reference() -> None:
+    x, w, h0, e, b = drawn((2, 3, 6, 4, 5), torch.float64)
+    e = e + 0.1
+
+    def states(e: Tensor) -> Tensor:
+        return min_gru(x, w, h0, bias=b, elapsed=e)[0]
+
+    with rnam.set_backend("reference"):
+        _, tangent = jvp(states, (e,), (torch.ones_like(e),))
+        moved = (states(e + 1e-6) - states(e - 1e-6)) / 2e-6
+    torch.testing.assert_close(tangent, moved, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

@@ -27,6 +27,7 @@ from rnam.functional import (
     min_gru,
     min_gru_block,
     min_gru_projected,
+    min_lstm,
 )
 from tests.support import bounds, inputs
 from tests.support.assertions import assert_norm_within, assert_within
@@ -42,6 +43,9 @@ F, B, T, D, H = 2, 2, 5, 3, 4
     params=[pytest.param("triton", marks=pytest.mark.interpreter), "torch"],
 )
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    timed = (*TIMED, _TimedLayer)
+    if request.param == "triton" and any(value in timed for value in request.node.callspec.params.values()):
+        pytest.skip("the kernels read no times")
     with rnam.set_backend(request.param):
         yield request.param
 
@@ -63,6 +67,21 @@ MASK, RESET = inputs.mask_and_reset(F, B, T, seed=1)
 def _min_gru(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     h, h_last = min_gru(x, w, h0, mask=MASK, reset=RESET[0])
     return torch.cat([h, h_last], dim=2)
+
+
+def _timed_min_gru(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    """With a bias, and times for every term alike."""
+    times, bias = x[:1, :, :, 0].square(), w[:, :1]
+    return torch.cat(min_gru(x, w, h0, mask=MASK, reset=RESET[0], bias=bias, elapsed=times), dim=2)
+
+
+def _timed_last_state(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    return min_gru(x, w, h0, mask=MASK, elapsed=x[..., 0].square(), need_h=False)[1]
+
+
+def _timed_min_lstm(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
+    weight = torch.cat([w, w[..., :H].roll(1, 1)], -1)
+    return torch.cat(min_lstm(x, weight, h0, mask=MASK, bias=weight[:, :1], elapsed=x[..., 0].square()), dim=2)
 
 
 def _last_state(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
@@ -127,8 +146,10 @@ def _projected(x: Tensor, w: Tensor, h0: Tensor) -> Tensor:
     return torch.cat([y, h_last[..., :D], h_last[..., 1:]], dim=2)
 
 
+TIMED = (_timed_min_gru, _timed_last_state, _timed_min_lstm)
 FUNCTIONS = [
     _min_gru,
+    *TIMED,
     _last_state,
     _block,
     _projected,
@@ -142,7 +163,7 @@ FUNCTIONS = [
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # of several operators or kernels each; test_block.py and test_projected.py map two of them as well
-LONG = (_last_state, _block, _projected, _embedded_min_gru, _log_scan)
+LONG = (*TIMED, _last_state, _block, _projected, _embedded_min_gru, _log_scan)
 SOME_LONG = [pytest.param(f, marks=pytest.mark.long_in_interpreter) if f in LONG else f for f in FUNCTIONS]
 
 
@@ -265,6 +286,8 @@ def test_opcheck(requires_grad: bool, third: int, backend: str) -> None:
     state = h0[..., :D].detach().requires_grad_(requires_grad)
     embedded = (x.detach()[..., :1].clone(), composed, h0, None, encoded, True, True)
     one = x[:, :, :1].detach().clone().requires_grad_(requires_grad)
+    biased = torch.randn(F, D + 1, 2 * H, requires_grad=requires_grad)
+    times = torch.rand(1, B, T, requires_grad=requires_grad)
     wide_packed = torch.randn(F, 3 * D * H, requires_grad=requires_grad)
     kernels = (
         (ops.min_gru, (x, w, h0, None, encoded, "mingru", "linear")),
@@ -282,6 +305,8 @@ def test_opcheck(requires_grad: bool, third: int, backend: str) -> None:
         (ops.blocked_min_gru, (x, w, None, None, None, "mingru", "linear")),
         (ops.blocked_min_gru, (one, w, h0, None, None, "mingru", "linear")),
         (ops.blocked_min_gru_last, (x, w, h0, None, encoded, "mingru", "linear")),
+        (ops.blocked_min_gru, (x, biased, h0, times, encoded, "mingru", "linear")),
+        (ops.blocked_min_gru_last, (x, w, h0, times, None, "mingru", "linear")),
         (ops.blocked_linear, (rows, w, bias, "gelu")),
         (ops.blocked_feed_forward, (update, params, update)),
         (ops.blocked_feed_forward, (column, wide, update)),
@@ -349,8 +374,27 @@ class _Layer(nn.Module):
         return output + state
 
 
-def test_compile_without_graph_breaks() -> None:
-    layer, x = _Layer(), _tensors(requires_grad=True)[0]
+class _TimedLayer(_Layer):
+    """Times that the input says, for every term alike, and a cell of each kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = rnam.minGRU(F, D, 2.0, timescales=(1, 30))
+        self.lstm = rnam.minLSTM(F, D, timescales=(1, 30))
+
+    def forward(self, x: Tensor, mask: Tensor, reset: Tensor) -> Tensor:
+        elapsed = x[:1, :, :, 0].square()
+        output, _ = self.gru(x, mask=mask, reset=reset, elapsed=elapsed)
+        second, state = self.lstm(output, mask=mask, elapsed=elapsed)
+        return second + state
+
+
+LAYERS = pytest.mark.parametrize("kind", [_Layer, _TimedLayer])
+
+
+@LAYERS
+def test_compile_without_graph_breaks(kind: type[_Layer]) -> None:
+    layer, x = kind(), _tensors(requires_grad=True)[0]
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
 
     def gradients(run: Callable[..., Tensor]) -> tuple[Tensor, ...]:
@@ -359,8 +403,9 @@ def test_compile_without_graph_breaks() -> None:
     torch.testing.assert_close(gradients(compiled), gradients(layer))
 
 
-def test_export_with_dynamic_batch_and_length() -> None:
-    layer, x = _Layer(), _tensors()[0]
+@LAYERS
+def test_export_with_dynamic_batch_and_length(kind: type[_Layer]) -> None:
+    layer, x = kind(), _tensors()[0]
     b, t = torch.export.Dim("b", min=2, max=64), torch.export.Dim("t", min=2, max=64)
     shapes = ({1: b, 2: t}, {1: b, 2: t}, {1: b, 2: t})
     program = torch.export.export(layer, (x, MASK, RESET), dynamic_shapes=shapes).module()

@@ -7,9 +7,9 @@ A row gives three functions. `preacts` are the pre-activations of a block, which
     slopes(preacts, kept, a, before, lam)       the gradients of the preacts, from what `gates` gave, from a as it was
                                                 before masks and resets, from h_{t-1}, and from lam = dL/dh_t
 
-    after(elapsed, learns) -> Gates             the same over times (terms or 1, steps, segments, batch, 1); None where the
-                                                cell has no such form. With `learns` the slopes have one more, whose sum
-                                                over the channels is the gradient of elapsed
+    after(elapsed, learns) -> Gates             the same over times (terms or 1, steps, segments, batch, 1); None where
+                                                the cell has no such form. With `learns` the slopes have one more, whose
+                                                sum over the channels is the gradient of elapsed
 
 An a near 1 has few digits of 1 - a, of which the walk through segments of time is made. A cell that has more of them
 sets `complement`, and then 1 - a is the third of `coefficients` and the second of `gates`. Without it the walk takes
