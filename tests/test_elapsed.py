@@ -238,6 +238,10 @@ def test_gradients_at_extreme_gates_are_finite(space: str, gate: float, time: fl
     found = torch.autograd.grad(h.sum() + h_last.sum(), (preacts, h0, elapsed))
     for name, value in zip(("h", "d_preacts", "dh0", "d_elapsed"), (h.detach(), *found), strict=True):
         assert_finite(name, value)
+    if time == 0:
+        assert (found[0] == 0).all()
+    if time == 0 and gate in (torch.inf, -torch.inf):  # blocks have e^k of the smallest normal number at least
+        assert_within("d_elapsed", found[2], torch.zeros_like(found[2]), 100 * torch.finfo(torch.float32).tiny)
     if gate == torch.inf and time > 0:
         assert_within("h", h.detach()[..., 0], torch.full((1, 2, seq), 1.2), 4 * bounds.unit(torch.float32))
 

@@ -3,6 +3,7 @@ minLSTM, and is another function of them."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -18,7 +19,7 @@ from rnam.backends.calls import Recurrence
 from rnam.backends.cells import CELLS, Cell
 from rnam.functional import recurrence
 from rnam.gru import Cell as Layer
-from tests.support import backends, bounds, inputs
+from tests.support import backends, bounds, inputs, oracle
 
 F, B, D, H = 2, 3, 4, 5
 
@@ -120,6 +121,29 @@ def test_a_cell_without_a_log_space_is_refused_by_name() -> None:
     call = Recurrence(torch.randn(F, B, 3, D), torch.randn(F, D, 3 * H), cell="third", space="log")
     with pytest.raises(ValueError, match="space must be one of 'linear', got 'log'"):
         recurrence(call, None, None)
+
+
+def test_a_cell_that_knows_no_time_is_refused_by_name() -> None:
+    call = Recurrence(torch.randn(F, B, 3, D), torch.randn(F, D, 3 * H), elapsed=torch.ones(3), cell="third")
+    with pytest.raises(ValueError, match="elapsed must be None for the cell 'third', which knows no time"):
+        recurrence(call, None, None)
+    with pytest.raises(ValueError, match=r"timescales must be None for the cell 'third', got \(1.0, 2.0\)"):
+        Third(F, D, timescales=(1, 2))
+
+
+def test_times_of_a_cell_without_a_form_of_its_own_in_blocks(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference's `relaxation` is enough: the minGRU computes it, after a projection."""
+    if backend == "triton":
+        pytest.skip("the kernels read no times")
+    relaxing = reference.Gates(coefficients, relaxation=lambda u, f, i: (u - f, i))
+    monkeypatch.setitem(cells.CELLS, "third", dataclasses.replace(THIRD, reference=relaxing))
+    x, w, h0 = (t.double() for t in inputs.layer_inputs(F, B, 9, D, 2 * H, seed=1))
+    w, h0 = w[..., : 3 * H], h0[..., :H]
+    elapsed = torch.rand(B, 9, dtype=torch.float64)
+    h, _ = recurrence(Recurrence(x, w, h0, elapsed, cell="third"), None, None)
+    u, f, i = w.chunk(3, dim=-1)
+    expected, _ = oracle.min_gru(x, torch.cat([u - f, i], -1), h0, elapsed=elapsed)
+    bounds.assert_same(h, expected)
 
 
 def test_the_rows_agree_about_the_pre_activations(backend: str) -> None:
