@@ -52,17 +52,20 @@ def test_models_of_one_time(changing: str) -> None:
     torch.testing.assert_close(tuple(compiled(**given)), tuple(expected))
 
 
-@pytest.mark.parametrize("changing", range(4))
-def test_a_cell(changing: int) -> None:
+@pytest.mark.parametrize("changing", range(5))
+@pytest.mark.parametrize("kind", [rnam.minGRU, rnam.minLSTM])
+def test_a_cell(kind: type, changing: int) -> None:
     torch._dynamo.reset()
-    layer = rnam.minGRU(3, 4)
+    layer = kind(3, 4, timescales=(1, 9))
     flags = [torch.rand(3, 2, 5) > 0.3 for _ in range(2)]
-    given = [torch.randn(3, 2, 5, 4), torch.rand(3, 2, 1, 4), *flags]
+    given = [torch.randn(3, 2, 5, 4), torch.rand(3, 2, 1, 4), *flags, torch.rand(1, 2, 5)]
     for dim in range(given[changing].dim()):
         torch._dynamo.maybe_mark_dynamic(given[changing], dim)
-    x, state, mask, reset = given
+    x, state, mask, reset, elapsed = given
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x, state, mask=mask, reset=reset), layer(x, state, mask=mask, reset=reset))
+    for options in ({}, {"elapsed": elapsed}):
+        options = {"mask": mask, "reset": reset, **options}
+        torch.testing.assert_close(compiled(x, state, **options), layer(x, state, **options))
 
 
 @pytest.mark.parametrize("function", [min_gru, min_lstm, min_gru_projected], ids=lambda f: f.__name__)

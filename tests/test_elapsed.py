@@ -443,6 +443,17 @@ def test_forward_mode_is_the_reference() -> None:
     torch.testing.assert_close(tangent, moved, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize(("batch", "seq"), [(0, 5), (3, 0), (0, 0)])
+@pytest.mark.parametrize("kind", [rnam.minGRU, rnam.minLSTM])
+def test_empty_sequences(kind: type, batch: int, seq: int) -> None:
+    layer, h0 = kind(2, 4, timescales=(1, 9)), torch.rand(2, batch, 1, 4)
+    elapsed = torch.ones(batch, seq, requires_grad=True)
+    output, state = layer(torch.zeros(2, batch, seq, 4), h0, elapsed=elapsed)
+    assert output.shape == (2, batch, seq, 4) and torch.equal(state, h0)
+    found = torch.autograd.grad(output.sum() + state.sum(), [elapsed, *layer.parameters()])
+    assert [g.shape for g in found] == [t.shape for t in (elapsed, *layer.parameters())]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast_leaves_the_times_as_they_are(dtype: torch.dtype) -> None:
     x, w, _, e, b = drawn((2, 3, 30, 4, 5), torch.float32)

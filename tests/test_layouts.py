@@ -35,6 +35,7 @@ def _functions() -> dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]]:
     return {
         "min_gru": (lambda *t: min_gru(*t)[0], (x, w, h0)),
         "min_gru h_last": (lambda *t: min_gru(*t)[1], (x, w, h0)),
+        "min_gru over times": (lambda *t: min_gru(*t[:3], elapsed=t[3])[0], (x, w, h0, x[..., 0].square() + 0.1)),
         "linear_scan": (linear_scan, (h.sigmoid(), h, h0)),
         "log_scan": (log_scan, (h - 1, h + 1, h0)),
         "grouped_linear": (lambda *t: grouped_linear(*t, "silu"), (x, w, w[:, :1])),

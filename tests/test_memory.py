@@ -186,5 +186,7 @@ def test_states_of_cells(cell: str, seq: int, masked: bool, recorded: bool) -> N
     for h0 in (None, torch.rand(TERMS, BATCH, 1, 6)):
         for reset in (None, torch.zeros(TERMS, BATCH, seq, dtype=torch.bool)):
             for need_h in (True, False):
-                returned = function(x, weight, h0, mask=mask, reset=reset, need_h=need_h)
-                assert not _shared(returned, [x, weight, h0, mask, reset])
+                for elapsed in (None, torch.zeros(BATCH, seq)):
+                    options = {"mask": mask, "reset": reset, "need_h": need_h, "elapsed": elapsed}
+                    returned = function(x, weight, h0, **options)
+                    assert not _shared(returned, [x, weight, h0, mask, reset, elapsed])
