@@ -38,12 +38,12 @@ class Cell:
     blocks: gates.Gates
     kernels_path: str
 
-    def gates_after(self, elapsed: torch.Tensor | None, learns: bool = False) -> gates.Gates:
+    def gates_after(self, times: gates.Times | None, learns: bool = False) -> gates.Gates:
         """Those of the blocks, over times; None is 1."""
-        if elapsed is None:
+        if times is None:
             return self.blocks
         assert self.blocks.after is not None, self.name
-        return self.blocks.after(elapsed, learns)
+        return self.blocks.after(times, learns)
 
     @functools.cached_property
     def kernels(self) -> Any:

@@ -7,9 +7,9 @@ A row gives three functions. `preacts` are the pre-activations of a block, which
     slopes(preacts, kept, a, before, lam)       the gradients of the preacts, from what `gates` gave, from a as it was
                                                 before masks and resets, from h_{t-1}, and from lam = dL/dh_t
 
-    after(elapsed, learns) -> Gates             the same over times (terms or 1, steps, segments, batch, 1); None where
-                                                the cell has no such form. With `learns` the slopes have one more, whose
-                                                sum over the channels is the gradient of elapsed
+    after(times, learns) -> Gates               the same over times; None where the cell has no such form. With `learns`
+                                                the slopes have one more, whose sum over the channels is the gradient of
+                                                elapsed
 
 An a near 1 has few digits of 1 - a, of which the walk through segments of time is made. A cell that has more of them
 sets `complement`, and then 1 - a is the third of `coefficients` and the second of `gates`. Without it the walk takes
@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = ["MIN_GRU", "MIN_LSTM", "Gates", "stands_still"]
+__all__ = ["MIN_GRU", "MIN_LSTM", "Gates", "Times"]
 
 LOG2E = 1.0 / math.log(2.0)
-FAR = 60.0
+FAR = 60.0  # log(1 + e^k) is k from here on, in float64 too
 
 aten = torch.ops.aten
 
@@ -44,7 +44,21 @@ class Gates(NamedTuple):
     gates: Callable[[Preacts, Callable[[str], Tensor]], Kept]
     slopes: Callable[[Preacts, Kept, Tensor, Tensor, Tensor], Preacts]
     complement: bool = False
-    after: Callable[[Tensor, bool], Gates] | None = None
+    after: Callable[[Times, bool], Gates] | None = None
+
+
+class Times(NamedTuple):
+    """Elapsed times of a block (terms or 1, steps, segments, batch, 1): whether all are greater than 0, and whether all
+    are finite. NaN is neither."""
+
+    elapsed: Tensor
+    positive: bool
+    finite: bool
+
+    @classmethod
+    def of(cls, elapsed: Tensor) -> Times:
+        least, most = elapsed.abs().aminmax()
+        return cls(elapsed, bool(least > 0), bool(most < math.inf))
 
 
 def _min_gru_coefficients(preacts: Preacts, out: Tensor) -> Kept:
@@ -117,23 +131,34 @@ def _sigmoids(k: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
     return e.div_(whole), whole.reciprocal_()
 
 
-def _min_gru_after(elapsed: Tensor, learns: bool) -> Gates:
+def _min_gru_after(times: Times, learns: bool) -> Gates:
     """1 - z = a = exp(-elapsed softplus(k)).
 
     With w = lam a (v - h_{t-1}) the gradients are dk = elapsed sigmoid(k) w and, summed over the channels,
     d_elapsed = softplus(k) w. They are 0 by selection where elapsed or softplus(k) is infinite.
     """
-    half, still = 0.5 * elapsed, stands_still(elapsed)
+    half = 0.5 * times.elapsed
 
-    def decay(rate: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """a and z in memory of that name; `a` may be the rate.
+    def half_exponent(k: Tensor, e: Tensor, rate: Tensor) -> Tensor:
+        """elapsed log(1 + e^k) / 2 in the memory of k, which leaves the exponential and the rate in theirs."""
+        near = times.finite and bool(k.amax() <= FAR)
+        if near:
+            torch.exp(k, out=e)
+        else:  # a rate of 0 has no infinite time: e is a normal number
+            torch.clamp(k, math.log(torch.finfo(k.dtype).tiny) + 1e-3, FAR, out=e).exp_()
+        torch.log1p(e, out=rate)
+        if not near:
+            torch.maximum(rate, k, out=rate)
+        if times.positive:
+            return torch.mul(rate, half, out=k)
+        return torch.clamp(rate, max=torch.finfo(k.dtype).max, out=k).mul_(half)  # and not 0 * inf
 
-        z = t (1 + a) with t = tanh(y / 2) keeps its digits where y = elapsed rate is small; torch's expm1 takes four
-        times as long as its tanh.
+    def decay(y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """a = exp(-2 y) and z = 1 - a in the memory of y and z.
+
+        z = t (1 + a) with t = tanh(y) keeps its digits where y is small; torch's expm1 takes four times as long as its
+        tanh.
         """
-        if still:  # 0 * inf
-            rate = torch.clamp(rate, max=torch.finfo(rate.dtype).max, out=a)
-        y = torch.mul(rate, half, out=a)
         t = torch.tanh(y, out=z)
         a = y.mul_(-2).exp_()
         return a, torch.addcmul(t, t, a, out=z)
@@ -141,8 +166,7 @@ def _min_gru_after(elapsed: Tensor, learns: bool) -> Gates:
     def coefficients(preacts: Preacts, out: Tensor) -> Kept:
         u, k = preacts
         torch.maximum(torch.sigmoid(u, out=out), u.add_(0.5), out=out)
-        rate = _exponential(k, u).log1p_()
-        a, z = decay(torch.maximum(rate, k, out=k), k, u)
+        a, z = decay(half_exponent(k, u, u), u)
         return a, out.mul_(z), z
 
     def gates(preacts: Preacts, buffer: Callable[[str], Tensor]) -> Kept:
@@ -150,32 +174,21 @@ def _min_gru_after(elapsed: Tensor, learns: bool) -> Gates:
         s = torch.sigmoid(u, out=buffer("s"))
         v = torch.add(u, 0.5, out=buffer("v"))
         torch.maximum(v, s, out=v)
-        e = _exponential(k, buffer("slope"))
-        z = torch.log1p(e, out=buffer("z"))
-        rate = torch.maximum(z, k, out=buffer("rate") if learns else k)
+        e, z = buffer("slope"), buffer("z")
+        rate = buffer("rate") if learns else z
+        y = half_exponent(k, e, rate)
         slope = e.div_(torch.add(e, 1, out=z))
-        return *decay(rate, k, z), v, s, rate, slope
+        return *decay(y, z), v, s, rate, slope
 
     def slopes(preacts: Preacts, kept: Kept, a: Tensor, before: Tensor, lam: Tensor) -> Preacts:
         u, _ = preacts
         _, z, v, s, rate, slope = kept
         w = v.sub_(before).mul_(a).mul_(lam)
-        finite = elapsed.nan_to_num(math.nan, posinf=0.0, neginf=0.0)
+        finite = times.elapsed.nan_to_num(math.nan, posinf=0.0, neginf=0.0)
         du, dk = _slope_of_g(u, z.mul_(lam), s), slope.mul_(finite).mul_(w)
         return [du, dk, rate.nan_to_num_(math.nan, posinf=0.0).mul_(w)] if learns else [du, dk]
 
     return Gates(coefficients, gates, slopes, complement=True)
-
-
-def stands_still(elapsed: Tensor) -> bool:
-    """Whether no time may have passed at some step; also of NaN."""
-    return not bool(elapsed.abs().amin() > 0)
-
-
-def _exponential(k: Tensor, out: Tensor) -> Tensor:
-    """e^k, a normal number: a rate of 0 has no infinite time, and log(1 + e^k) is k beyond FAR, in float64 too."""
-    least = math.log(torch.finfo(k.dtype).tiny) + 1e-3
-    return torch.clamp(k, least, FAR, out=out).exp_()
 
 
 MIN_GRU = Gates(_min_gru_coefficients, _min_gru_gates, _min_gru_slopes, complement=True, after=_min_gru_after)

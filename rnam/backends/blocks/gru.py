@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from rnam.backends.blocks import one_step
-from rnam.backends.blocks.gates import stands_still
+from rnam.backends.blocks.gates import Times
 from rnam.backends.blocks.plan import Block, Edits, Plan, Workspace, copy, in_place, new, select
 from rnam.backends.blocks.projection import projection
 from rnam.backends.blocks.walk import walk, walk_back
@@ -51,6 +51,7 @@ def recurrence_forward(call: Recurrence, cell: Cell) -> tuple[Maybe, Tensor]:
     x, project = call.input, projection(call, cell)
     hidden = project.hidden
     h = new(torch.Size((*x.shape[:3], hidden)), x) if call.need_h else None
+    every = None if call.elapsed is None else Times.of(call.elapsed)
     h_last = _states(call.h0, (*x.shape[:2], 1, hidden), project.like)
     plan = Plan(x.shape, hidden, FORWARD)
     buffers = Workspace(plan.rows, project.like)
@@ -58,10 +59,10 @@ def recurrence_forward(call: Recurrence, cell: Cell) -> tuple[Maybe, Tensor]:
         state = h_last[terms, rows].transpose(1, 2)
         for block in plan.blocks(terms, rows):
             xs, flags, edits = _read(buffers, block, call, plan)
-            elapsed = _elapsed(block, call, plan, flags, project.like)
-            gates = cell.gates_after(elapsed)
-            if elapsed is not None and stands_still(elapsed):
-                edits = _holding(elapsed == 0, flags, project.like)
+            times = _times(every, block, plan, flags, project.like)
+            gates = cell.gates_after(times)
+            if times is not None and not times.positive:
+                edits = _holding(times.elapsed == 0, flags, project.like)
             out = None if h is None else block.cut(h)
             preacts = project.forward(xs, terms, buffers)
             b = out if out is not None and in_place(out, xs) else buffers("b", xs, hidden)
@@ -87,6 +88,7 @@ def recurrence_backward(
     project.prepare_backward(need_weight)
     hidden = project.hidden
     dx = new(x.shape, x) if need_x else None
+    every = None if call.elapsed is None else Times.of(call.elapsed)
     d_elapsed = project.like.new_empty(x.shape[:3]) if need_elapsed else None
     adjoint = _states(dh_last, (*h.shape[:2], 1, hidden), project.like)
     plan = Plan(x.shape, hidden, BACKWARD)
@@ -95,7 +97,7 @@ def recurrence_backward(
         carried = adjoint[terms, rows].transpose(1, 2)
         for block in reversed(plan.blocks(terms, rows)):
             xs, flags, edits = _read(buffers, block, call, plan)
-            gates = cell.gates_after(_elapsed(block, call, plan, flags, project.like), need_elapsed)
+            gates = cell.gates_after(_times(every, block, plan, flags, project.like), need_elapsed)
             preacts = project.forward(xs, terms, buffers)
             kept = gates.gates(preacts, functools.partial(buffers, block=xs, width=hidden))
             a = own = kept[0]
@@ -149,12 +151,13 @@ def _read(buffers: Workspace, block: Block, call: Recurrence, plan: Plan) -> tup
     return select(xs, edits.observed), flags, edits
 
 
-def _elapsed(block: Block, call: Recurrence, plan: Plan, flags: Maybe, like: Tensor) -> Maybe:
-    """The elapsed times of the block (terms or 1, steps, segments, batch, 1), 0 at masked steps; None is 1."""
-    if call.elapsed is None:
+def _times(every: Times | None, block: Block, plan: Plan, flags: Maybe, like: Tensor) -> Times | None:
+    """Those of the block; 1 at masked steps, which may hold anything."""
+    if every is None:
         return None
-    elapsed = block.cut_steps(call.elapsed, plan.sizes).to(like.dtype)
-    return elapsed.contiguous() if flags is None else torch.where((flags & MASKED) == 0, elapsed, 0)
+    elapsed = block.cut_steps(every.elapsed, plan.sizes).to(like.dtype)
+    elapsed = elapsed.contiguous() if flags is None else torch.where((flags & MASKED) == 0, elapsed, 1)
+    return every._replace(elapsed=elapsed)
 
 
 def _holding(still: Tensor, flags: Maybe, like: Tensor) -> Edits:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from rnam.backends.blocks.gates import Times
 from rnam.backends.calls import Recurrence, widen
 from rnam.backends.flags import decode
 from rnam.reference import elapsed_gates
@@ -47,7 +48,7 @@ def run(call: Recurrence, cell: Cell, gradient: bool) -> tuple[Tensor | None, Te
         a, b = gates.coefficients(*preacts)
     else:
         out = torch.empty_like(preacts[0], memory_format=torch.contiguous_format)
-        a, b, *_ = cell.gates_after(elapsed).coefficients(preacts, out)
+        a, b, *_ = cell.gates_after(None if elapsed is None else Times.of(elapsed)).coefficients(preacts, out)
         if elapsed is not None:
             mask = elapsed != 0
     h_last = _advance(call.h0, a, b, mask)
