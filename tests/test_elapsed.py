@@ -207,11 +207,12 @@ def test_no_time_holds_the_state_to_the_bit(space: str, dtype: torch.dtype, seq:
     assert (h[:, 1, -1] != before[:, 1, -1]).any()
 
 
+@pytest.mark.parametrize("gates", [EXTREMES[1:], [-1e4, -200.0, 3.0]], ids=("wide", "closed"))
 @pytest.mark.parametrize("seq", [1, 3, 40])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_an_infinite_time_forgets(space: str, dtype: torch.dtype, seq: int) -> None:
+def test_an_infinite_time_forgets(space: str, dtype: torch.dtype, seq: int, gates: list[float]) -> None:
     """At every rate: the state is g(u), and k and the times get a gradient of exactly 0."""
-    k = torch.tensor([k for k in EXTREMES if k != -torch.inf], dtype=dtype)
+    k = torch.tensor(gates, dtype=dtype)
     u = torch.linspace(-3, 2.5, len(k), dtype=dtype)
     preacts = torch.cat([u, k]).expand(1, 2, seq, -1).clone().requires_grad_()
     h0 = torch.rand(1, 2, 1, len(k), dtype=dtype).requires_grad_()
@@ -428,6 +429,23 @@ def test_vmap_gives_each_sample_its_own_gradient_of_the_times(in_dim: int | None
     values = vmap(lambda x, e: min_gru(x, w, h0, bias=b, elapsed=e), in_dims=(0, in_dim))(xs, times)
     each = [min_gru(x, w, h0, bias=b, elapsed=times[n] if in_dim == 0 else times) for n, x in enumerate(xs)]
     bounds.assert_same(values, [torch.stack(t) for t in zip(*each, strict=True)])
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 6), (2, 3, 6), (1, 1, 1)], ids=str)
+def test_vmap_of_the_backward_op(shape: tuple[int, ...]) -> None:
+    """A gradient of the times has their shape for each sample, without autograd's help."""
+    x, w, h0, _, _ = drawn((2, 3, 6, 4, 5), torch.float32)
+    times = torch.rand(shape)
+    h, _ = min_gru(x, w, h0, elapsed=times)
+    grads = torch.randn(3, *h.shape)
+
+    def backward(dh: Tensor) -> tuple[Tensor, ...]:
+        call = x, w, h0, times, None, "mingru", "linear"
+        return torch.ops.rnam.blocked_min_gru_backward(*call, h, dh, None, [True] * 4)
+
+    each = [backward(dh) for dh in grads]
+    assert each[0][3].shape == times.shape
+    bounds.assert_same(vmap(backward)(grads), [torch.stack(t) for t in zip(*each, strict=True)])
 
 
 def test_forward_mode_is_the_reference() -> None:
