@@ -66,11 +66,11 @@ def _project(call: Recurrence, num_preacts: int) -> tuple[list[Tensor], Tensor |
     rows = widen(rows)
     if weight is None:
         return list(rows.unsqueeze(2).clone().chunk(num_preacts, dim=3)), mask
-    bias = None
-    if call.has_bias_row:
+    bias, (_, batch, width) = None, rows.shape
+    if weight.shape[1] != width:  # `has_bias_row`, of a call without an embedding
         weight, bias = weight[:, :-1], weight[:, -1:].to(rows.dtype)
     weight = widen(weight if weight.dtype == input.dtype else weight.to(input.dtype))
-    if input.shape[1] <= FEW_ROWS:
+    if batch <= FEW_ROWS:
         product = torch.bmm(rows, weight) if bias is None else torch.baddbmm(bias, rows, weight)
         return list(product.unsqueeze(2).chunk(num_preacts, dim=3)), mask
     preacts = [torch.bmm(rows, part).unsqueeze(2) for part in weight.chunk(num_preacts, dim=2)]
