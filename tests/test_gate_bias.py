@@ -68,6 +68,23 @@ def test_it_is_not_rounded_where_a_weight_is(backend: str, seq: int, dtype: torc
     assert_within("h_last", h_last, last, error[:, :, -1:])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("seq", [1, 40])
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+def test_an_embedding_leaves_it_as_it_is(backend: str, seq: int, dtype: torch.dtype) -> None:
+    """Of a gate at -9 half precision would round away a hundredth, and so of the rate. This embedding picks columns, so
+    that nothing else is rounded on the way."""
+    x, w, h0, b = (t.float() for t in drawn(4, 5, seq=seq))
+    b[..., 5:] -= 9
+    picks, nothing = torch.eye(4)[:2].expand(2, 2, 4), torch.zeros(2, 1, 4)
+    x = x[..., :2].contiguous()
+    with rnam.set_backend(backend), torch.autocast("cpu", dtype=dtype):
+        _, h_last = min_gru(x, w, h0, bias=b, embedding=(picks, nothing))
+    rounded = [t.to(dtype).float() for t in (x, w[:, :2])]
+    _, last = oracle.min_gru(*rounded, h0, bias=b)
+    assert_within("h_last", h_last, last, bounds.min_gru(*rounded, h0, dtype=torch.float32, bias=b)[:, :, -1:])
+
+
 @pytest.mark.parametrize("in_dim", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("backend", ["torch", "reference"])
