@@ -490,3 +490,4 @@ def test_a_negative_time_runs_away() -> None:
     for name in ("torch", "reference"):
         with rnam.set_backend(name):
             bounds.assert_same(min_gru(x, w, h0, bias=b, elapsed=-e.clamp(max=1))[0], exact)
+    assert min_gru(x, w, h0, bias=b, elapsed=-e - 1, space="log")[0].isnan().all()

@@ -140,18 +140,18 @@ def _min_gru_after(times: Times, learns: bool) -> Gates:
     half = 0.5 * times.elapsed
 
     def half_exponent(k: Tensor, e: Tensor, rate: Tensor) -> Tensor:
-        """elapsed log(1 + e^k) / 2 in the memory of k, which leaves the exponential and the rate in theirs."""
-        near = times.finite and bool(k.amax() <= FAR)
-        if near:
-            torch.exp(k, out=e)
-        else:  # a rate of 0 has no infinite time: e is a normal number
-            torch.clamp(k, math.log(torch.finfo(k.dtype).tiny) + 1e-3, FAR, out=e).exp_()
-        torch.log1p(e, out=rate)
-        if not near:
-            torch.maximum(rate, k, out=rate)
-        if times.positive:
+        """elapsed log(1 + e^k) / 2 in the memory of k, which leaves the exponential and the rate in theirs; an infinite
+        rate is left as 0, for the slopes."""
+        if times.finite and bool(k.amax() <= FAR):
+            torch.log1p(torch.exp(k, out=e), out=rate)
             return torch.mul(rate, half, out=k)
-        return torch.clamp(rate, max=torch.finfo(k.dtype).max, out=k).mul_(half)  # and not 0 * inf
+        # e and the rate are neither 0 nor infinite, so that no product with a time is NaN
+        limits = torch.finfo(k.dtype)
+        torch.log1p(torch.clamp(k, math.log(limits.tiny) + 1e-3, FAR, out=e).exp_(), out=rate)
+        torch.maximum(rate, k, out=rate)
+        y = torch.clamp(rate, max=limits.max, out=k).mul_(half)
+        rate.nan_to_num_(math.nan, posinf=0.0)
+        return y
 
     def decay(y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """a = exp(-2 y) and z = 1 - a in the memory of y and z.
@@ -186,7 +186,7 @@ def _min_gru_after(times: Times, learns: bool) -> Gates:
         w = v.sub_(before).mul_(a).mul_(lam)
         finite = times.elapsed.nan_to_num(math.nan, posinf=0.0, neginf=0.0)
         du, dk = _slope_of_g(u, z.mul_(lam), s), slope.mul_(finite).mul_(w)
-        return [du, dk, rate.nan_to_num_(math.nan, posinf=0.0).mul_(w)] if learns else [du, dk]
+        return [du, dk, rate.mul_(w)] if learns else [du, dk]
 
     return Gates(coefficients, gates, slopes, complement=True)
 
