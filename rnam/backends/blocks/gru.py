@@ -138,17 +138,22 @@ def _states(start: Maybe, sizes: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _read(buffers: Workspace, block: Block, call: Recurrence, plan: Plan) -> tuple[Tensor, Maybe, Edits | None]:
-    """The block of the input with time outermost; a copy, unless it lies like that, and 0 at masked steps. And its
-    flags."""
+    """The block of the input with time outermost; a copy, unless it lies like that, and 0 at masked steps. For a weight
+    with a row of bias it has a column of ones. And its flags."""
     part = block.cut(call.input)
-    if call.flags is None and in_place(part, buffers.like):
+    bias, width = call.has_bias_row, part.shape[-1]
+    if call.flags is None and not bias and in_place(part, buffers.like):
         return part, None, None
-    xs = copy(buffers("x", part, part.shape[-1]), part)
+    rows = buffers("x", part, width + bias)
+    xs = copy(rows[..., :width], part)
+    if bias:
+        rows[..., width].fill_(1)
     if call.flags is None:
-        return xs, None, None
+        return rows, None, None
     flags = block.cut_steps(call.flags, plan.sizes)
     edits = Edits(flags, xs)
-    return select(xs, edits.observed), flags, edits
+    select(xs, edits.observed)
+    return rows, flags, edits
 
 
 def _times(every: Times | None, block: Block, plan: Plan, flags: Maybe, like: Tensor) -> Times | None:

@@ -16,44 +16,37 @@ if TYPE_CHECKING:
 
 
 def projection(call: Recurrence, cell: Cell) -> Projection | Given:
-    if call.weight is None:
-        return Given(call, cell)
-    split = call.without_bias_row()
-    assert split.weight is not None
-    return Projection(call, split.weight, split.bias, cell)
+    return Given(call, cell) if call.weight is None else Projection(call, call.weight, cell)
 
 
 class Projection:
-    """One product for each pre-activation, and a bias where there is one. `like` has the dtype of the sums, `hidden` is
-    their width."""
+    """One product for each pre-activation. `like` has the dtype of the sums, `hidden` is their width. The input of a
+    weight with a row of bias has a column of ones."""
 
-    def __init__(self, call: Recurrence, weight: Tensor, bias: Tensor | None, cell: Cell) -> None:
-        # rounded to the dtype of the input, and widened to that of the sums
-        weights = widen(weight.to(call.input.dtype)).chunk(cell.num_preacts, dim=2)
+    def __init__(self, call: Recurrence, weight: Tensor, cell: Cell) -> None:
+        # rounded to the dtype of the input, and widened to that of the sums; a bias is not rounded
+        split = call.without_bias_row()
+        rounded = widen(weight[:, : call.input.shape[3]].to(call.input.dtype))
+        whole = rounded if split.bias is None else torch.cat([rounded, split.bias.to(rounded.dtype)], dim=1)
+        weights = whole.chunk(cell.num_preacts, dim=2)
         self.like, self.hidden, self.dtype = weights[0], weights[0].shape[2], weight.dtype
-        self.weights = weights
-        self.shifts = () if bias is None else bias.to(self.like.dtype)[:, None, None].chunk(cell.num_preacts, dim=-1)
+        self.rounded, self.weights = rounded.chunk(cell.num_preacts, dim=2), weights
         self.products = [Product(w) for w in weights]
 
     def prepare_backward(self, need_weight: bool) -> None:
-        self.back = [Product(w.transpose(1, 2)) for w in self.weights]
+        self.back = [Product(w.transpose(1, 2)) for w in self.rounded]
         self.sums = [Sum(w) for w in self.weights] if need_weight else []
-        self.shift_sums = [torch.zeros_like(s[:, 0, 0]) for s in self.shifts] if need_weight else []
 
     def forward(self, xs: Tensor, terms: slice, buffers: Workspace) -> list[Tensor]:
         """The pre-activations of the block xs, in memory of their own."""
         outs = [buffers(f"preact {n}", xs, self.hidden) for n in range(len(self.products))]
-        for n, (product, out) in enumerate(zip(self.products, outs, strict=True)):
+        for product, out in zip(self.products, outs, strict=True):
             product(xs, terms, out)
-            if self.shifts:
-                out.add_(self.shifts[n][terms])
         return outs
 
     def add_to_weight(self, xs: Tensor, gradients: list[Tensor], terms: slice) -> None:
         for total, g in zip(self.sums, gradients, strict=True):
             total(xs, g, terms)
-        for shift_total, g in zip(self.shift_sums, gradients, strict=False):
-            shift_total[terms].add_(g.flatten(1, -2).sum(1, keepdim=True))
 
     def input_gradient(self, gradients: list[Tensor], terms: slice, out: Tensor) -> None:
         """Write that of the block's input to `out`."""
@@ -61,12 +54,7 @@ class Projection:
             product(g, terms, out, add=n > 0)
 
     def weight_gradient(self) -> Tensor | None:
-        if not self.sums:
-            return None
-        gradient = torch.cat([s.total for s in self.sums], dim=2)
-        if self.shifts:
-            gradient = torch.cat([gradient, torch.cat(self.shift_sums, dim=2)], dim=1)
-        return gradient.to(self.dtype)
+        return torch.cat([s.total for s in self.sums], dim=2).to(self.dtype) if self.sums else None
 
 
 class Given:
