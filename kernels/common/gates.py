@@ -10,7 +10,7 @@ from typing import Any
 
 import triton.language as tl
 
-from .arithmetic import LOG2E, MAX_EXPONENT, log2, log2_1p, rcp
+from .arithmetic import LN2, LOG2E, MAX_EXPONENT, MAX_FLOAT, log2, log2_1p, log2_1p_ratio, one_minus_exp2_ratio, rcp
 from .device import device
 
 INF = float("inf")
@@ -44,6 +44,13 @@ def candidate(u):
     """
     s = rcp(1.0 + tl.exp2(u * -LOG2E))
     return tl.maximum(u + 0.5, s, propagate_nan=tl.PropagateNan.ALL), s
+
+
+@device
+def log_candidate(u):
+    """log2 of g(u)."""
+    u2 = u * LOG2E
+    return tl.where(u >= 0, log2(tl.maximum(u, 0.0) + 0.5), u2 - log2(1.0 + tl.exp2(-tl.abs(u2))))
 
 
 @device
@@ -86,13 +93,76 @@ def min_gru_slopes(u, k, z, v, a, s, h_prev):
 @device
 def min_gru_log_gates(u, k):
     """(log2 a, log2(z v)); exact at k = +-inf."""
-    u2 = u * LOG2E
     k2 = k * LOG2E
     soft = log2_1p(tl.exp2(-tl.abs(k2)))
     log_a = -(tl.maximum(k2, 0.0) + soft)
     log_z = -(tl.maximum(-k2, 0.0) + soft)
-    log_v = tl.where(u >= 0, log2(tl.maximum(u, 0.0) + 0.5), u2 - log2(1.0 + tl.exp2(-tl.abs(u2))))
-    return log_a, log_z + log_v
+    return log_a, log_z + log_candidate(u)
+
+
+# ---- the minGRU in time: preacts (u, k) and dt, the time since the step before ----
+
+# a = exp(-dt softplus(k)), z = 1 - a. With rate = softplus(k) / ln 2 and x = dt rate, a = 2^-x.
+
+
+@device
+def min_gru_rate(k):
+    """(softplus(k) / ln 2, e) with e = exp(-|k|): log2(1 + e^k) to 3e-7 of itself and what k log2(e) is rounded by.
+
+    k log2(e) is kept within -126 and the largest float32, so that the rate is a normal number: dt = 0 then gives x = 0
+    for every k, and dt = inf gives x = inf. Below k = -87 the rate is 2^-126 log2(e) and not less.
+    """
+    k2 = tl.maximum(k * LOG2E, -MAX_EXPONENT, propagate_nan=tl.PropagateNan.ALL)
+    k2 = tl.minimum(k2, MAX_FLOAT, propagate_nan=tl.PropagateNan.ALL)
+    e = tl.exp2(-tl.abs(k2))
+    return tl.maximum(k2, 0.0) + log2_1p(e), e
+
+
+@device
+def min_gru_timed_gates(u, k, dt):
+    """z = 1 - a, v = g(u), a = 2^-x, s = sigmoid(u); and the rate and sigmoid(k), of which the slopes are made.
+
+    Below x = 1 z is x times a polynomial, to 1.3e-7 and what x is off by, and a is 1 - z: a state that the gate holds
+    does not decay (see `complement`). From x = 1 on z >= 1/2, and 1 - a has the error of a, 2^-22 at most.
+    """
+    rate, e = min_gru_rate(k)
+    x = dt * rate
+    small = x < 1.0
+    z_small = x * one_minus_exp2_ratio(x)
+    a_large = tl.exp2(-x)
+    z = tl.where(small, z_small, 1.0 - a_large)
+    a = tl.where(small, 1.0 - z_small, a_large)
+    v, s = candidate(u)
+    r = rcp(1.0 + e)
+    return z, v, a, s, rate, tl.where(k < 0, e * r, r)
+
+
+@device
+def min_gru_timed_slopes(u, k, dt, z, v, a, s, rate, sigmoid_k, h_prev):
+    """(dh/du, dh/dk, dh/d(dt)) of the step h = a h_prev + z v.
+
+    With w = a (v - h_prev) they are z g'(u), dt sigmoid(k) w and softplus(k) w. At dt = inf a is 0, and so are the
+    slopes in k and dt; that in k by selection.
+    """
+    w = a * (v - h_prev)
+    finite = tl.where(dt == float("inf"), 0.0, dt)
+    return z * candidate_slope(u, s), finite * (sigmoid_k * w), rate * LN2 * w
+
+
+@device
+def min_gru_timed_log_gates(u, k, dt):
+    """(log2 a, log2(z v)).
+
+    log2 a = -x. Below x = 1 z = dt rate p(x) with the polynomial p. The logarithms of dt and, where k < 0, of e^k are
+    added and not multiplied, since z may be far below the smallest float32. From x = 1 on z = 1 - a.
+    """
+    rate, e = min_gru_rate(k)
+    x = dt * rate
+    small = x < 1.0
+    scale = tl.where(small, log2(dt) + tl.minimum(k * LOG2E, 0.0), 0.0)
+    rest = tl.where(k < 0, log2_1p_ratio(e), rate) * one_minus_exp2_ratio(x)
+    log_z = scale + log2(tl.where(small, rest, 1.0 - tl.exp2(-x)))
+    return -x, log_z + log_candidate(u)
 
 
 # ---- the minLSTM: preacts (u, k_f, k_i) ----
@@ -135,6 +205,23 @@ def min_lstm_slopes(u, k_f, k_i, z, v, a, s, w_f, w_i, h_prev):
 
 
 @dataclass(frozen=True)
+class TimedGates:
+    """A cell whose steps take time, dt: its functions are those of `Gates` at dt = 1.
+
+    A step of dt = 0 is the identity for every k: a = 1 and z = 0. That is what stands for the time of a step that is
+    not read.
+
+    gates     (*preacts, dt) -> (z, v, a, ...)
+    slopes    (*preacts, dt, *gates, h_prev) -> dh / d preact, one for each, and dh / d(dt)
+    log_map   (*preacts, dt) -> (log2 a, log2(z v))
+    """
+
+    gates: Callable[..., Any]
+    slopes: Callable[..., Any]
+    log_map: Callable[..., Any]
+
+
+@dataclass(frozen=True)
 class Gates:
     """A cell on the kernels. Nothing asks how many pre-activations a cell has to know which one it is.
 
@@ -144,6 +231,7 @@ class Gates:
     log_map          (*preacts) -> (log2 a, log2(z v)); None where the cell has no log space
     fused            True if the kernels of min_gru/ compute it
     float32_preacts  True if the pre-activations of an input in half precision stay float32
+    timed            the same with the time of a step; None where the cell has no such form
     """
 
     unread: tuple[float, ...]
@@ -152,6 +240,7 @@ class Gates:
     log_map: Callable[..., Any] | None = None
     fused: bool = False
     float32_preacts: bool = False
+    timed: TimedGates | None = None
 
     num_preacts: int = field(init=False)
 
@@ -159,7 +248,10 @@ class Gates:
         object.__setattr__(self, "num_preacts", len(self.unread))
 
 
-MIN_GRU = Gates((-INF, -INF), min_gru_gates, min_gru_slopes, min_gru_log_gates, fused=True)
+MIN_GRU = Gates(
+    (-INF, -INF), min_gru_gates, min_gru_slopes, min_gru_log_gates, fused=True,
+    timed=TimedGates(min_gru_timed_gates, min_gru_timed_slopes, min_gru_timed_log_gates),
+)  # fmt: skip
 
 # float16 overflows from 65504 on and keeps 3 to 4 digits, while k_i - k_f alone counts where both gates vanish. z is
 # 2^-126 for k_i = -inf beside k_f = 0, and g(-inf) is 0.

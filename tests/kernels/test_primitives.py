@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from rnam.kernels.common.arithmetic import log2, log2_1p, logaddexp2, rcp
+from rnam.kernels.common.arithmetic import log2, log2_1p, logaddexp2, one_minus_exp2_ratio, rcp
 from rnam.kernels.common.device import kernel
 from rnam.kernels.common.flags import (
     MASKED,
@@ -27,6 +27,9 @@ from rnam.kernels.common.gates import (
     min_gru_gates_half,
     min_gru_log_gates,
     min_gru_slopes,
+    min_gru_timed_gates,
+    min_gru_timed_log_gates,
+    min_gru_timed_slopes,
     min_lstm_gates,
     min_lstm_slopes,
     sigmoid_pair,
@@ -35,7 +38,7 @@ from rnam.kernels.common.launch import Launch
 from rnam.kernels.common.operands import flag_words
 from rnam.kernels.common.scans import advance, affine, log_affine, prolong, row_scan
 from rnam.kernels.common.tiles import last_row
-from tests.support.assertions import assert_within
+from tests.support.assertions import assert_equal, assert_finite, assert_within
 from tests.support.compiled import compiled_code
 from tests.support.min_gru_cases import FLOOR
 
@@ -87,6 +90,15 @@ def _functions_kernel(in_ptr, out_ptr, NAME: tl.constexpr, LOG: tl.constexpr, RO
         out = min_lstm_slopes(a, b, c, z, v, rest, s, w_f, w_i, d)
     elif NAME == "min_gru_log_gates":
         out = min_gru_log_gates(a, b)
+    elif NAME == "one_minus_exp2_ratio":
+        out = (one_minus_exp2_ratio(a),)
+    elif NAME == "min_gru_timed_gates":
+        out = min_gru_timed_gates(a, b, c)
+    elif NAME == "min_gru_timed_slopes":
+        z, v, rest, s, rate, sigmoid_k = min_gru_timed_gates(a, b, c)
+        out = min_gru_timed_slopes(a, b, c, z, v, rest, s, rate, sigmoid_k, d)
+    elif NAME == "min_gru_timed_log_gates":
+        out = min_gru_timed_log_gates(a, b, c)
     elif NAME == "advance":
         out = (advance(a, b, c, LOG),)
     elif NAME == "prolong":
@@ -279,6 +291,113 @@ def test_min_gru_log_gates():
     close(
         log_b, (torch.nn.functional.logsigmoid(k.double()) + v.log()) / torch.tensor(2.0).double().log(), absolute=1e-6
     )
+
+
+def test_one_minus_exp2_ratio():
+    """To 1e-7 of itself on [0, 1], also where 1 - 2^-x is 0 in float32."""
+    x = torch.cat([torch.linspace(0, 1, ROWS * WIDTH // 2), 2.0 ** -torch.linspace(1, 100, ROWS * WIDTH // 2)])
+    x = x.view(ROWS, WIDTH)
+    x[0, 0] = 2.0**-120
+    close(*apply("one_minus_exp2_ratio", 1, x), -torch.expm1(-x.double() * math.log(2)) / x.double(), 1.1e-7)
+
+
+def timed_inputs():
+    """(u, k, dt, h): gates from closed to open over intervals from 1e-3 to 1e3."""
+    generator = torch.Generator().manual_seed(4)
+    dt = 10 ** (6 * torch.rand(ROWS, WIDTH, generator=generator) - 3)
+    return values(seed=1), values(-12.0, -18.0, -30.0, -60.0, 20.0, 80.0, scale=6.0, seed=2), dt, values(seed=3)
+
+
+def timed_decay(k, dt):
+    """dt softplus(k) in float64."""
+    return dt.double() * torch.nn.functional.softplus(k.double(), threshold=1e9)
+
+
+def timed_parts(u, k, dt):
+    """(z, v, a) in float64."""
+    decay = timed_decay(k, dt)
+    return -torch.expm1(-decay), torch.where(u >= 0, u.double() + 0.5, u.double().sigmoid()), torch.exp(-decay)
+
+
+# Of the rate: the rounding of k log2(e), up to 87 in size, the polynomial and two roundings.
+RATE_REL = 87 * 2.0**-24 + 2.2e-7 + 2 * 2.0**-24
+
+
+def assert_timed(name, got, wanted, dt, decay=0.0):
+    """`got` is off by no more of itself than the rate is, by what an error of the decay does to exp(-decay), and by ten
+    roundings; or by the least that a rate is, twice, over dt."""
+    __tracebackhide__ = True
+    of_decay = (2.2e-7 + 3 * 2.0**-24) * decay  # only where it is small is k far from 0, and is its rounding much
+    bound = (RATE_REL + of_decay + 10 * 2.0**-24) * wanted.abs() + 2.0**-125 * (1 + dt)
+    assert_within(name, got, wanted, bound)
+
+
+def test_min_gru_timed_gates():
+    u, k, dt, _ = timed_inputs()
+    got, decay = apply("min_gru_timed_gates", 6, u, k, dt), timed_decay(k, dt)
+    z, v, a = timed_parts(u, k, dt)
+    assert_timed("z", got[0], z, dt)
+    assert_timed("a", got[2], a, dt, decay)
+    assert_timed("rate", got[4] * math.log(2), decay / dt, dt)
+    assert_timed("sigmoid(k)", got[5], k.double().sigmoid(), dt)
+    close(got[1], v, 30 * 2.0**-24)
+
+
+def test_min_gru_timed_gates_at_one_are_those_without_time():
+    u, k, _, _ = timed_inputs()
+    timed, plain = apply("min_gru_timed_gates", 6, u, k, 1.0), apply("min_gru_gates", 4, u, k)
+    for name, got, wanted in zip("zva", timed, plain, strict=False):
+        assert_timed(name, got, wanted.double(), 1.0, timed_decay(k, torch.ones(())))
+
+
+def test_min_gru_timed_gates_at_the_ends():
+    """dt = 0 is the identity for every k, dt = inf forgets for every k, and neither has a slope that is no number."""
+    u, h = values(seed=1), values(seed=2)
+    k = values(INF, -INF, 0.0, 3e38, -3e38, 200.0, -200.0, scale=30.0, seed=3)
+    for dt, z, a in ((0.0, 0.0, 1.0), (INF, 1.0, 0.0)):
+        got = apply("min_gru_timed_gates", 6, u, k, dt)
+        assert_equal("z", got[0], z)
+        assert_equal("a", got[2], a)
+        slopes = torch.stack(apply("min_gru_timed_slopes", 3, u, k, dt, h))
+        assert_finite("slopes", slopes[:, k < 1e30])  # softplus(k) w may overflow beyond
+        assert_equal("dh/dk", slopes[1], 0)
+        if dt == INF:
+            assert_equal("dh/d(dt)", slopes[2], 0)
+        log_a, log_b = apply("min_gru_timed_log_gates", 2, u, k, dt)
+        assert_equal("log2 a", log_a, 0 if dt == 0 else -INF)
+        if dt == INF:
+            close(log_b, torch.where(u >= 0, u.double() + 0.5, u.double().sigmoid()).log2(), absolute=1e-6)
+
+
+def test_a_closed_gate_keeps_all_of_the_state_over_time():
+    """a is 1 where z is less than its rounding, at every dt."""
+    generator = torch.Generator().manual_seed(0)
+    dt = 10 ** (6 * torch.rand(ROWS, WIDTH, generator=generator) - 3)
+    k = -18 - 25 * torch.rand(ROWS, WIDTH, generator=generator) - dt.log()
+    a = apply("min_gru_timed_gates", 6, torch.ones(ROWS, WIDTH), k, dt)[2]
+    assert (a == 1).all(), f"{(a != 1).sum()} of {a.numel()} differ"
+
+
+def test_min_gru_timed_slopes():
+    """Autograd of the step in float64, where z is constant for u and a for k and dt: neither then cancels."""
+    u, k, dt, h = timed_inputs()
+    leaves = [x.double().requires_grad_() for x in (u, k, dt)]
+    z, v, a = timed_parts(*leaves)
+    step = a * (h.double() - v.detach()) + z.detach() * v
+    wanted = torch.autograd.grad(step.sum(), leaves)
+    got, decay = apply("min_gru_timed_slopes", 3, u, k, dt, h), timed_decay(k, dt)
+    for name, slope, d in zip(("u", "k", "dt"), got, wanted, strict=True):
+        assert_timed(name, slope, d, dt, decay)
+
+
+def test_min_gru_timed_log_gates():
+    """log2 a relative to itself, since states add it up; log2(z v) to the roundings of its size."""
+    u, k, dt, _ = timed_inputs()
+    k[2] = -200.0  # z is no float32
+    log_a, log_b = apply("min_gru_timed_log_gates", 2, u, k, dt)
+    z, v, _ = timed_parts(u, k, dt)
+    assert_timed("log2 a", log_a, -timed_decay(k, dt) / math.log(2), dt)
+    close(log_b, z.log2() + v.log2(), 2.0**-22, 1e-6)
 
 
 @pytest.mark.parametrize("log", [False, True])
