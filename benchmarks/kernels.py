@@ -201,7 +201,7 @@ def _block_entry(
     def build() -> Launch:
         options = dict(precision=precision, config=config)
         if backward:
-            needs = (not embedded, True, True)
+            needs = (not embedded, True, True, True)
             return block_backward.backward_launch(call, params, h, h, state, needs=needs, **options)
         return block_forward.forward_launches(call, params, h, None, state, **options)[-1]
 

@@ -288,8 +288,6 @@ def test_a_touched_projection_adds_its_bias_once(factor: float, backend: str, to
 @pytest.mark.parametrize("name", backends.EACH)
 def test_a_model_with_a_biased_cell_is_the_plain_one(name: str) -> None:
     """A block's cell that was given a bias is no part of a fused block, or its bias is added there."""
-    if name == "triton":
-        pytest.skip("the kernels read no bias")
     torch.manual_seed(0)
     model = rnam.RNAM(2, 4, 1, 1)
     gru = model.blocks[0].gru

@@ -43,9 +43,6 @@ F, B, T, D, H = 2, 2, 5, 3, 4
     params=[pytest.param("triton", marks=pytest.mark.interpreter), "torch"],
 )
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    timed = (*TIMED, _TimedLayer)
-    if request.param == "triton" and any(value in timed for value in request.node.callspec.params.values()):
-        pytest.skip("the kernels read no times")
     with rnam.set_backend(request.param):
         yield request.param
 
@@ -263,7 +260,7 @@ def test_vmap_over_masks() -> None:
 def test_forward_mode_raises(backend: str) -> None:
     x, w, h0 = _tensors()
     # the scans of "torch" are the reference's, which has it
-    functions = [f for f in FUNCTIONS if f not in TIMED] if backend == "triton" else FUNCTIONS[:-2]
+    functions = FUNCTIONS if backend == "triton" else FUNCTIONS[:-2]
     for function in functions:
         with pytest.raises(NotImplementedError, match="forward-mode"):
             jvp(lambda x, f=function: f(x, w, h0), (x,), (x,))
@@ -294,6 +291,7 @@ def test_opcheck(requires_grad: bool, third: int, backend: str) -> None:
         (ops.min_gru, (x, w, h0, None, encoded, "mingru", "linear")),
         (ops.min_gru, (x, w, None, None, None, "mingru", "log")),
         (ops.min_gru_last, (x, w, h0, None, encoded, "mingru", "linear")),
+        (ops.min_gru, (x, biased, h0, times, encoded, "mingru", "linear")),
         (ops.min_gru_block, embedded if requires_grad else (x, packed, state, None, encoded, False, False)),
         (ops.min_gru_projected, (x, wide_packed, h0, None, encoded, False)),
         (ops.scan, (a, a, None, "linear")),

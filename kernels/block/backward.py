@@ -5,11 +5,12 @@ import torch
 import triton.language as tl
 
 from ..common.arithmetic import in_elements
-from ..common.call import Gradients, Needs, Recurrence
+from ..common.call import Recurrence, RecurrenceGradients, RecurrenceNeeds
 from ..common.config import Chunks, LaunchConfig, resolve_precision
 from ..common.device import kernel
+from ..common.elapsed import load_elapsed
 from ..common.flags import flagged_multiplier, is_masked, is_reset, load_words, step_flags, word_rows
-from ..common.gates import min_gru_gates, min_gru_slopes
+from ..common.gates import min_gru_gates, min_gru_slopes, min_gru_timed_gates, min_gru_timed_slopes
 from ..common.lanes import columns, factor, load_lanes, product, project_lanes, restored, row_mask, store_lanes
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import contiguous_layers, readable, stride_arguments, unit_stride
@@ -20,7 +21,7 @@ from ..feed_forward.tiles import load_embedding, load_first, load_row_vectors, l
 from ..min_gru.backward import Partials, min_gru_backward, min_steps, plan_partials
 from ..min_gru.chunks import plan_chunks
 from ..min_gru.states import load_state, row_offsets, state_mask, state_offsets
-from ..min_gru.tiles import load_weight_tile
+from ..min_gru.tiles import add_bias, add_bias_gradient, load_bias, load_weight_tile
 from .config import backward_is_fused, select_block_backward
 from .forward import check_block, embedded_inputs, min_gru_call, shared_operands
 from .tiles import (
@@ -40,16 +41,17 @@ from .tiles import (
 
 @kernel
 def _block_bwd_kernel(
-    x_ptr, w_ptr, params_ptr, h0_ptr, h_ptr, flags_ptr, dy_ptr, dh_last_ptr,  # inputs
-    dx_ptr, dpacked_ptr, dh0_ptr,  # outputs
+    x_ptr, w_ptr, params_ptr, h0_ptr, h_ptr, elapsed_ptr, flags_ptr, dy_ptr, dh_last_ptr,  # inputs
+    dx_ptr, dpacked_ptr, dh0_ptr, delapsed_ptr,  # outputs
     B, T, items_per_program, num_partials,  # sizes; only these change with the batch and the sequence
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements, as stride_dy
     stride_dy_f: tl.int64, stride_dy_b: tl.int64, stride_dy_t: tl.int64,
+    stride_elapsed_f: tl.int64, stride_elapsed_b: tl.int64, stride_elapsed_t: tl.int64,
     stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     stride_w_f: tl.int64, stride_params_f: tl.int64,
-    K: tl.constexpr, D: tl.constexpr, NUM_PARAMETERS: tl.constexpr,
-    HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, HAS_DH_LAST: tl.constexpr,
-    NEED_X: tl.constexpr, NEED_PARAMS: tl.constexpr, NEED_H0: tl.constexpr,
+    K: tl.constexpr, D: tl.constexpr, NUM_PARAMETERS: tl.constexpr, HAS_BIAS: tl.constexpr,
+    HAS_H0: tl.constexpr, HAS_ELAPSED: tl.constexpr, HAS_FLAGS: tl.constexpr, HAS_DH_LAST: tl.constexpr,
+    NEED_X: tl.constexpr, NEED_PARAMS: tl.constexpr, NEED_H0: tl.constexpr, NEED_DELAPSED: tl.constexpr,
     BATCH_ROWS: tl.constexpr, EVEN: tl.constexpr, PACKED: tl.constexpr, UNIT: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, WIDTH: tl.constexpr, VECTOR: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -60,6 +62,8 @@ def _block_bwd_kernel(
     dx = dr + dy + (du | dk) W^T;   dW = x^T (du | dk);   dW2 = s^T dy;   db2 = sum dy;   db1 = sum dq;   M = n^T dq
     dW1 = gamma M + beta db1;   dgamma = the row sums of W1 M;   dbeta = W1 db1
 
+    HAS_BIAS  (u | k) = x W + bias with W of D + 1 rows, of which dbias = sum (du | dk) is the last.
+    HAS_ELAPSED  As in `_min_gru_bwd_kernel`.
     K         With K > 0 x has K numbers a row: x_e = x W_e + b_e stands for x in r, (u | k) = (x | 1) W with W of K + 1
               rows, de = dr + dy, dW_e = x^T de, db_e = sum de and dx = de W_e^T + (du | dk) W^T of its first K rows.
     Layout    x, W, params, h0 and flags as in the forward; h [F, B, T, D] contiguous, dy as x of width D; dh_last, dh0
@@ -87,6 +91,7 @@ def _block_bwd_kernel(
 
     params_ptr += f * stride_params_f
     w = load_weight_tile(w_ptr + f * stride_w_f, K + 1 if K > 0 else D, D, WIDTH, WIDTH, DTYPE)
+    bias = load_bias(w_ptr + f * stride_w_f, D, D, WIDTH, HAS_BIAS)
     w1, b1 = load_first(params_ptr, D, WIDTH, WIDTH, DTYPE)
     w2, _ = load_second(params_ptr, D, WIDTH, WIDTH, DTYPE)
     w1_t = factor(tl.trans(w1), VECTOR, VECTOR, DTYPE, PRECISION)
@@ -101,7 +106,7 @@ def _block_bwd_kernel(
         w_t = factor(tl.trans(w), 2 * VECTOR, VECTOR, DTYPE, PRECISION)
         w_e, b_e = (), 0
     w = factor(w, VECTOR, 2 * VECTOR, DTYPE, PRECISION)
-    sums = zero_sums(K, WIDTH)
+    sums = zero_sums(K, WIDTH, HAS_BIAS)
     totals = zero_totals(WIDTH)
 
     first_item = pid % num_partials * items_per_program
@@ -149,6 +154,14 @@ def _block_bwd_kernel(
         dx_base = dx_ptr
         if NEED_X:
             dx_base = dx_ptr + first * (K if K > 0 else D)
+        elapsed_base = elapsed_ptr
+        elapsed_offsets = t_row
+        if HAS_ELAPSED:
+            elapsed_base = elapsed_ptr + f * stride_elapsed_f + b_base * stride_elapsed_b
+            elapsed_offsets = row_offsets(b, stride_elapsed_b, t_row, stride_elapsed_t, BATCH_ROWS)
+        delapsed_base = delapsed_ptr
+        if NEED_DELAPSED:
+            delapsed_base = delapsed_ptr + first
 
         tiles = tl.cdiv(T, TILE)
         ahead = ()
@@ -173,7 +186,9 @@ def _block_bwd_kernel(
                 multipliers = ()
                 slopes_u = ()
                 slopes_k = ()
+                slopes_dt = ()
                 observed_steps = ()
+                moving_steps = ()  # of what is no identity
                 inner = ()
                 outer = ()
                 if HAS_FLAGS:
@@ -200,18 +215,32 @@ def _block_bwd_kernel(
                         given = x
                         if HAS_FLAGS:
                             given = tl.where(read[:, None], x, 0.0).to(DTYPE)
-                        u, k = project_lanes(given, w, VECTOR, VECTOR, PRECISION)
-                    z, v, a, sigmoid_u = min_gru_gates(u, k)
+                        u, k = add_bias(*project_lanes(given, w, VECTOR, VECTOR, PRECISION), bias)
+                    moves = read[:, None]
+                    if HAS_ELAPSED:
+                        dt = load_elapsed(elapsed_base + (t + s) * stride_elapsed_t + elapsed_offsets, read)
+                        moves = moves & (dt != 0.0)
+                        z, v, a, sigmoid_u, rate, sigmoid_k = min_gru_timed_gates(u, k, dt)
+                    else:
+                        z, v, a, sigmoid_u = min_gru_gates(u, k)
                     multiplier = a
-                    if HAS_FLAGS or TAIL:
-                        z = tl.where(read[:, None], z, 0.0)
+                    if HAS_ELAPSED or HAS_FLAGS or TAIL:
+                        z = tl.where(moves, z, 0.0)
                         reset = False
                         if HAS_FLAGS:
                             reset = is_reset(flags)[:, None]
                             h = tl.where(reset, 0.0, h)
-                        multiplier = flagged_multiplier(a, ~read[:, None], reset, False)
-                    slope_u, slope_k = min_gru_slopes(u, k, z, v, a, sigmoid_u, h)
-                    h = tl.fma(multiplier, h, z * v)
+                        multiplier = flagged_multiplier(a, ~moves, reset, False)
+                    b_t = z * v
+                    if HAS_ELAPSED:
+                        b_t = tl.where(moves, b_t, 0.0)
+                        slope_u, slope_k, slope_dt = min_gru_timed_slopes(
+                            u, k, dt, z, v, a, sigmoid_u, rate, sigmoid_k, h
+                        )
+                        slopes_dt += (slope_dt,)
+                    else:
+                        slope_u, slope_k = min_gru_slopes(u, k, z, v, a, sigmoid_u, h)
+                    h = tl.fma(multiplier, h, b_t)
                     dy = load_lanes(dy_base + (t + s) * step_dy + dy_offsets, mask)
                     dr, totals = feed_forward_adjoint(
                         totals, x, h, dy, w1, b1, w1_t, w2_t, D, VECTOR, NEED_PARAMS, PRECISION
@@ -221,6 +250,7 @@ def _block_bwd_kernel(
                     slopes_u += (slope_u,)
                     slopes_k += (slope_k,)
                     observed_steps += (read[:, None],)
+                    moving_steps += (moves,)
                     inner += (dr,)
                     outer += (dr + dy.to(tl.float32),)
 
@@ -237,10 +267,17 @@ def _block_bwd_kernel(
                     back = multipliers[s] * gradient
                     du = gradient * slopes_u[s]
                     dk = gradient * slopes_k[s]
-                    if HAS_FLAGS:  # a masked step has z = 0, but 0 times an infinite state would reach dW
-                        du = tl.where(observed_steps[s], du, 0.0)
-                        dk = tl.where(observed_steps[s], dk, 0.0)
+                    if (
+                        HAS_ELAPSED or HAS_FLAGS
+                    ):  # a masked step has z = 0, but 0 times an infinite state would reach dW
+                        du = tl.where(moving_steps[s], du, 0.0)
+                        dk = tl.where(moving_steps[s], dk, 0.0)
                     exists = row_exists & (t_row + (t0 + s) < T)
+                    if NEED_DELAPSED:
+                        channel = tl.arange(0, WIDTH)[None, :]
+                        ddt = tl.where(observed_steps[s] & (channel < D), gradient * slopes_dt[s], 0.0)
+                        offsets = row_offsets(b * T, 1, t_row, 1, BATCH_ROWS)
+                        tl.store(delapsed_base + (t + s) + offsets, tl.sum(ddt, 1), mask=exists)
                     if K > 0:
                         if NEED_PARAMS:
                             sums = add_input_gradients(sums, inputs[s], raws[s], du, dk, outer[s], K)
@@ -250,7 +287,8 @@ def _block_bwd_kernel(
                     else:
                         dp = tl.reshape(tl.join(du, dk), (ROWS, 2 * WIDTH)).to(DTYPE)
                         if NEED_PARAMS:
-                            sums = (multiply(tl.trans(dp), inputs[s], sums[0], PRECISION),)
+                            of_bias = add_bias_gradient(sums[1:], du, dk)
+                            sums = (multiply(tl.trans(dp), inputs[s], sums[0], PRECISION),) + of_bias  # noqa: RUF005
                         if NEED_X:
                             dx = outer[s] + restored(product(dp, w_t, 2 * VECTOR, DTYPE, PRECISION), VECTOR, 2)
                             mask = row_mask(exists, D, WIDTH, VECTOR, TAIL)
@@ -261,7 +299,7 @@ def _block_bwd_kernel(
         if NEED_H0:
             tl.store(dh0_ptr + state, carry.to(dh0_ptr.dtype.element_ty), mask=mask_state)
     if NEED_PARAMS:
-        OF_W: tl.constexpr = (K + 1 if K > 0 else D) * 2 * D
+        OF_W: tl.constexpr = (K + 1 if K > 0 else D + HAS_BIAS) * 2 * D
         partial = dpacked_ptr + pid * (OF_W + NUM_PARAMETERS)
         store_sums(partial, sums, K, D, WIDTH)
         store_totals(partial + OF_W, params_ptr, totals, D, WIDTH, DTYPE)
@@ -269,10 +307,10 @@ def _block_bwd_kernel(
 
 def backward_launch(
     call: Recurrence, params: torch.Tensor, h: torch.Tensor, dy: torch.Tensor, dh_last: torch.Tensor | None,
-    *, needs: Needs, precision: str | None = None, config: LaunchConfig | None = None,
+    *, needs: RecurrenceNeeds, precision: str | None = None, config: LaunchConfig | None = None,
 ) -> Launch:  # fmt: skip
-    """The launch that fills those of its arguments that are needed: dx_ptr and dh0_ptr, contiguous, and dpacked_ptr
-    [F, num_partials, W and params]."""
+    """The launch that fills those of its arguments that are needed: dx_ptr, dh0_ptr and delapsed_ptr, contiguous, and
+    dpacked_ptr [F, num_partials, W and params]."""
     F, B, T, D = h.shape
     precision = resolve_precision(precision, h.dtype)
     config = config or select_block_backward(D, h.dtype, precision, F, B, T)
@@ -285,14 +323,19 @@ def backward_launch(
         dpacked = x.new_empty(F, partials.num_partials, num_gradients(call, params), dtype=torch.float32)
     dx = x.new_empty(x.shape) if needs[0] else None
     dh0 = h0.new_empty(h0.shape) if needs[2] and h0 is not None else None
+    d_elapsed = None
+    if needs[3] and call.elapsed is not None:
+        d_elapsed = x.new_empty(F, B, T, dtype=torch.float32)
     arguments, constants = shared_operands(call, params, precision, config, dy)
     arguments |= stride_arguments("fbt", constants["UNIT"], dy=dy) | partials._asdict()
     arguments |= dict(
-        h0_ptr=h0, h_ptr=h, dy_ptr=dy, dh_last_ptr=dh_last, dx_ptr=dx, dpacked_ptr=dpacked, dh0_ptr=dh0
+        h0_ptr=h0, h_ptr=h, dy_ptr=dy, dh_last_ptr=dh_last, dx_ptr=dx, dpacked_ptr=dpacked, dh0_ptr=dh0,
+        delapsed_ptr=d_elapsed,
     )  # fmt: skip
     constants |= dict(
         NUM_PARAMETERS=params.shape[1], HAS_H0=h0 is not None, HAS_DH_LAST=dh_last is not None,
         NEED_X=dx is not None, NEED_PARAMS=needs[1], NEED_H0=dh0 is not None,
+        NEED_DELAPSED=d_elapsed is not None,
     )  # fmt: skip
     return Launch(_block_bwd_kernel, (F * partials.num_partials,), arguments, constants, config.num_warps)
 
@@ -309,14 +352,15 @@ def least_steps(call: Recurrence, params: torch.Tensor) -> int:
 
 def block_backward(
     call: Recurrence, params: torch.Tensor, h: torch.Tensor, dy: torch.Tensor | None, dh_last: torch.Tensor | None,
-    *, needs: Needs = (True, True, True), precision: str | None = None, config: LaunchConfig | None = None,
-) -> Gradients:  # fmt: skip
-    """(dx, dpacked, dh0) from the arguments of `block_forward`, its h, and the gradients of y and h_last.
+    *, needs: RecurrenceNeeds = (True, True, True, True), precision: str | None = None,
+    config: LaunchConfig | None = None,
+) -> RecurrenceGradients:  # fmt: skip
+    """(dx, dpacked, dh0, d_elapsed) from the arguments of `block_forward`, its h, and the gradients of y and h_last.
 
     dy, dh_last   either may be None.
     dpacked       [F, n] float32, the gradients of the numbers of weight and params one after the other.
-    dx, dh0       in the dtypes of x and h0. A gradient that `needs` leaves out is not computed and is None, as is dh0
-                  without h0.
+    dx, dh0       in the dtypes of x and h0; d_elapsed [F, B, T] float32. A gradient that `needs` leaves out is not
+                  computed and is None, as is dh0 without h0 and d_elapsed without times.
 
     Two kernels where `backward_is_fused` says no, where few rows of a long T are cut (the gradients that enter a piece
     would need the feed-forward of all later pieces), and without dy.
@@ -330,26 +374,27 @@ def block_backward(
             raise ValueError(
                 f"{name}: expected {(F, B, T, D)} in {x.dtype}, got {tuple(tensor.shape)} in {tensor.dtype}"
             )
-    needs = (needs[0], needs[1], needs[2] and h0 is not None)
+    needs = (needs[0], needs[1], needs[2] and h0 is not None, needs[3] and call.elapsed is not None)
     if not any(needs):
-        return None, None, None
+        return None, None, None, None
     if not h.numel():
         dx = torch.zeros_like(x) if needs[0] else None
         dpacked = x.new_zeros(F, num_gradients(call, params), dtype=torch.float32) if needs[1] else None
         dh0 = None
         if needs[2] and h0 is not None:
             dh0 = torch.zeros_like(h0) if dh_last is None else dh_last.to(h0.dtype, copy=True)
-        return dx, dpacked, dh0
+        return dx, dpacked, dh0, x.new_zeros(F, B, T, dtype=torch.float32) if needs[3] else None
     if dy is None or not _is_whole(call, params, needs, precision, config):
         return _two_kernels(call, params, h, dy, dh_last, needs, precision)
     launch = backward_launch(call, params, h, dy, dh_last, needs=needs, precision=precision, config=config)
     launch.run()
-    dx, partials, dh0 = (launch.arguments[name] for name in ("dx_ptr", "dpacked_ptr", "dh0_ptr"))
-    return dx, None if partials is None else partials.sum(1), dh0
+    names = ("dx_ptr", "dpacked_ptr", "dh0_ptr", "delapsed_ptr")
+    dx, partials, dh0, d_elapsed = (launch.arguments[name] for name in names)
+    return dx, None if partials is None else partials.sum(1), dh0, d_elapsed
 
 
 def _is_whole(
-    call: Recurrence, params: torch.Tensor, needs: Needs, precision: str | None, config: LaunchConfig | None
+    call: Recurrence, params: torch.Tensor, needs: RecurrenceNeeds, precision: str | None, config: LaunchConfig | None
 ) -> bool:
     """True if one kernel computes the backward, and T need not be cut."""
     (F, B, T, _), D, dtype = call.input.shape, call.weight.shape[2] // 2, call.input.dtype
@@ -361,8 +406,8 @@ def _is_whole(
 
 def _two_kernels(
     call: Recurrence, params: torch.Tensor, h: torch.Tensor, dy: torch.Tensor | None, dh_last: torch.Tensor | None,
-    needs: Needs, precision: str | None,
-) -> Gradients:  # fmt: skip
+    needs: RecurrenceNeeds, precision: str | None,
+) -> RecurrenceGradients:  # fmt: skip
     """`block_backward` as the backward of the feed-forward and that of the minGRU.
 
     The second adds what reaches x directly to its own dx: the first stores one tensor and not two, and there is no sum
@@ -376,7 +421,7 @@ def _two_kernels(
         wanted = (needs[0] and embedded, needs[1], True)
         direct, dparams, dh = feed_forward_backward(x_, params, h_, dy_, needs=wanted, precision=precision)
         dh = None if dh is None else dh.view(h.shape)
-    dx, dweight, dh0 = min_gru_backward(
+    dx, dweight, dh0, d_elapsed = min_gru_backward(
         min_gru_call(call), h, dh, dh_last,
         dy=dy if needs[0] and not embedded else None, needs=needs, precision=precision,
     )  # fmt: skip
@@ -384,6 +429,6 @@ def _two_kernels(
         dx = dx[..., : x.shape[3]]
         dx = dx.contiguous() if direct is None else direct.view(x.shape).add_(dx)
     if dweight is None:
-        return dx, None, dh0
+        return dx, None, dh0, d_elapsed
     dparams = params.new_zeros(params.shape, dtype=torch.float32) if dparams is None else dparams.float()
-    return dx, torch.cat([dweight[:, : call.weight.shape[1]].flatten(1).float(), dparams], 1), dh0
+    return dx, torch.cat([dweight[:, : call.weight.shape[1]].flatten(1).float(), dparams], 1), dh0, d_elapsed

@@ -11,14 +11,16 @@ from ..common.arithmetic import in_elements
 from ..common.call import Recurrence
 from ..common.config import Chunks, LaunchConfig, resolve_precision
 from ..common.device import kernel
-from ..common.flags import load_words, step_flags, word_rows
+from ..common.elapsed import load_elapsed
+from ..common.flags import is_masked, load_words, step_flags, word_rows
 from ..common.lanes import columns, factor, load_lanes, padded_width, project_lanes, row_mask, store_lanes, vector
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import (
     contiguous_layers,
-    flag_words,
+    has_bias,
     packed,
     readable,
+    step_arguments,
     stride_arguments,
     unit_stride,
     vector_unit,
@@ -30,35 +32,38 @@ from ..feed_forward.tiles import load_embedding, load_first, load_second
 from ..min_gru.chunks import cut_launches, plan_chunks
 from ..min_gru.forward import MAX_REGISTERS, min_gru_forward
 from ..min_gru.states import first_state, place_rows, step_map, store_last
-from ..min_gru.tiles import load_weight_tile
+from ..min_gru.tiles import add_bias, load_bias, load_weight_tile
 from .config import block_is_fused, select_block
 from .tiles import embed_spread, feed_forward, load_spread, with_one
 
 
 @kernel
 def _block_fwd_kernel(
-    x_ptr, w_ptr, params_ptr, h0_ptr, flags_ptr, entry_ptr,  # inputs
+    x_ptr, w_ptr, params_ptr, h0_ptr, elapsed_ptr, flags_ptr, entry_ptr,  # inputs
     y_ptr, h_ptr, h_last_ptr,  # outputs
     B, T, chunk_steps, num_chunks,  # sizes; only these change with the batch and the sequence
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements
+    stride_elapsed_f: tl.int64, stride_elapsed_b: tl.int64, stride_elapsed_t: tl.int64,
     stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     stride_w_f: tl.int64, stride_params_f: tl.int64,
-    K: tl.constexpr, D: tl.constexpr,
-    HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, NEED_H: tl.constexpr, SPLIT: tl.constexpr,
+    K: tl.constexpr, D: tl.constexpr, HAS_BIAS: tl.constexpr,
+    HAS_H0: tl.constexpr, HAS_ELAPSED: tl.constexpr, HAS_FLAGS: tl.constexpr, NEED_H: tl.constexpr, SPLIT: tl.constexpr,
     BATCH_ROWS: tl.constexpr, EVEN: tl.constexpr, PACKED: tl.constexpr, UNIT: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, WIDTH: tl.constexpr, VECTOR: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """h_t = (1 - z_t) h_{t-1} + z_t g(u_t),   z_t = sigmoid(k_t),   (u_t | k_t) = x_t W,   h_0 = h0 or 0;
+    """h_t = (1 - z_t) h_{t-1} + z_t g(u_t),   z_t = sigmoid(k_t),   (u_t | k_t) = x_t W + bias,   h_0 = h0 or 0;
 
     y_t = x_t + relu(LN(x_t + h_t) W1 + b1) W2 + b2,   LN(r) = gamma (r - mean) / sqrt(var + eps) + beta.
 
+    HAS_BIAS  W has D + 1 rows, and its last is the bias; else there is none.
     K         With K > 0 x has K numbers a row: x W_e + b_e stands for x in y and r, and (u | k) = (x | 1) W with W of
               K + 1 rows.
     Layout    x [F, B, T, D], innermost stride 1, the stride of T is D if PACKED; W [F, D, 2D] and params (gamma, beta,
               W1, b1, W2, b2) [F, 2 D^2 + 4 D] contiguous but for the stride of F; h0 [F, B, D], y and h [F, B, T, D]
               contiguous, h_last [F, B, D] float32. h is written with NEED_H alone.
-    Tile      Rows, grid, SPLIT, EVEN and flags are those of `_min_gru_fwd_kernel`, with one warp. The first part of the
-              loop loads x and makes the maps of its steps, the second gives h of each and what follows from it.
+    Tile      Rows, grid, SPLIT, EVEN, elapsed times and flags are those of `_min_gru_fwd_kernel`, with one warp. The
+              first part of the loop loads x and makes the maps of its steps, the second gives h of each and what
+              follows from it.
     Columns   Those of all tiles lie in the same threads, in an order that loads and products share: see lanes.py.
     Identity  LN(r) W1 + b1 = n (gamma W1) + (beta W1 + b1), n the normalized row.
     Numerics  float32 but for the operands of products, which enter in the dtype of x; h is not rounded on its way to
@@ -78,7 +83,9 @@ def _block_fwd_kernel(
 
     c = columns(WIDTH, VECTOR)
     params_ptr += f * stride_params_f
-    w = load_weight_tile(w_ptr + f * stride_w_f, K + 1 if K > 0 else D, D, WIDTH, WIDTH, DTYPE)
+    w_ptr += f * stride_w_f
+    w = load_weight_tile(w_ptr, K + 1 if K > 0 else D, D, WIDTH, WIDTH, DTYPE)
+    bias = load_bias(w_ptr, D, D, WIDTH, HAS_BIAS)
     if K > 0:
         step_x = stride_x_t
         x_rows = f * stride_x_f + b * stride_x_b + t_row.to(tl.int64) * step_x
@@ -93,6 +100,9 @@ def _block_fwd_kernel(
     h_ptrs = h_ptr
     if NEED_H:
         h_ptrs = h_ptr + out_rows[None, :, None, None] + c
+    elapsed_ptrs = elapsed_ptr
+    if HAS_ELAPSED:
+        elapsed_ptrs = elapsed_ptr + f * stride_elapsed_f + b * stride_elapsed_b + t_row.to(tl.int64) * stride_elapsed_t
     ahead = ()
     if HAS_FLAGS:
         flags_ptr, flags_rows = word_rows(flags_ptr, f, b, t_row, stride_flags_f, stride_flags_b, BATCH_ROWS)
@@ -130,8 +140,14 @@ def _block_fwd_kernel(
                     u, k = project_lanes(with_one(inputs, K, DTYPE), w, VECTOR, VECTOR, PRECISION)
                 else:
                     x = load_lanes(x_ptrs + (t_tile + s) * step_x, row_mask(exists, D, WIDTH, VECTOR, TAIL))
-                    u, k = project_lanes(x, w, VECTOR, VECTOR, PRECISION)
-                a, b_t = step_map(u, k, flags, exists, HAS_FLAGS, TAIL, False, False)
+                    u, k = add_bias(*project_lanes(x, w, VECTOR, VECTOR, PRECISION), bias)
+                times = ()
+                if HAS_ELAPSED:
+                    read = exists
+                    if HAS_FLAGS:
+                        read = exists & ~is_masked(flags)
+                    times = (load_elapsed(elapsed_ptrs + (t_tile + s) * stride_elapsed_t, read),)
+                a, b_t = step_map(u, k, times, flags, exists, HAS_FLAGS, TAIL, False, False)
                 if not BATCH_ROWS and s > 0:
                     b_t = tl.fma(a, maps_b[s - 1], b_t)
                     a = a * maps_a[s - 1]
@@ -166,19 +182,20 @@ def shared_operands(
     call: Recurrence, params: torch.Tensor, precision: str, config: LaunchConfig, dy: torch.Tensor | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(arguments, constants) of both kernels, of a `readable` call and of dy with an innermost stride of 1."""
-    x, weight, flags = call.input, call.weight, call.flags
+    x, weight = call.input, call.weight
     (F, B, T, _), D, K = x.shape, weight.shape[2] // 2, embedded_inputs(call)
-    words = flag_words(flags, F, B, T)
     wide = [t for t in (None if K else x, dy) if t is not None]
     unit = vector_unit(*wide) if wide else 1
     params = unit_stride(params)
     arguments = dict(
-        x_ptr=x, w_ptr=weight, params_ptr=params, flags_ptr=words, B=B, T=T,
-        **stride_arguments("fbt", 1 if K else unit, x=x), **stride_arguments("fb", flags=words),
+        x_ptr=x, w_ptr=weight, params_ptr=params, B=B, T=T,
+        **stride_arguments("fbt", 1 if K else unit, x=x), **step_arguments(call, F, B, T),
         **stride_arguments("f", w=weight, params=params),
     )  # fmt: skip
     constants = dict(
-        K=K, D=D, HAS_FLAGS=flags is not None, BATCH_ROWS=config.batch_rows, EVEN=config.divides(B, T),
+        K=K, D=D, HAS_BIAS=not K and has_bias(call), HAS_ELAPSED=call.elapsed is not None,
+        HAS_FLAGS=call.flags is not None,
+        BATCH_ROWS=config.batch_rows, EVEN=config.divides(B, T),
         PACKED=all(packed(t) for t in wide), UNIT=unit, PRECISION=precision,
         ROWS=config.ROWS, STEPS=config.STEPS, WIDTH=padded_width(D), VECTOR=vector(D, x.element_size()),
         STAGES=config.STAGES,
@@ -212,8 +229,9 @@ def block_forward(
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
     """(y, h, h_last) of F independent residual blocks: `min_gru_forward`, then `feed_forward_forward` of x and h.
 
-    call        1 <= D <= 32. Its weight is [F, D, 2D]. With an input [F, B, T, K], K <= 3 and K < D, x W_e + b_e takes
-                the place of x; the weight is then [F, K + 1, 2D], W_e W and b_e W of the minGRU's W.
+    call        1 <= D <= 32. Its weight is [F, D, 2D], or [F, D + 1, 2D] with a bias. With an input [F, B, T, K] of K
+                <= 3 and K < D x W_e + b_e takes the place of x; the weight is then [F, K + 1, 2D], W_e W and b_e W of
+                the minGRU's W, and its bias is added to the last row.
     params      [F, 2 D^2 + 4 D], as those of the feed-forward; W_e, b_e at its end where x is embedded. It and the
                 weight may lie in one tensor.
     precision   of float32 products, as `resolve_precision` in common/config.py takes it. "ieee" takes two kernels, and
@@ -244,7 +262,7 @@ def block_forward(
 def check_block(call: Recurrence, params: torch.Tensor) -> int:
     """The width of a block; raises where its operands do not fit."""
     x, weight = call.input, call.weight
-    check_dtypes(x=x, params=params)
+    check_dtypes(x=x, params=params, elapsed=call.elapsed)
     D, K = weight.shape[2] // 2, embedded_inputs(call)
     if not uses_kernel(D) or K > MAX_INPUTS:
         raise ValueError(
@@ -252,7 +270,7 @@ def check_block(call: Recurrence, params: torch.Tensor) -> int:
             f"got {x.shape[3]} and a weight of {weight.shape[2]} columns"
         )
     check_parameters(x, params, num_parameters(D, K))
-    wanted = (x.shape[0], K + 1 if K else D, 2 * D)
+    wanted = (x.shape[0], K + 1 if K else D + has_bias(call), 2 * D)
     if weight.shape != wanted or weight.dtype not in (x.dtype, torch.float32):
         raise ValueError(
             f"weight: expected {wanted} in {x.dtype} or float32, got {tuple(weight.shape)} in {weight.dtype}"

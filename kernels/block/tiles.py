@@ -5,9 +5,9 @@ import triton.language as tl
 
 from ..common.device import device
 from ..common.lanes import load_lanes, product, restored
-from ..common.tiles import multiply
-from ..feed_forward.tiles import add_lines, normalize, row_mean, spread, store_gradient
-from ..min_gru.tiles import interleaved
+from ..common.tiles import add_lines, multiply
+from ..feed_forward.tiles import normalize, row_mean, spread, store_gradient
+from ..min_gru.tiles import interleaved, store_bias_gradient, zero_bias_gradient
 
 
 @device
@@ -70,16 +70,16 @@ def feed_forward(
 
 
 @device
-def zero_sums(K: tl.constexpr, WIDTH: tl.constexpr):
-    """The accumulators of the gradient of W: one transposed tile, or with K > 0 for each of K + 1 rows the lines of u,
-    of k, and of W_e or b_e."""
+def zero_sums(K: tl.constexpr, WIDTH: tl.constexpr, HAS_BIAS: tl.constexpr):
+    """The accumulators of the gradient of W: one transposed tile and with a bias its lines of u and of k, or with K > 0
+    for each of K + 1 rows the lines of u, of k, and of W_e or b_e."""
     if K > 0:
         sums = ()
         for _ in tl.static_range(3 * (K + 1)):
             sums += (tl.zeros((8, WIDTH), tl.float32),)
         return sums
     else:
-        return (tl.zeros((2 * WIDTH, WIDTH), tl.float32),)
+        return (tl.zeros((2 * WIDTH, WIDTH), tl.float32),) + zero_bias_gradient(WIDTH, HAS_BIAS)  # noqa: RUF005
 
 
 @device
@@ -179,6 +179,8 @@ def store_sums(ptr, sums, K: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr)
     else:
         n, exists = interleaved(WIDTH, D)
         tl.store(ptr + d[None, :] * (2 * D) + n[:, None], sums[0], mask=exists[:, None] & (d < D)[None, :])
+        if len(sums) > 1:
+            store_bias_gradient(ptr, sums[1:], D, D, WIDTH)
 
 
 @device

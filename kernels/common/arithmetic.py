@@ -13,7 +13,6 @@ NEG_INF = tl.constexpr(float("-inf"))
 
 # 2^126 is the largest power of two whose reciprocal is a normal number, and rcp.approx.ftz flushes the others to zero.
 MAX_EXPONENT = tl.constexpr(126.0)
-MAX_FLOAT = tl.constexpr(3.4028234663852886e38)
 
 # The interpreter has no inline assembly. It is chosen for the whole process when triton is imported, and so is this.
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)

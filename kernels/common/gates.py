@@ -10,10 +10,19 @@ from typing import Any
 
 import triton.language as tl
 
-from .arithmetic import LN2, LOG2E, MAX_EXPONENT, MAX_FLOAT, log2, log2_1p, log2_1p_ratio, one_minus_exp2_ratio, rcp
+from .arithmetic import (
+    INF,
+    LN2,
+    LOG2E,
+    MAX_EXPONENT,
+    NEG_INF,
+    log2,
+    log2_1p,
+    log2_1p_ratio,
+    one_minus_exp2_ratio,
+    rcp,
+)
 from .device import device
-
-INF = float("inf")
 
 # ---- what cells share ----
 
@@ -109,11 +118,10 @@ def min_gru_log_gates(u, k):
 def min_gru_rate(k):
     """(softplus(k) / ln 2, e) with e = exp(-|k|): log2(1 + e^k) to 3e-7 of itself and what k log2(e) is rounded by.
 
-    k log2(e) is kept within -126 and the largest float32, so that the rate is a normal number: dt = 0 then gives x = 0
-    for every k, and dt = inf gives x = inf. Below k = -87 the rate is 2^-126 log2(e) and not less.
+    Below k = -87 the rate is 2^-126 log2(e) and not less, so that x is infinite at dt = inf for every k. At dt = 0 x is
+    0 but for k = inf: `timed_map` selects.
     """
     k2 = tl.maximum(k * LOG2E, -MAX_EXPONENT, propagate_nan=tl.PropagateNan.ALL)
-    k2 = tl.minimum(k2, MAX_FLOAT, propagate_nan=tl.PropagateNan.ALL)
     e = tl.exp2(-tl.abs(k2))
     return tl.maximum(k2, 0.0) + log2_1p(e), e
 
@@ -141,12 +149,12 @@ def min_gru_timed_gates(u, k, dt):
 def min_gru_timed_slopes(u, k, dt, z, v, a, s, rate, sigmoid_k, h_prev):
     """(dh/du, dh/dk, dh/d(dt)) of the step h = a h_prev + z v.
 
-    With w = a (v - h_prev) they are z g'(u), dt sigmoid(k) w and softplus(k) w. At dt = inf a is 0, and so are the
-    slopes in k and dt; that in k by selection.
+    With w = a (v - h_prev) they are z g'(u), dt sigmoid(k) w and softplus(k) w. Where dt or the rate is infinite a is
+    0, and so are the slopes in k and dt: by selection, since 0 times infinity would be NaN.
     """
     w = a * (v - h_prev)
-    finite = tl.where(dt == float("inf"), 0.0, dt)
-    return z * candidate_slope(u, s), finite * (sigmoid_k * w), rate * LN2 * w
+    finite = tl.where(dt == INF, 0.0, dt)
+    return z * candidate_slope(u, s), finite * (sigmoid_k * w), tl.where(rate == INF, 0.0, rate * LN2 * w)
 
 
 @device
@@ -248,11 +256,20 @@ class Gates:
         object.__setattr__(self, "num_preacts", len(self.unread))
 
 
+def functions_of(gates: Gates, elapsed: bool) -> Gates | TimedGates:
+    """The functions of a cell, of steps that take time where times have `elapsed`; raises for a cell without those."""
+    if not elapsed:
+        return gates
+    if gates.timed is None:
+        raise ValueError("elapsed: expected None for a cell whose gates take no time, got times")
+    return gates.timed
+
+
 MIN_GRU = Gates(
-    (-INF, -INF), min_gru_gates, min_gru_slopes, min_gru_log_gates, fused=True,
+    (NEG_INF.value, NEG_INF.value), min_gru_gates, min_gru_slopes, min_gru_log_gates, fused=True,
     timed=TimedGates(min_gru_timed_gates, min_gru_timed_slopes, min_gru_timed_log_gates),
 )  # fmt: skip
 
 # float16 overflows from 65504 on and keeps 3 to 4 digits, while k_i - k_f alone counts where both gates vanish. z is
 # 2^-126 for k_i = -inf beside k_f = 0, and g(-inf) is 0.
-MIN_LSTM = Gates((-INF, 0.0, -INF), min_lstm_gates, min_lstm_slopes, float32_preacts=True)
+MIN_LSTM = Gates((NEG_INF.value, 0.0, NEG_INF.value), min_lstm_gates, min_lstm_slopes, float32_preacts=True)

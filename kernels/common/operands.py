@@ -8,6 +8,7 @@ import torch
 from .call import Recurrence
 from .config import LaunchConfig
 from .flags import MASKED, WORD
+from .launch import ALIGNMENT, DTYPES
 
 MAX_VECTOR_BYTES = 16
 
@@ -81,20 +82,42 @@ def is_log(space: str) -> bool:
     return space == "log"
 
 
-def flag_words(flags: torch.Tensor | None, F: int, B: int, T: int) -> torch.Tensor | None:
-    """Flags that broadcast to [F, B, T] as words int32 [F or 1, B or 1, ceil(T / 4)] with an innermost stride of 1.
+def has_bias(call: Recurrence) -> bool:
+    """True if the last row of the weight of a call is a bias; raises where it has neither D nor D + 1 rows."""
+    D, rows = call.input.shape[3], call.weight.shape[1]
+    if rows not in (D, D + 1):
+        raise ValueError(f"weight: expected the {D} rows of x, or one more for a bias, got {rows}")
+    return rows == D + 1
 
-    A view, unless the steps of a row are not side by side or no whole words: then a copy, in which the steps past the
-    end are masked. Raises unless flags are bytes of such a shape.
+
+def step_arguments(call: Recurrence, F: int, B: int, T: int) -> dict[str, Any]:
+    """Arguments of the elapsed times and of the flags of a call, with their strides, 0 where they broadcast.
+
+    Raises unless flags are bytes and elapsed times numbers that kernels read, and both broadcast to [F, B, T].
     """
-    if flags is None:
-        return None
-    if flags.dtype != torch.uint8:
+    elapsed, flags = call.elapsed, call.flags
+    if flags is not None and flags.dtype != torch.uint8:
         raise TypeError(f"flags: expected uint8, got {flags.dtype}")
-    if flags.ndim != 3 or any(n not in (1, m) for n, m in zip(flags.shape, (F, B, T), strict=True)):
-        raise ValueError(f"flags: expected a shape that broadcasts to {(F, B, T)}, got {tuple(flags.shape)}")
+    if elapsed is not None and elapsed.dtype not in DTYPES:
+        raise TypeError(f"elapsed: expected float32, bfloat16 or float16, got {elapsed.dtype}")
+    for name, x in (("elapsed", elapsed), ("flags", flags)):
+        if x is None:
+            continue
+        if x.ndim != 3 or any(n not in (1, m) for n, m in zip(x.shape, (F, B, T), strict=True)):
+            raise ValueError(f"{name}: expected a shape that broadcasts to {(F, B, T)}, got {tuple(x.shape)}")
+    words = None if flags is None else flag_words(flags, T)
+    pointers = dict(elapsed_ptr=elapsed, flags_ptr=words)
+    return pointers | stride_arguments("fbt", elapsed=elapsed) | stride_arguments("fb", flags=words)
+
+
+def flag_words(flags: torch.Tensor, T: int) -> torch.Tensor:
+    """Flags of three dimensions, of T steps or 1, as words int32 [., ., ceil(T / 4)] with an innermost stride of 1.
+
+    A view, unless the steps of a row are not side by side or no whole words, or the first has an odd address: then a
+    copy, in which the steps past the end are masked.
+    """
     whole = flags.shape[2] == T and T % WORD == 0 and flags.stride(2) == 1
-    if not whole or any(n % WORD for n in (*flags.stride()[:2], flags.data_ptr())):
+    if not whole or any(n % WORD for n in flags.stride()[:2]) or flags.data_ptr() % ALIGNMENT:
         rows = flags.new_full((*flags.shape[:2], -(-T // WORD) * WORD), MASKED)
         rows[..., :T] = flags
         flags = rows
@@ -112,16 +135,17 @@ def shared_operands(
     call: Recurrence, precision: str, config: LaunchConfig, dh: torch.Tensor | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(arguments, constants) of a `readable` call, and of dh with an innermost stride of 1."""
-    x, flags = call.input, call.flags
+    x = call.input
     (F, B, T, D), H = x.shape, call.weight.shape[2] // 2
     unit = vector_unit(x, dh)
-    words = flag_words(flags, F, B, T)
     arguments = dict(
-        x_ptr=x, w_ptr=call.weight, flags_ptr=words, B=B, T=T,
-        **stride_arguments("fbt", unit, x=x), **stride_arguments("fb", flags=words),
+        x_ptr=x, w_ptr=call.weight, B=B, T=T,
+        **stride_arguments("fbt", unit, x=x), **step_arguments(call, F, B, T),
     )  # fmt: skip
     constants = dict(
-        D=D, H=H, HAS_FLAGS=flags is not None, EVEN=config.divides(B, T), PACKED=packed(x) and packed(dh), UNIT=unit,
-        PRECISION=precision, **config.tiles(D, H),
+        D=D, H=H, HAS_BIAS=has_bias(call), HAS_ELAPSED=call.elapsed is not None,
+        HAS_FLAGS=call.flags is not None,
+        EVEN=config.divides(B, T), PACKED=packed(x) and packed(dh), UNIT=unit, PRECISION=precision,
+        **config.tiles(D, H),
     )  # fmt: skip
     return arguments, constants

@@ -8,12 +8,11 @@ from ..common.call import Gradients, Needs
 from ..common.device import kernel
 from ..common.launch import Launch
 from ..common.operands import stride_arguments, unit_stride
-from ..common.tiles import load_existing, multiply, own_layout, store_existing
+from ..common.tiles import add_lines, load_existing, multiply, own_layout, store_existing
 from .config import select_feed_forward
 from .forward import check_operands, embedded, shared_operands
 from .tiles import (
     add_embedding_gradient,
-    add_lines,
     contained,
     embed,
     hidden,

@@ -11,7 +11,7 @@ import triton.language as tl
 
 from ..common.arithmetic import INF
 from ..common.device import device
-from ..common.tiles import multiply
+from ..common.tiles import add_lines, multiply
 
 # torch.nn.LayerNorm's.
 EPS = tl.constexpr(1e-5)
@@ -216,13 +216,6 @@ def store_embedding_gradient(ptr, totals, K: tl.constexpr, D: tl.constexpr, WIDT
 def hidden(n, w, b, PRECISION: tl.constexpr):
     """The pre-activation n W + b, float32."""
     return multiply(n, w, None, PRECISION) + b
-
-
-@device
-def add_lines(total, x):
-    """total [8, BLOCK_D] plus every eighth line of x: those of one warp lie in one thread, after a product and after a
-    load alike."""
-    return total + tl.sum(tl.reshape(x, (x.shape[0] // 8, 8, x.shape[1])), 0)
 
 
 @device

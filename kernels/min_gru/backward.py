@@ -6,11 +6,12 @@ import torch
 import triton.language as tl
 
 from ..common.arithmetic import in_elements
-from ..common.call import Gradients, Needs, Recurrence
+from ..common.call import Recurrence, RecurrenceGradients, RecurrenceNeeds
 from ..common.config import Chunks, LaunchConfig
 from ..common.device import kernel
+from ..common.elapsed import load_elapsed
 from ..common.flags import flagged_multiplier, is_masked, is_reset, load_words, step_flags, word_rows
-from ..common.gates import min_gru_gates, min_gru_slopes
+from ..common.gates import min_gru_gates, min_gru_slopes, min_gru_timed_gates, min_gru_timed_slopes
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import readable, shared_operands, stride_arguments, unit_stride
 from ..common.scans import chain_rows
@@ -19,16 +20,20 @@ from .chunks import entry_launches, plan_chunks
 from .config import fused_precision, select_config
 from .states import load_state, row_offsets, state_mask, state_offsets
 from .tiles import (
+    add_bias_gradient,
     add_weight_gradient,
     input_pointers,
+    load_bias,
     load_input,
     load_transposed,
     load_weight,
     load_wide_rows,
     pack_gradient,
     project,
+    store_bias_gradient,
     store_input_gradient,
     store_weight_gradient,
+    zero_bias_gradient,
     zero_weight_gradient,
 )
 
@@ -41,28 +46,31 @@ PARTIALS_SHARE = 0.2
 
 @kernel
 def _min_gru_bwd_kernel(
-    x_ptr, w_ptr, h0_ptr, h_ptr, flags_ptr, dh_ptr, dh_last_ptr, entry_ptr, dy_ptr,  # inputs
-    dx_ptr, dw_ptr, dh0_ptr,  # outputs
+    x_ptr, w_ptr, h0_ptr, h_ptr, elapsed_ptr, flags_ptr, dh_ptr, dh_last_ptr, entry_ptr, dy_ptr,  # inputs
+    dx_ptr, dw_ptr, dh0_ptr, delapsed_ptr,  # outputs
     B, T, chunk_steps, num_chunks, items_per_program, num_partials,  # sizes; what changes with the batch and T
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements, as stride_dh
     stride_dh_f: tl.int64, stride_dh_b: tl.int64, stride_dh_t: tl.int64,
+    stride_elapsed_f: tl.int64, stride_elapsed_b: tl.int64, stride_elapsed_t: tl.int64,
     stride_flags_f: tl.int64, stride_flags_b: tl.int64,
-    D: tl.constexpr, H: tl.constexpr,
-    HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, HAS_DH: tl.constexpr, HAS_DH_LAST: tl.constexpr,
-    HAS_DY: tl.constexpr, NEED_DX: tl.constexpr, NEED_DW: tl.constexpr, NEED_DH0: tl.constexpr,
+    D: tl.constexpr, H: tl.constexpr, HAS_BIAS: tl.constexpr,
+    HAS_H0: tl.constexpr, HAS_ELAPSED: tl.constexpr, HAS_FLAGS: tl.constexpr, HAS_DH: tl.constexpr,
+    HAS_DH_LAST: tl.constexpr, HAS_DY: tl.constexpr,
+    NEED_DX: tl.constexpr, NEED_DW: tl.constexpr, NEED_DH0: tl.constexpr, NEED_DELAPSED: tl.constexpr,
     SPLIT: tl.constexpr, BATCH_ROWS: tl.constexpr, EVEN: tl.constexpr, PACKED: tl.constexpr,
     UNIT: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """lambda_t = dh_t + s_{t+1},   s_t = a_t lambda_t,   s_{T+1} = dh_last or 0;   du, dk = lambda_t times the slopes.
 
-    dx = (du | dk) W^T,   dW = x^T (du | dk) summed over b and t,   dh0 = s_1.
+    dx = (du | dk) W^T,   dW = x^T (du | dk) and dbias = (du | dk) summed over b and t,   dh0 = s_1.
     HAS_DY    dx = (du | dk) W^T + dh + dy: x is also added to h, of which nothing else is made, and to y, as in the
               residual block. dh is read a second time for it, in the layout of dx, from the nearest cache.
 
     Layout    x [F, B, T, D], dh [F, B, T, H], innermost stride 1, the strides of T are D and H if PACKED; W [F, D, 2H],
-              h0, dh_last, dh0 [F, B, H], h [F, B, T, H], dx [F, B, T, D] contiguous; flags as in the forward;
-              dw [F, num_partials, D, 2H] float32. With HAS_DY D = H, and dh and dy [F, B, T, D] are contiguous.
+              h0, dh_last, dh0 [F, B, H], h [F, B, T, H], dx [F, B, T, D] contiguous; flags broadcast to [F, B, T];
+              dw [F, num_partials, D, 2H] float32. With HAS_BIAS W and dw have one more row, the bias. With HAS_DY D =
+              H, and dh and dy [F, B, T, D] are contiguous.
     Grid      F * num_partials. A program owns `items_per_program` consecutive pieces of work of one layer, to keep the
               partials of dW few. A piece is ROWS batch rows with BATCH_ROWS, else one of the `num_chunks` chunks of the
               time of one batch row.
@@ -72,6 +80,8 @@ def _min_gru_bwd_kernel(
     Scan      The adjoint runs backwards in time, and so do the rows: row 0 is the latest piece, and the chain over rows
               is the forward's. Steps past the end and masked steps are the identity (1, 0) with slopes 0.
     SPLIT     A chunk starts from entry [F, B, num_chunks, H] of the chunk after it, which lies there in reverse order.
+    HAS_ELAPSED  Steps take times dt_t. delapsed [F, B, T] float32, written with NEED_DELAPSED, is the sum over channels
+              of lambda_t times the slope in dt_t. Steps of no time are the identity, and have that slope alone.
     Flags     s_t = 0 at a reset and lambda_t at a masked step, but dk has the gate's own a_t, and h_{t-1} = 0 at a
               reset.
     Numerics  float32. Where a row starts, the state is read from h, rounded to the dtype of h; within a row it is
@@ -96,8 +106,11 @@ def _min_gru_bwd_kernel(
     n = tl.arange(0, BLOCK_H)[None, :]
     pid = tl.program_id(0).to(tl.int64)
     f = pid // num_partials
-    w = load_weight(w_ptr, f, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
+    w_ptr += f * (2 * (D + HAS_BIAS) * H)
+    w = load_weight(w_ptr, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
+    bias = load_bias(w_ptr, D, H, BLOCK_H, HAS_BIAS)
     dw = zero_weight_gradient(D, ROWS, BLOCK_D, BLOCK_H)
+    db = zero_bias_gradient(BLOCK_H, HAS_BIAS and NEED_DW)
     step_x = D if PACKED else in_elements(stride_x_t, UNIT)
     step_dh = H if PACKED else in_elements(stride_dh_t, UNIT)
 
@@ -156,6 +169,13 @@ def _min_gru_bwd_kernel(
         if HAS_DH:
             dh_base = dh_ptr + (f * stride_dh_f + b_base * stride_dh_b) * UNIT
         dh_offsets = row_offsets(b_point, in_elements(stride_dh_b, UNIT), t_point, step_dh, BATCH_ROWS)[:, None] + n
+        elapsed_base = elapsed_ptr
+        if HAS_ELAPSED:
+            elapsed_base = elapsed_ptr + f * stride_elapsed_f + b_base * stride_elapsed_b
+        elapsed_offsets = row_offsets(b_point, stride_elapsed_b, t_point, stride_elapsed_t, BATCH_ROWS)
+        delapsed_base = delapsed_ptr
+        if NEED_DELAPSED:
+            delapsed_base = delapsed_ptr + first
 
         tiles = tl.cdiv(end - begin, TILE)
         ahead = ()
@@ -194,17 +214,26 @@ def _min_gru_bwd_kernel(
                     dh = load_wide_rows(dh_base + t * step_dh + dh_offsets, exists, H, BLOCK_H, TAIL, WIDE)
                     dhs = split_tile(dh, STEPS, ROWS, BLOCK_H)
 
-                u, k = project(x, w, D, POINTS, BLOCK_H, PRECISION)
-                z, v, a, sigmoid_u = min_gru_gates(u, k)
+                u, k = project(x, w, bias, D, POINTS, BLOCK_H, PRECISION)
+                moves = read[:, None]  # what is no identity
+                if HAS_ELAPSED:
+                    dt = load_elapsed(elapsed_base + t * stride_elapsed_t + elapsed_offsets, read)
+                    moves = moves & (dt != 0.0)
+                    z, v, a, sigmoid_u, rate, sigmoid_k = min_gru_timed_gates(u, k, dt)
+                else:
+                    z, v, a, sigmoid_u = min_gru_gates(u, k)
                 multiplier = a
-                if HAS_FLAGS or TAIL:
-                    z = tl.where(read[:, None], z, 0.0)
+                if HAS_ELAPSED or HAS_FLAGS or TAIL:
+                    z = tl.where(moves, z, 0.0)
                     reset = False
                     if HAS_FLAGS:
                         reset = is_reset(flags)[:, None]
-                    multiplier = flagged_multiplier(a, ~read[:, None], reset, False)
+                    multiplier = flagged_multiplier(a, ~moves, reset, False)
                 multipliers = split_tile(multiplier, STEPS, ROWS, BLOCK_H)
-                inputs = split_tile(z * v, STEPS, ROWS, BLOCK_H)
+                b_t = z * v
+                if HAS_ELAPSED:
+                    b_t = tl.where(moves, b_t, 0.0)
+                inputs = split_tile(b_t, STEPS, ROWS, BLOCK_H)
                 if HAS_FLAGS:
                     resets = split_tile(is_reset(flags)[:, None], STEPS, ROWS, 1)
                 states = ()
@@ -214,7 +243,12 @@ def _min_gru_bwd_kernel(
                     states += (h_prev,)
                     h_prev = tl.fma(multipliers[s], h_prev, inputs[s])
                 h_prev = join_tile(states, STEPS, ROWS, BLOCK_H)
-                slope_u, slope_k = min_gru_slopes(u, k, z, v, a, sigmoid_u, h_prev)
+                if HAS_ELAPSED:
+                    slope_u, slope_k, slope_dt = min_gru_timed_slopes(
+                        u, k, dt, z, v, a, sigmoid_u, rate, sigmoid_k, h_prev
+                    )
+                else:
+                    slope_u, slope_k = min_gru_slopes(u, k, z, v, a, sigmoid_u, h_prev)
 
                 if BATCH_ROWS:
                     back = carry
@@ -240,14 +274,19 @@ def _min_gru_bwd_kernel(
                 gradient = join_tile(gradients, STEPS, ROWS, BLOCK_H)
                 du = gradient * slope_u
                 dk = gradient * slope_k
-                if HAS_FLAGS:  # a masked step has z = 0, but 0 times an infinite state would reach dW
-                    du = tl.where(read[:, None], du, 0.0)
-                    dk = tl.where(read[:, None], dk, 0.0)
+                if HAS_ELAPSED or HAS_FLAGS:  # a masked step has z = 0, but 0 times an infinite state would reach dW
+                    du = tl.where(moves, du, 0.0)
+                    dk = tl.where(moves, dk, 0.0)
                 if H < BLOCK_H:  # W is 0 there, but 0 times a NaN that only padding has would reach dx
                     du = tl.where(n < H, du, 0.0)
                     dk = tl.where(n < H, dk, 0.0)
+                if NEED_DELAPSED:  # of all channels: they share the time
+                    ddt = tl.where(read[:, None] & (n < H), gradient * slope_dt, 0.0)
+                    offsets = row_offsets(b_point * T, 1, t_point, 1, BATCH_ROWS)
+                    tl.store(delapsed_base + t + offsets, tl.sum(ddt, 1), mask=exists)
                 dp = pack_gradient(du, dk, D, POINTS, BLOCK_H, x_ptr.dtype.element_ty)
                 if NEED_DW:
+                    db = add_bias_gradient(db, du, dk)
                     dw = add_weight_gradient(dw, x_again, dp, D, STEPS, ROWS, BLOCK_H, PRECISION, AGAIN)
                 if NEED_DX:
                     direct = ()
@@ -260,7 +299,10 @@ def _min_gru_bwd_kernel(
         if NEED_DH0:
             tl.store(dh0_ptr + state, carry.to(dh0_ptr.dtype.element_ty), mask=mask_state & (chunk == 0))
     if NEED_DW:
-        store_weight_gradient(dw_ptr + pid * (2 * D * H), dw, D, H, BLOCK_D, BLOCK_H)
+        dw_ptr += pid * (2 * (D + HAS_BIAS) * H)
+        store_weight_gradient(dw_ptr, dw, D, H, BLOCK_D, BLOCK_H)
+        if HAS_BIAS:
+            store_bias_gradient(dw_ptr, db, D, H, BLOCK_H)
 
 
 class Partials(NamedTuple):
@@ -292,23 +334,26 @@ def min_steps(numbers: int, D: int, itemsize: int) -> int:
 def backward_launches(
     call: Recurrence, h: torch.Tensor, dh: torch.Tensor | None, dh_last: torch.Tensor | None,
     dx: torch.Tensor | None, dh0: torch.Tensor | None, need_dw: bool, dy: torch.Tensor | None = None,
-    *, precision: str | None = None, config: LaunchConfig | None = None,
+    *, d_elapsed: torch.Tensor | None = None, precision: str | None = None, config: LaunchConfig | None = None,
 ) -> tuple[list[Launch], torch.Tensor | None]:  # fmt: skip
-    """The launches that fill dx, dh0 and the partials [F, num_partials, D, 2H] of dW, and those partials."""
+    """The launches that fill dx, dh0, d_elapsed and the partials [F, num_partials, D or D + 1, 2H] of dW, and those
+    partials."""
     x = call.input
     (F, B, T, D), H = x.shape, call.weight.shape[2] // 2
     precision = fused_precision(precision, x, H, "backward")
-    config = config or select_config(D, H, x.dtype, F, B, T, "backward", precision)
+    timed = call.elapsed is not None
+    config = config or select_config(D, H, x.dtype, F, B, T, "backward", precision, timed)
     call, h = readable(call, call.weight.contiguous()), h.contiguous()
     dh = None if dh is None else unit_stride(dh)
     dh_last = None if dh_last is None else dh_last.contiguous()
-    least = min_steps(2 * D * H, D, x.element_size()) if need_dw else 0
+    rows = call.weight.shape[1]
+    least = min_steps(2 * rows * H, D, x.element_size()) if need_dw else 0
     chunks = plan_chunks(F, B, T, config, least)
     partials = Partials(1, config.work_items(B, chunks.num_chunks))
     dw = None
     if need_dw:
         partials = plan_partials(B, T, least, chunks, config)
-        dw = x.new_empty(F, partials.num_partials, D, 2 * H, dtype=torch.float32)
+        dw = x.new_empty(F, partials.num_partials, rows, 2 * H, dtype=torch.float32)
     arguments, constants = shared_operands(call, precision, config, dh)
     arguments |= chunks._asdict() | stride_arguments("fbt", constants["UNIT"], dh=dh)
     launches: list[Launch] = []
@@ -317,12 +362,12 @@ def backward_launches(
         launches, entry = entry_launches(arguments, constants, dh_last, F, config, dh=dh, adjoint=True)
     arguments |= dict(
         h0_ptr=call.h0, h_ptr=h, dh_ptr=dh, dh_last_ptr=dh_last, entry_ptr=entry, dy_ptr=dy,
-        dx_ptr=dx, dw_ptr=dw, dh0_ptr=dh0, **partials._asdict(),
+        dx_ptr=dx, dw_ptr=dw, dh0_ptr=dh0, delapsed_ptr=d_elapsed, **partials._asdict(),
     )  # fmt: skip
     constants |= dict(
         HAS_H0=call.h0 is not None, HAS_DH=dh is not None, HAS_DH_LAST=dh_last is not None,
         HAS_DY=dy is not None, NEED_DX=dx is not None, NEED_DW=need_dw, NEED_DH0=dh0 is not None,
-        SPLIT=entry is not None, BATCH_ROWS=config.batch_rows,
+        NEED_DELAPSED=d_elapsed is not None, SPLIT=entry is not None, BATCH_ROWS=config.batch_rows,
     )  # fmt: skip
     grid = (F * partials.num_partials,)
     return [*launches, Launch(_min_gru_bwd_kernel, grid, arguments, constants, config.num_warps)], dw
@@ -330,33 +375,38 @@ def backward_launches(
 
 def min_gru_backward(
     call: Recurrence, h: torch.Tensor, dh: torch.Tensor | None, dh_last: torch.Tensor | None,
-    *, dy: torch.Tensor | None = None, needs: Needs = (True, True, True), precision: str | None = None,
-    config: LaunchConfig | None = None,
-) -> Gradients:  # fmt: skip
-    """(dx, dW, dh0) from the call of `min_gru_forward`, its h, and the gradients of h and h_last, either may be None.
+    *, dy: torch.Tensor | None = None, needs: RecurrenceNeeds = (True, True, True, True),
+    precision: str | None = None, config: LaunchConfig | None = None,
+) -> RecurrenceGradients:  # fmt: skip
+    """(dx, dW, dh0, d_elapsed) from the call of `min_gru_forward`, its h, and the gradients of h and h_last, either may
+    be None.
 
-    dx and dh0 have the dtypes of x and h0, dW the one of the weight. A gradient that `needs` leaves out is not computed
-    and is None, as is dh0 without h0. dh is read through its strides, and copied unless the innermost is 1.
+    dx and dh0 have the dtypes of x and h0, dW the one of the weight, d_elapsed [F, B, T] is float32. A gradient that
+    `needs` leaves out is not computed and is None, as is dh0 without h0 and d_elapsed without times. dh is read through
+    its strides, and copied unless the innermost is 1.
 
     dy   as x, with a dh of its shape: dx is also that of y = x + f(x + h), dh + dy more, where dy is the gradient of y
          and dh that of x + h. Copied unless contiguous.
     """
     x, h0 = call.input, call.h0
-    check_dtypes(x=x, weight=call.weight, h0=h0, h=h, dh=dh, dh_last=dh_last, dy=dy)
+    check_dtypes(x=x, weight=call.weight, h0=h0, elapsed=call.elapsed, h=h, dh=dh, dh_last=dh_last, dy=dy)
     if dy is not None:
         if dh is None or not dy.shape == dh.shape == x.shape:
             raise ValueError(f"dy: expected x and dh in its shape {tuple(dy.shape)}")
         dh, dy = dh.contiguous(), dy.contiguous()
     dx = x.new_empty(x.shape) if needs[0] else None
     dh0 = h0.new_empty(h0.shape) if needs[2] and h0 is not None else None
-    if dx is None and dh0 is None and not needs[1]:
-        return None, None, None
+    d_elapsed = None
+    if needs[3] and call.elapsed is not None:
+        d_elapsed = x.new_empty(x.shape[:3], dtype=torch.float32)
+    if dx is None and dh0 is None and d_elapsed is None and not needs[1]:
+        return None, None, None, None
     launches, partials = backward_launches(
-        call, h, dh, dh_last, dx, dh0, needs[1], dy, precision=precision, config=config
+        call, h, dh, dh_last, dx, dh0, needs[1], dy, d_elapsed=d_elapsed, precision=precision, config=config
     )
     for launch in launches:
         launch.run()
     dw = None
     if partials is not None:
         dw = (partials[:, 0] if partials.shape[1] == 1 else partials.sum(1)).to(call.weight.dtype)
-    return dx, dw, dh0
+    return dx, dw, dh0, d_elapsed

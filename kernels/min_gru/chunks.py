@@ -9,33 +9,36 @@ from ..common.arithmetic import in_elements
 from ..common.call import Recurrence
 from ..common.config import Chunks, LaunchConfig, cut_time
 from ..common.device import kernel
-from ..common.flags import flagged_input, flagged_multiplier, is_masked, is_reset, load_words, step_flags, word_rows
-from ..common.gates import min_gru_gates
+from ..common.elapsed import load_elapsed
+from ..common.flags import is_masked, load_words, step_flags, word_rows
 from ..common.launch import Launch
 from ..common.operands import as_states, shared_operands, stride_arguments
 from ..common.scans import tile_map
 from ..scan.forward import forward_launches as scan_launches
 from .config import table_config
-from .tiles import input_pointers, load_input, load_rows, load_weight, project
+from .states import step_map
+from .tiles import input_pointers, load_bias, load_input, load_rows, load_weight, project
 
 
 @kernel
 def _min_gru_totals_kernel(
-    x_ptr, w_ptr, flags_ptr, dh_ptr,  # inputs
+    x_ptr, w_ptr, elapsed_ptr, flags_ptr, dh_ptr,  # inputs
     total_a_ptr, total_b_ptr,  # outputs
     B, T, chunk_steps, num_chunks,
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements, as stride_dh
     stride_dh_f: tl.int64, stride_dh_b: tl.int64, stride_dh_t: tl.int64,
+    stride_elapsed_f: tl.int64, stride_elapsed_b: tl.int64, stride_elapsed_t: tl.int64,
     stride_flags_f: tl.int64, stride_flags_b: tl.int64,
-    D: tl.constexpr, H: tl.constexpr,
-    HAS_DH: tl.constexpr, HAS_FLAGS: tl.constexpr, ADJOINT: tl.constexpr, EVEN: tl.constexpr, PACKED: tl.constexpr,
-    UNIT: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, H: tl.constexpr, HAS_BIAS: tl.constexpr,
+    HAS_DH: tl.constexpr, HAS_ELAPSED: tl.constexpr, HAS_FLAGS: tl.constexpr, ADJOINT: tl.constexpr,
+    EVEN: tl.constexpr, PACKED: tl.constexpr, UNIT: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """The affine map of each chunk: of the state h -> a h + z v, or of its adjoint s -> a s + a dh, backwards in time.
 
-    Layout    x [F, B, T, D], dh [F, B, T, H], innermost stride 1; total_a, total_b [F, B, num_chunks, H] float32, with
-              ADJOINT the last chunk first, so that the scan over chunks runs forwards both ways.
+    Layout    x [F, B, T, D], dh [F, B, T, H], innermost stride 1; W, its bias and elapsed times as in
+              `_min_gru_fwd_kernel`; total_a, total_b [F, B, num_chunks, H] float32, with ADJOINT the last chunk first,
+              so that the scan over chunks runs forwards both ways.
     Grid      F * B * num_chunks; a program owns steps [chunk * chunk_steps, (chunk + 1) * chunk_steps).
     Scan      Rows and steps as in `_min_gru_fwd_kernel`, with ADJOINT in reverse order. Identity (1, 0).
     Numerics  float32, linear: a chunk whose product of a underflows has forgotten its entry state.
@@ -57,8 +60,13 @@ def _min_gru_totals_kernel(
     if HAS_DH:
         dh_ptrs = dh_ptr + (f * stride_dh_f + b * stride_dh_b) * UNIT + t_row.to(tl.int64) * step_dh
         dh_ptrs = dh_ptrs[:, None] + tl.arange(0, BLOCK_H)[None, :]
+    elapsed_ptrs = elapsed_ptr
+    if HAS_ELAPSED:
+        elapsed_ptrs = elapsed_ptr + f * stride_elapsed_f + b * stride_elapsed_b + t_row.to(tl.int64) * stride_elapsed_t
     ahead = ()
-    w = load_weight(w_ptr, f, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
+    w_ptr += f * (2 * (D + HAS_BIAS) * H)
+    w = load_weight(w_ptr, D, H, BLOCK_D, BLOCK_H, x_ptr.dtype.element_ty)
+    bias = load_bias(w_ptr, D, H, BLOCK_H, HAS_BIAS)
 
     total_a = tl.full((BLOCK_H,), 1.0, tl.float32)
     total_b = tl.zeros((BLOCK_H,), tl.float32)
@@ -81,24 +89,21 @@ def _min_gru_totals_kernel(
             t = t_tile + s
             exists = t_row + (t0 + s) < end
             read = exists
+            flags = exists
             if HAS_FLAGS:
                 flags = step_flags(words, t_row, t0, s, STEPS)
                 read = exists & ~is_masked(flags)
             x = load_input(x_ptrs + t * step_x, read, D, BLOCK_D, HAS_FLAGS or not EVEN)
-            u, k = project(x, w, D, ROWS, BLOCK_H, PRECISION)
-            z, v, a, _ = min_gru_gates(u, k)
-            if HAS_FLAGS:
-                a = flagged_multiplier(a, ~read[:, None], is_reset(flags)[:, None], False)
-            elif not EVEN:
-                a = flagged_multiplier(a, ~read[:, None], False, False)
+            u, k = project(x, w, bias, D, ROWS, BLOCK_H, PRECISION)
+            times = ()
+            if HAS_ELAPSED:
+                times = (load_elapsed(elapsed_ptrs + t * stride_elapsed_t, read),)
+            a, b_t = step_map(u, k, times, flags, read, HAS_FLAGS, not EVEN, False, False)
             if ADJOINT:
                 if HAS_DH:
                     row_b += load_rows(dh_ptrs + t * step_dh, exists, H, BLOCK_H, not EVEN)
                 row_b = a * row_b
             else:
-                b_t = z * v
-                if HAS_FLAGS or not EVEN:
-                    b_t = flagged_input(b_t, ~read[:, None], False)
                 row_b = tl.fma(a, row_b, b_t)
             row_a = row_a * a
         tile_a, tile_b = tile_map(row_a, row_b, ROWS, False)

@@ -92,6 +92,11 @@ TABLE: dict[tuple[str, bool, int, int], tuple[int, int, int]] = {
 # 113; in log space 106. No spill with flags and a tail on sm_80, sm_90, sm_100 and sm_120, where tf32x3 has up to 52.
 TF32_STEPS = {("forward", False): 4, ("log", False): 2}
 
+# Steps of a row in a backward over times, at most: it keeps a slope in the time and the rate beside the rest. At width
+# 16 with a bias four steps spill 211 instructions in the loop of time_rows in tf32 on sm_90, 29 in that of batch_rows,
+# 202 of time_rows in bfloat16; two none, and the bounds per element are about the same, 97, 91 and 96.
+TIMED_STEPS = 2
+
 # Instructions that touch local memory (spills) in the loop over full tiles of a backward kernel, at most, by
 # (batch_rows, padded width, bytes per element), on every architecture, with flags and a tail, in any precision. A
 # forward kernel has none. A spill of 16 rows is 128 B of L1 per warp and instruction.
@@ -132,10 +137,10 @@ def is_fused(D: int, H: int, dtype: torch.dtype, pass_: str, precision: str | No
 
 @functools.cache
 def table_config(
-    pass_: str, batch_rows: bool, D: int, H: int, dtype: torch.dtype, precision: str | None = None
+    pass_: str, batch_rows: bool, D: int, H: int, dtype: torch.dtype, precision: str | None = None, timed: bool = False
 ) -> LaunchConfig:
-    """The table's entry for one form, adapted where H is much narrower than D, and to products in `precision`, which is
-    resolved, or None for any.
+    """The table's entry for one form, adapted where H is much narrower than D, to products in `precision`, which is
+    resolved, or None for any, and to steps that take times.
 
     A warp takes at least 8 columns: more warps repeat the gates (counted at D = 64, H = 1: MUFU times 4 with four
     warps). One warp instead of four then holds all of W, and half of the steps keeps it from spilling in float32.
@@ -150,6 +155,8 @@ def table_config(
     steps = steps if 2 * warps >= most else max(1, steps // 2)
     if D <= 2 and pass_ == "backward" and warps == 4 and dtype.itemsize == 4:
         steps = 1  # D = 1, H = 64: MUFU 48 in time_rows and 32 in batch_rows, with two steps 80 and 64
+    if timed and pass_ == "backward":
+        steps = min(steps, TIMED_STEPS)
     # A product dx narrower than its four warps is computed twice: D = 8, H = 64 in bfloat16 has a bound of 159 with 126
     # spills in the loop where D is padded to 16, and 92 with none at 64.
     least = 64 if pass_ == "backward" and padded_state(H) == 64 else 16
@@ -157,9 +164,11 @@ def table_config(
 
 
 def select_config(
-    D: int, H: int, dtype: torch.dtype, F: int, B: int, T: int, pass_: str, precision: str | None = None
-) -> LaunchConfig:
-    """Config of `pass_` in "forward", "log", "backward" for F layers of B batch rows of T steps.
+    D: int, H: int, dtype: torch.dtype, F: int, B: int, T: int, pass_: str, precision: str | None = None,
+    timed: bool = False,
+) -> LaunchConfig:  # fmt: skip
+    """Config of `pass_` in "forward", "log", "backward" for F layers of B batch rows of T steps, which take times or
+    not.
 
     T and B choose the form and are in no other number.
     """
@@ -167,4 +176,4 @@ def select_config(
         products = f" with {resolve_precision(precision, dtype)!r} products" if dtype.itemsize == 4 else ""
         raise ValueError(f"no fused {pass_} for D = {D} and H = {H} in {dtype}{products}")
     precision = resolve_precision(precision, dtype)
-    return choose_form(lambda batch_rows: table_config(pass_, batch_rows, D, H, dtype, precision), F, B, T, H)
+    return choose_form(lambda batch_rows: table_config(pass_, batch_rows, D, H, dtype, precision, timed), F, B, T, H)

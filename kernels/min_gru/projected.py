@@ -8,6 +8,7 @@ from ..common.arithmetic import in_elements
 from ..common.call import Recurrence
 from ..common.config import LaunchConfig, resolve_precision
 from ..common.device import device, kernel
+from ..common.elapsed import load_elapsed
 from ..common.flags import is_masked, load_words, step_flags, word_rows
 from ..common.lanes import (
     columns,
@@ -22,37 +23,38 @@ from ..common.lanes import (
     vector,
 )
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import contiguous_layers, readable, shared_operands, stride_arguments
+from ..common.operands import contiguous_layers, has_bias, readable, shared_operands, stride_arguments
 from ..common.scans import GROUPS, chain_rows
 from .chunks import cut_launches
 from .forward import MAX_REGISTERS
 from .projected_config import MAX_WIDTH, MIN_WIDTH, is_projected, select_projected
 from .states import first_state, place_rows, step_map, store_last
-from .tiles import load_weight_tile
+from .tiles import add_bias, load_bias, load_weight_tile
 
 
 @kernel
 def _min_gru_projected_kernel(
-    x_ptr, w_ptr, out_ptr, h0_ptr, flags_ptr, entry_ptr,  # inputs
+    x_ptr, w_ptr, out_ptr, h0_ptr, elapsed_ptr, flags_ptr, entry_ptr,  # inputs
     y_ptr, h_last_ptr,  # outputs
     B, T, chunk_steps, num_chunks,  # sizes; only these change with the batch and the sequence
     stride_x_f: tl.int64, stride_x_b: tl.int64, stride_x_t: tl.int64,  # in units of UNIT elements
+    stride_elapsed_f: tl.int64, stride_elapsed_b: tl.int64, stride_elapsed_t: tl.int64,
     stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     stride_w_f: tl.int64, stride_out_f: tl.int64,
-    D: tl.constexpr, H: tl.constexpr,
-    HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, SPLIT: tl.constexpr, BATCH_ROWS: tl.constexpr, EVEN: tl.constexpr,
-    PACKED: tl.constexpr, UNIT: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, H: tl.constexpr, HAS_BIAS: tl.constexpr,
+    HAS_H0: tl.constexpr, HAS_ELAPSED: tl.constexpr, HAS_FLAGS: tl.constexpr, SPLIT: tl.constexpr,
+    BATCH_ROWS: tl.constexpr, EVEN: tl.constexpr, PACKED: tl.constexpr, UNIT: tl.constexpr, PRECISION: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr,
     WIDTH_D: tl.constexpr, WIDTH_H: tl.constexpr, VECTOR_D: tl.constexpr, VECTOR_H: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """h_t = (1 - z_t) h_{t-1} + z_t g(u_t),   z_t = sigmoid(k_t),   (u_t | k_t) = x_t W,   h_0 = h0 or 0;
+    """h_t = (1 - z_t) h_{t-1} + z_t g(u_t),   z_t = sigmoid(k_t),   (u_t | k_t) = x_t W + bias,   h_0 = h0 or 0;
 
     y_t = h_t W_out.
 
-    Layout    x [F, B, T, D], innermost stride 1, the stride of T is D if PACKED; W [F, D, 2H] and W_out
-              [F, H, D] contiguous but for the stride of F; h0 [F, B, H] and y [F, B, T, D] contiguous, h_last [F, B, H]
-              float32.
-    Tile      Rows, grid, SPLIT, EVEN and flags are those of `_min_gru_fwd_kernel`, with one warp.
+    Layout    x [F, B, T, D], innermost stride 1, the stride of T is D if PACKED; W [F, D, 2H], with HAS_BIAS one more
+              row, the bias, and W_out [F, H, D] contiguous but for the stride of F; h0 [F, B, H] and y [F, B, T, D]
+              contiguous, h_last [F, B, H] float32.
+    Tile      Rows, grid, SPLIT, EVEN, elapsed times and flags are those of `_min_gru_fwd_kernel`, with one warp.
     Columns   Those of all tiles lie in the same threads, in an order that loads and products share: see lanes.py.
     Numerics  float32 but for the operands of products, which enter in the dtype of x: h is rounded to it before W_out
               and nowhere else. Gates as in `_min_gru_fwd_kernel`. With tf32x3 an infinite x or h gives NaN: its
@@ -75,12 +77,17 @@ def _min_gru_projected_kernel(
     x_rows = (f * stride_x_f + b * stride_x_b) * UNIT + t_row.to(tl.int64) * step_x
     x_ptrs = x_ptr + x_rows[None, :, None, None] + c
     y_ptrs = y_ptr + ((row * T + t_row) * D)[None, :, None, None] + c
+    elapsed_ptrs = elapsed_ptr
+    if HAS_ELAPSED:
+        elapsed_ptrs = elapsed_ptr + f * stride_elapsed_f + b * stride_elapsed_b + t_row.to(tl.int64) * stride_elapsed_t
     ahead = ()
     if HAS_FLAGS:
         flags_ptr, flags_rows = word_rows(flags_ptr, f, b, t_row, stride_flags_f, stride_flags_b, BATCH_ROWS)
         ahead = load_words(flags_ptr, begin, flags_rows, t_row, row_exists, end, STEPS, not EVEN)
         last = begin + (end - 1 - begin) // TILE * TILE
-    w = load_weight_tile(w_ptr + f * stride_w_f, D, H, WIDTH_D, WIDTH_H, DTYPE)
+    w_ptr += f * stride_w_f
+    w = load_weight_tile(w_ptr, D, H, WIDTH_D, WIDTH_H, DTYPE)
+    bias = load_bias(w_ptr, D, H, WIDTH_H, HAS_BIAS)
     w = factor(w, VECTOR_D, 2 * VECTOR_H, DTYPE, PRECISION)
     w_out = load_out(out_ptr + f * stride_out_f, D, H, WIDTH_D, WIDTH_H, DTYPE)
     w_out = factor(w_out, VECTOR_H, VECTOR_D, DTYPE, PRECISION)
@@ -107,8 +114,11 @@ def _min_gru_projected_kernel(
                     read = read & ~is_masked(flags)
                 mask = row_mask(read, D, WIDTH_D, VECTOR_D, HAS_FLAGS or TAIL)
                 x = load_lanes(x_ptrs + (t_tile + s) * step_x, mask)
-                u, k = project_lanes(x, w, VECTOR_D, VECTOR_H, PRECISION)
-                a, b_t = step_map(u, k, flags, read, HAS_FLAGS, TAIL, False, HALF_PRECISION)
+                u, k = add_bias(*project_lanes(x, w, VECTOR_D, VECTOR_H, PRECISION), bias)
+                times = ()
+                if HAS_ELAPSED:
+                    times = (load_elapsed(elapsed_ptrs + (t_tile + s) * stride_elapsed_t, read),)
+                a, b_t = step_map(u, k, times, flags, read, HAS_FLAGS, TAIL, False, HALF_PRECISION)
                 if not BATCH_ROWS and s > 0:
                     b_t = tl.fma(a, maps_b[s - 1], b_t)
                     a = a * maps_a[s - 1]
@@ -170,15 +180,17 @@ def projected_forward(
     """(y, h_last) of F independent minGRU layers and their projections: `min_gru_forward`, then
     `grouped_linear_forward` of its states. The widths are those that `is_projected` says yes to.
 
-    call          its weight is [F, D, 2H]; it and out_weight [F, H, D] may lie in one tensor.
+    call          its weight is [F, D, 2H], or [F, D + 1, 2H] with a bias; it and out_weight [F, H, D] may lie in one
+                  tensor.
     out_weight    in x's dtype or float32, rounded where it is loaded.
     precision     of float32 products, as `resolve_precision` in common/config.py takes it; "ieee" is refused.
     y             [F, B, T, D] in the dtype of x; h_last [F, B, 1, H] float32.
     """
     x, weight = call.input, call.weight
-    check_dtypes(x=x, weight=weight, out_weight=out_weight, h0=call.h0)
+    check_dtypes(x=x, weight=weight, out_weight=out_weight, h0=call.h0, elapsed=call.elapsed)
     (F, B, _, D), H = x.shape, weight.shape[2] // 2
-    for name, w, shape in (("weight", weight, (F, D, 2 * H)), ("out_weight", out_weight, (F, H, D))):
+    rows = D + has_bias(call)
+    for name, w, shape in (("weight", weight, (F, rows, 2 * H)), ("out_weight", out_weight, (F, H, D))):
         if w.shape != shape:
             raise ValueError(f"{name}: expected {shape}, got {tuple(w.shape)}")
     if not is_projected(D, H):

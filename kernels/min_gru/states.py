@@ -5,8 +5,15 @@ import triton.language as tl
 
 from ..common.arithmetic import log2
 from ..common.device import device
+from ..common.elapsed import timed_map
 from ..common.flags import flagged_input, flagged_multiplier, is_masked, is_reset
-from ..common.gates import min_gru_gates, min_gru_gates_half, min_gru_log_gates
+from ..common.gates import (
+    min_gru_gates,
+    min_gru_gates_half,
+    min_gru_log_gates,
+    min_gru_timed_gates,
+    min_gru_timed_log_gates,
+)
 
 # ---- states: [BLOCK_H] of one batch row, or with BATCH_ROWS [ROWS, BLOCK_H] of ROWS of them ----
 
@@ -119,22 +126,42 @@ def store_last(
 
 @device
 def step_map(
-    u, k, flags, read, HAS_FLAGS: tl.constexpr, TAIL: tl.constexpr, LOG: tl.constexpr, HALF_PRECISION: tl.constexpr
+    u,
+    k,
+    times,
+    flags,
+    read,
+    HAS_FLAGS: tl.constexpr,
+    TAIL: tl.constexpr,
+    LOG: tl.constexpr,
+    HALF_PRECISION: tl.constexpr,
 ):
     """The map (a, b) of one step of all rows, h -> a h + b, edited by its flags; with TAIL the identity where the step
-    is not `read`. With HALF_PRECISION the gates take one reciprocal."""
-    if LOG:
-        a, b = min_gru_log_gates(u, k)
-    elif HALF_PRECISION:
-        z, v, a = min_gru_gates_half(u, k)
-        b = z * v
-    else:
-        z, v, a, _ = min_gru_gates(u, k)
-        b = z * v
+    is not `read`.
+
+    times holds the times of the steps [ROWS, 1], or nothing where all are 1. They are 0 where a step is not read, and
+    so the identity already. Without them, with HALF_PRECISION, the gates take one reciprocal.
+    """
+    masked, reset = ~read[:, None], False
     if HAS_FLAGS:
-        a = flagged_multiplier(a, is_masked(flags)[:, None], is_reset(flags)[:, None], LOG)
-        b = flagged_input(b, is_masked(flags)[:, None], LOG)
-    elif TAIL:
-        a = flagged_multiplier(a, ~read[:, None], False, LOG)
-        b = flagged_input(b, ~read[:, None], LOG)
-    return a, b
+        masked, reset = is_masked(flags)[:, None], is_reset(flags)[:, None]
+    if len(times) > 0:
+        if LOG:
+            a, b = min_gru_timed_log_gates(u, k, times[0])
+        else:
+            z, v, a, _, _, _ = min_gru_timed_gates(u, k, times[0])
+            b = z * v
+        return timed_map(a, b, times[0], reset, LOG)
+    else:
+        if LOG:
+            a, b = min_gru_log_gates(u, k)
+        elif HALF_PRECISION:
+            z, v, a = min_gru_gates_half(u, k)
+            b = z * v
+        else:
+            z, v, a, _ = min_gru_gates(u, k)
+            b = z * v
+        if HAS_FLAGS or TAIL:
+            a = flagged_multiplier(a, masked, reset, LOG)
+            b = flagged_input(b, masked, LOG)
+        return a, b

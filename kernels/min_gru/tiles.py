@@ -3,6 +3,8 @@
 The weight W [D, 2H] holds the hidden columns first, then the gate columns. It sits in registers or shared memory for
 the whole program, in one of three shapes, and so does its gradient:
 
+A weight [D + 1, 2H] has a bias as its last row. That is added to u and k in float32 and not rounded.
+
     D <= 2         two rows [BLOCK_H] of float32 per input: a broadcast multiply; tl.dot would pad D to 16
     BLOCK_H < 64   one tile of columns u0, k0, u1, k1, ...: one dot for u and k, and tl.split stays in its registers
     else           two tiles and two dots: joining du and dk for one dot crashes the compiler (triton 3.6 to 3.9, in
@@ -12,7 +14,7 @@ the whole program, in one of three shapes, and so does its gradient:
 import triton.language as tl
 
 from ..common.device import device
-from ..common.tiles import multiply, own_layout
+from ..common.tiles import add_lines, multiply, own_layout
 
 
 @device
@@ -24,10 +26,9 @@ def interleaved(BLOCK_H: tl.constexpr, H: tl.constexpr):
 
 @device
 def load_weight(
-    w_ptr, f, D: tl.constexpr, H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, DTYPE: tl.constexpr
+    w_ptr, D: tl.constexpr, H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, DTYPE: tl.constexpr
 ):
-    """W[f] rounded to DTYPE, padded with zeros."""
-    w_ptr += f * (2 * D * H)
+    """W of one layer rounded to DTYPE, padded with zeros."""
     h = tl.arange(0, BLOCK_H)
     w = ()
     if D <= 2:
@@ -41,6 +42,27 @@ def load_weight(
         w += (tl.load(w_ptr + d * (2 * H) + h[None, :], mask=(d < D) & (h < H)[None, :], other=0.0).to(DTYPE),)
         w += (tl.load(w_ptr + d * (2 * H) + H + h[None, :], mask=(d < D) & (h < H)[None, :], other=0.0).to(DTYPE),)
     return w
+
+
+@device
+def load_bias(w_ptr, D: tl.constexpr, H: tl.constexpr, BLOCK_H: tl.constexpr, HAS_BIAS: tl.constexpr):
+    """(b_u, b_k) [BLOCK_H] of one layer in float32, the row after the D rows of W; () without a bias."""
+    if HAS_BIAS:
+        h = tl.arange(0, BLOCK_H)
+        b_u = tl.load(w_ptr + 2 * D * H + h, mask=h < H, other=0.0).to(tl.float32)
+        b_k = tl.load(w_ptr + 2 * D * H + H + h, mask=h < H, other=0.0).to(tl.float32)
+        return b_u, b_k
+    else:
+        return ()
+
+
+@device
+def add_bias(u, k, bias):
+    """(u, k) plus a bias of `load_bias`."""
+    if len(bias) > 0:
+        return u + bias[0][None, :], k + bias[1][None, :]
+    else:
+        return u, k
 
 
 @device
@@ -137,19 +159,19 @@ def store_rows(ptrs, x, write, N: tl.constexpr, BLOCK_N: tl.constexpr, MASK_ROWS
 
 
 @device
-def project(x, w, D: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr):
-    """(u, k) = x W, float32."""
+def project(x, w, bias, D: tl.constexpr, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr):
+    """(u, k) = x W + bias, float32."""
     if D <= 2:
         u = x[0][:, None] * w[0][None, :]
         k = x[0][:, None] * w[1][None, :]
         if D == 2:
             u = tl.fma(x[1][:, None], w[2][None, :], u)
             k = tl.fma(x[1][:, None], w[3][None, :], k)
-        return u, k
     elif BLOCK_H < 64:
-        return tl.split(tl.reshape(multiply(x, w[0], None, PRECISION), (ROWS, BLOCK_H, 2)))
+        u, k = tl.split(tl.reshape(multiply(x, w[0], None, PRECISION), (ROWS, BLOCK_H, 2)))
     else:
-        return multiply(x, w[0], None, PRECISION), multiply(x, w[1], None, PRECISION)
+        u, k = multiply(x, w[0], None, PRECISION), multiply(x, w[1], None, PRECISION)
+    return add_bias(u, k, bias)
 
 
 @device
@@ -203,6 +225,32 @@ def add_weight_gradient(
 
 
 @device
+def zero_bias_gradient(BLOCK_H: tl.constexpr, HAS_BIAS: tl.constexpr):
+    """The float32 accumulators of `add_bias_gradient`; () without a bias."""
+    if HAS_BIAS:
+        return tl.zeros((8, BLOCK_H), tl.float32), tl.zeros((8, BLOCK_H), tl.float32)
+    else:
+        return ()
+
+
+@device
+def add_bias_gradient(db, du, dk):
+    """db plus the rows of du and dk; what is left to sum is left to `store_bias_gradient`."""
+    if len(db) > 0:
+        return add_lines(db[0], du), add_lines(db[1], dk)
+    else:
+        return ()
+
+
+@device
+def store_bias_gradient(dw_ptr, db, D: tl.constexpr, H: tl.constexpr, BLOCK_H: tl.constexpr):
+    """The last row of one partial [D + 1, 2H] of dW, float32."""
+    h = tl.arange(0, BLOCK_H)
+    tl.store(dw_ptr + 2 * D * H + h, tl.sum(db[0], 0), mask=h < H)
+    tl.store(dw_ptr + 2 * D * H + H + h, tl.sum(db[1], 0), mask=h < H)
+
+
+@device
 def store_input_gradient(
     ptrs, direct, dp, w, write,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr, PRECISION: tl.constexpr, MASK_ROWS: tl.constexpr,
@@ -229,7 +277,7 @@ def store_input_gradient(
 
 @device
 def store_weight_gradient(dw_ptr, dw, D: tl.constexpr, H: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_H: tl.constexpr):
-    """One partial [D, 2H] of dW, float32."""
+    """One partial of dW, float32: its first D rows."""
     h = tl.arange(0, BLOCK_H)
     if D <= 2:
         for d in tl.static_range(D):

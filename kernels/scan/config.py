@@ -72,10 +72,15 @@ class ScanConfig:
 def select_scan(H: int, itemsize: int, unit: int, steps: int) -> ScanConfig:
     """Tile of a scan over [N, T, H] whose elements take `itemsize` bytes, with `unit` from `channel_unit` and `steps`
     one of the above."""
-    block_h = min(MAX_BLOCK_H, 1 << max(H - 1, 0).bit_length())
+    block_h = block_of(H)
     if block_h < NARROW_CHANNELS:
         steps = min(steps, NARROW_ROW_BYTES // itemsize)
     return ScanConfig(ROWS=32 * max(LANE_ELEMENTS, unit) // block_h, STEPS=steps, BLOCK_H=block_h, UNIT=unit)
+
+
+def block_of(H: int) -> int:
+    """Channels of a tile of H."""
+    return min(MAX_BLOCK_H, 1 << max(H - 1, 0).bit_length())
 
 
 def gates_backward_steps(unit: int) -> int:

@@ -13,10 +13,11 @@ import triton.language as tl
 from ..common.arithmetic import LOG2E, NEG_INF, in_elements, log2
 from ..common.call import Recurrence
 from ..common.device import kernel
+from ..common.elapsed import load_elapsed, timed_map
 from ..common.flags import flagged_multiplier, is_masked, is_reset, load_words, step_flags, word_rows
-from ..common.gates import Gates
+from ..common.gates import Gates, functions_of
 from ..common.launch import Launch, check_dtypes
-from ..common.operands import as_states, flag_words, is_log, stride_arguments, unit_stride
+from ..common.operands import as_states, is_log, step_arguments, stride_arguments, unit_stride
 from ..common.scans import advance, compose, row_scan
 from .config import ScanConfig, channel_unit, gates_forward_steps, plan_chunks, select_scan
 from .forward import chunk_buffers, phase_launches
@@ -25,20 +26,24 @@ from .tiles import extend, load_preacts, place_program, step_map, store_totals
 
 @kernel
 def _gates_scan_fwd_kernel(
-    p_ptr, h0_ptr, flags_ptr, entry_ptr,
+    p_ptr, h0_ptr, elapsed_ptr, flags_ptr, entry_ptr,
     h_ptr, h_last_ptr, total_a_ptr, total_b_ptr,
-    B, T, H, chunk_steps, num_chunks,  # H and the strides, but those of flags, in units of UNIT elements
+    B, T, H, chunk_steps, num_chunks,  # H and the strides, but those of elapsed and flags, in units of UNIT elements
     stride_p_f: tl.int64, stride_p_b: tl.int64, stride_p_t: tl.int64,
+    stride_elapsed_f: tl.int64, stride_elapsed_b: tl.int64, stride_elapsed_t: tl.int64,
     stride_flags_f: tl.int64, stride_flags_b: tl.int64,
     MAP: tl.constexpr, UNREAD: tl.constexpr,
-    LOG: tl.constexpr, HAS_H0: tl.constexpr, HAS_FLAGS: tl.constexpr, NEED_H: tl.constexpr, PHASE: tl.constexpr,
+    LOG: tl.constexpr, HAS_H0: tl.constexpr, HAS_ELAPSED: tl.constexpr, HAS_FLAGS: tl.constexpr, NEED_H: tl.constexpr,
+    PHASE: tl.constexpr,
     ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_H: tl.constexpr, UNIT: tl.constexpr,
 ):  # fmt: skip
     """h_t = a_t h_{t-1} + z_t v_t, h_0 = h0 or 0, with a, z and v of the pre-activations of a step by the cell's gates.
 
-    Cell      MAP, from a row of the table in gates.py: its gates, or with LOG its log_map; UNREAD of the same row.
-    Layout    p [F, B, T, len(UNREAD) * H] holds the pre-activations side by side, innermost stride 1; flags
-              [F, B, ceil(T / 4)] words; h [F, B, T, H], h0 and h_last [F, B, H] contiguous, h_last float32.
+    Cell      MAP, from a row of the table in gates.py: its gates, or with LOG its log_map; with HAS_ELAPSED those of a
+              step that takes time. UNREAD of the same row.
+    Layout    p [F, B, T, len(UNREAD) * H] holds the pre-activations side by side, innermost stride 1; elapsed times
+              [F, B, T], any strides; flags [F, B, ceil(T / 4)] words; h [F, B, T, H], h0 and h_last [F, B, H]
+              contiguous, h_last float32.
     Grid      F * B * num_chunks * cdiv(H, BLOCK_H) on axis 0. A program owns steps [chunk * chunk_steps, (chunk + 1) *
               chunk_steps).
     Scan      As in _scan_fwd_kernel, whose totals and entries (natural logarithms with LOG) join the chunks.
@@ -75,6 +80,8 @@ def _gates_scan_fwd_kernel(
     p_row = p_ptr + n // B * stride_p_f + n % B * stride_p_b + rows[:, None] * stride_p_t + h_offs[None, :]
     if NEED_H:
         h_row = h_ptr + (n * T + rows[:, None]) * H + h_offs[None, :]
+    if HAS_ELAPSED:
+        elapsed_row = elapsed_ptr + n // B * stride_elapsed_f + n % B * stride_elapsed_b + rows * stride_elapsed_t
     if HAS_FLAGS:
         flags_ptr, flags_rows = word_rows(flags_ptr, n // B, n % B, t_row, stride_flags_f, stride_flags_b, False)
         ahead = load_words(flags_ptr, 0, flags_rows, t_row, t_row < end, end, STEPS, True)
@@ -90,8 +97,16 @@ def _gates_scan_fwd_kernel(
                 flags = step_flags(words, t_row, t, s, STEPS)
                 read = read & ~is_masked(flags)
             mask = read[:, None] & h_mask[None, :]
-            a_s, b_s = step_map(load_preacts(p_row + (t + s) * stride_p_t, mask, H, UNREAD), MAP, LOG)
-            if HAS_FLAGS:
+            times = ()
+            if HAS_ELAPSED:
+                times = (load_elapsed(elapsed_row + (t + s) * stride_elapsed_t, read),)
+            a_s, b_s = step_map(load_preacts(p_row + (t + s) * stride_p_t, mask, H, UNREAD), times, MAP, LOG)
+            if HAS_ELAPSED:
+                reset = False
+                if HAS_FLAGS:
+                    reset = is_reset(flags)[:, None]
+                a_s, b_s = timed_map(a_s, b_s, times[0], reset, LOG)
+            elif HAS_FLAGS:
                 a_s = flagged_multiplier(a_s, is_masked(flags)[:, None], is_reset(flags)[:, None], LOG)
             a += (a_s,)
             b += (b_s,)
@@ -118,10 +133,10 @@ def forward_launches(
     """The launches that fill h [F, B, T, H], unless it is None, and h_last [F, B, 1, H] from preacts with an innermost
     stride of 1."""
     (F, B, T), H = preacts.shape[:3], preacts.shape[3] // gates.num_preacts
-    log, flags, h0 = is_log(call.space), call.flags, as_states(call.h0)
-    words = flag_words(flags, F, B, T)
+    log, elapsed, flags, h0 = is_log(call.space), call.elapsed, call.flags, as_states(call.h0)
     if log and gates.log_map is None:
         raise ValueError("space: expected 'linear' for a cell without a log space, got 'log'")
+    functions = functions_of(gates, elapsed is not None)
     if config is None:
         unit = channel_unit(H, preacts)
         steps = gates_forward_steps(unit, log, flags is not None)
@@ -129,14 +144,15 @@ def forward_launches(
     blocks = F * B * triton.cdiv(H, config.BLOCK_H)
     chunks = plan_chunks(T, blocks, config)
     arguments = dict(
-        p_ptr=preacts, h0_ptr=h0, flags_ptr=words, h_ptr=h, h_last_ptr=h_last,
+        p_ptr=preacts, h0_ptr=h0, h_ptr=h, h_last_ptr=h_last,
         **chunk_buffers(F * B, chunks.num_chunks, H, preacts.device),
         B=B, T=T, H=H // config.UNIT, **chunks._asdict(),
-        **stride_arguments("fbt", config.UNIT, p=preacts), **stride_arguments("fb", flags=words),
+        **stride_arguments("fbt", config.UNIT, p=preacts), **step_arguments(call, F, B, T),
     )  # fmt: skip
     constants = dict(
-        MAP=gates.log_map if log else gates.gates, UNREAD=gates.unread,
-        LOG=log, HAS_H0=h0 is not None, HAS_FLAGS=flags is not None, NEED_H=h is not None,
+        MAP=functions.log_map if log else functions.gates, UNREAD=gates.unread,
+        LOG=log, HAS_H0=h0 is not None, HAS_ELAPSED=elapsed is not None, HAS_FLAGS=flags is not None,
+        NEED_H=h is not None,
     )  # fmt: skip
     first = h0.log() if log and h0 is not None and chunks.num_chunks > 1 else h0
     return phase_launches(_gates_scan_fwd_kernel, blocks, config, arguments, constants, first, log=log)
@@ -150,7 +166,7 @@ def gates_scan_forward(
 
     h has the dtype of the input, preacts any that a kernel reads; h_last is float32, a tensor of its own.
     """
-    check_dtypes(x=call.input, preacts=preacts, h0=call.h0)
+    check_dtypes(x=call.input, preacts=preacts, h0=call.h0, elapsed=call.elapsed)
     (F, B, T), H = preacts.shape[:3], preacts.shape[3] // gates.num_preacts
     h = call.input.new_empty(F, B, T, H) if call.need_h else None
     if 0 in (F, B, T, H):

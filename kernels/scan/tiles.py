@@ -70,12 +70,13 @@ def load_preacts(p_ptrs, mask, H, UNREAD: tl.constexpr):
 
 
 @device
-def step_map(preacts, MAP: tl.constexpr, LOG: tl.constexpr):
-    """(a, b) of the step h -> a h + b by a cell's gates, with LOG their log2 by its log_map."""
+def step_map(preacts, times, MAP: tl.constexpr, LOG: tl.constexpr):
+    """(a, b) of the step h -> a h + b by a cell's gates, with LOG their log2 by its log_map. times holds the times of
+    the steps [ROWS, 1], or nothing where all are 1."""
     if LOG:
-        return MAP(*preacts)
+        return MAP(*preacts, *times)
     else:
-        gates = MAP(*preacts)
+        gates = MAP(*preacts, *times)
         return gates[2], gates[0] * gates[1]
 
 

@@ -13,7 +13,7 @@ from rnam.backends.calls import FeedForward, Recurrence, pack, state_dtype, unpa
 from rnam.backends.cells import CELLS, KERNELS
 from rnam.backends.feed_forward import feed_forward, linear_flops, packed_formula
 from rnam.backends.linear import grouped_linear
-from rnam.backends.min_gru import composed, recurrence, refuse_on_kernels, with_bias_row
+from rnam.backends.min_gru import composed, recurrence, sum_to, with_bias_row
 from rnam.backends.operator import Maybe, Operator, Tensors, learns
 
 __all__ = ["MinGRUBlock", "PackedBlock", "block"]
@@ -60,8 +60,10 @@ class MinGRUBlock(Operator[PackedBlock]):
         """Recomputes h where it was not kept."""
         if not call.need_h:
             _, _, saved = self.launch(call._replace(need_h=True))
-        dx, d_packed, dh0 = KERNELS.module.block_backward(*call.recurrence(), saved, *grads, needs=needs[:3])
-        return dx, None if d_packed is None else d_packed.view(call.parameters.shape), dh0, None
+        gru, packed = call.recurrence()
+        dx, d_packed, dh0, d_elapsed = KERNELS.module.block_backward(gru, packed, saved, *grads, needs=needs)
+        d_packed = None if d_packed is None else d_packed.view(call.parameters.shape)
+        return dx, d_packed, dh0, sum_to(d_elapsed, call.elapsed)
 
     def fake(self, call: PackedBlock) -> Tensors:
         terms, batch, seq, _ = call.input.shape
@@ -102,7 +104,6 @@ def block(call: Recurrence, parameters: FeedForward) -> tuple[Tensor, Tensor]:
     if choice.path_of(call.input) != "triton" or not KERNELS.module.feed_forward_is_fused(dim):
         h, h_last = recurrence(call)
         return feed_forward(call.input, h, parameters, call.embedding), h_last
-    refuse_on_kernels(call)
     input, embedding, bias = call.input, call.embedding, call.bias
     if embedding is not None and not KERNELS.module.feed_forward_keeps_embedding(input.shape[-1], dim):
         input, embedding = grouped_linear(input, *embedding, None), None

@@ -16,7 +16,7 @@ from rnam.backends.flags import decode
 from rnam.backends.linear import grouped_linear
 from rnam.backends.operator import Maybe, Operator, Tensors, is_plain, learns
 
-__all__ = ["MinGRU", "MinGRULast", "composed", "recurrence", "refuse_on_kernels", "with_bias_row"]
+__all__ = ["MinGRU", "MinGRULast", "composed", "recurrence", "sum_to", "with_bias_row"]
 
 
 class MinGRU(Operator[Recurrence]):
@@ -39,8 +39,6 @@ class MinGRU(Operator[Recurrence]):
         self, call: Recurrence, saved: Maybe, grads: tuple[Maybe, Maybe], needs: tuple[bool, ...]
     ) -> tuple[Maybe, ...]:
         gates, backward = self.launchers.gates(call.cell), self.launchers.module.recurrence_backward
-        if self.launchers is KERNELS:  # which read no elapsed times
-            return *backward(call, gates, saved, *grads, needs=needs[:3]), None
         *others, d_elapsed = backward(call, gates, saved, *grads, needs=needs)
         return *others, sum_to(d_elapsed, call.elapsed)
 
@@ -93,8 +91,6 @@ def recurrence(call: Recurrence) -> tuple[Tensor, Tensor]:
     path = choice.path_of(call.input)
     if path == "reference" or (path == "torch" and call.space == "log"):
         return reference.recurrence(call, CELLS[call.cell])
-    if path == "triton":
-        refuse_on_kernels(call)
     every_state, last_state = _OPERATORS[path]
     if call.elapsed is not None and CELLS[call.cell].blocks.after is None:
         return _as_min_gru(call)
@@ -138,12 +134,6 @@ def with_bias_row(weight: Tensor, bias: Tensor) -> Tensor:
 def sum_to(gradient: Maybe, like: Maybe) -> Maybe:
     """The gradient (terms, batch, seq) of a tensor that was broadcast to that, as its own."""
     return None if gradient is None or like is None else gradient.sum_to_size(like.shape).to(like.dtype)
-
-
-def refuse_on_kernels(call: Recurrence) -> None:
-    for name in ("bias", "elapsed"):
-        if getattr(call, name) is not None:
-            raise NotImplementedError(f"{name} must be None on the backend 'triton'; 'torch' and 'reference' take it")
 
 
 def _as_min_gru(call: Recurrence) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from rnam.backends import choice
 from rnam.backends.calls import Recurrence, state_dtype, widen
 from rnam.backends.cells import CELLS, KERNELS
 from rnam.backends.linear import grouped_linear
-from rnam.backends.min_gru import recurrence, refuse_on_kernels, with_bias_row
+from rnam.backends.min_gru import recurrence, sum_to, with_bias_row
 from rnam.backends.operator import Maybe, Operator, Tensors, learns
 
 __all__ = ["MinGRUProjected", "PackedProjection", "projected"]
@@ -69,9 +69,9 @@ class MinGRUProjected(Operator[PackedProjection]):
                 h.flatten(1, 2), out_weight, None, None, dy.flatten(1, 2), needs=(True, needs[1], False)
             )
             dh = dh.view(h.shape)
-        dx, d_weight, dh0 = KERNELS.module.recurrence_backward(gru, gates, h, dh, dh_last, needs=needs[:3])
+        dx, d_weight, dh0, d_elapsed = KERNELS.module.recurrence_backward(gru, gates, h, dh, dh_last, needs=needs)
         d_packed = None if d_weight is None else torch.cat([d_weight.flatten(1), d_out.flatten(1)], dim=1)
-        return dx, d_packed, dh0, None
+        return dx, d_packed, dh0, sum_to(d_elapsed, gru.elapsed)
 
     def fake(self, call: PackedProjection) -> Tensors:
         terms, batch, _, _ = call.input.shape
@@ -102,7 +102,6 @@ def projected(call: Recurrence, out_weight: Tensor) -> tuple[Tensor, Tensor]:
     if not fused or learns(call.input, call.weight, out_weight, call.h0, call.elapsed, call.bias):
         h, h_last = recurrence(call)
         return grouped_linear(h, out_weight, None, None), h_last
-    refuse_on_kernels(call)
     weight = call.weight
     assert weight is not None
     if call.bias is not None:

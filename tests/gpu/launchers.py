@@ -50,7 +50,7 @@ class _MinGRU(torch.autograd.Function):
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, h = ctx.saved_tensors
         call, config = Recurrence(x, weight), ctx.backward_config
-        dx, dweight, _ = recurrence_backward(call, MIN_GRU, h, dh, None, config=config)
+        dx, dweight, *_ = recurrence_backward(call, MIN_GRU, h, dh, None, config=config)
         return dx, dweight, None, None
 
 

@@ -36,7 +36,7 @@ def launch(D, dtype, precision, batch_rows, K=0, T=64, flags=False):
     weight, params = torch.empty(1, K + 1 if K else D, 2 * D), torch.empty(1, num_parameters(D, K))
     call = Call(x, weight, state, torch.empty(1, 16, T, dtype=torch.uint8) if flags else None)
     config = block_backward_config(batch_rows, D, dtype, precision)
-    needs = (not K, True, True)
+    needs = (not K, True, True, True)
     return backward_launch(call, params, h, h, state, needs=needs, precision=precision, config=config)
 
 

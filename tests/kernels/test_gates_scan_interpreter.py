@@ -74,7 +74,7 @@ def forward(p, h0, flags, kind, dtype=None, need_h=True):
 
 
 def backward(p, h0, h, flags, dh, dh_last, kind, dtype=None, **needs):
-    return gates_scan_backward(p, call_of(p, h0, flags, kind, dtype), KINDS[kind].gates, h, dh, dh_last, **needs)
+    return gates_scan_backward(p, call_of(p, h0, flags, kind, dtype), KINDS[kind].gates, h, dh, dh_last, **needs)[:2]
 
 
 def call_of(p, h0, flags, kind, dtype=None, need_h=True):
@@ -283,13 +283,13 @@ def test_with_its_projection(dtype):
     masked = ((flags & MASKED) != 0)[..., None]
     call = Call(torch.where(masked, torch.nan, x), weight, None, flags)
     h, _ = kernels.recurrence_forward(call, kernels.MIN_GRU)
-    dx, dw, _ = kernels.recurrence_backward(call, kernels.MIN_GRU, h, dh, None)
+    dx, dw, *_ = kernels.recurrence_backward(call, kernels.MIN_GRU, h, dh, None)
     assert dw.dtype == torch.float32 and dx.dtype == dtype
     want, same = in_dtype(torch.float64), in_dtype(dtype)
     for name, got, y, z in zip(("h", "dx", "dw"), (h, dx, dw), want, same, strict=True):
         assert_gradient(name, got, y, z)
     assert torch.equal(torch.where(masked, dx, 0.0), torch.zeros_like(dx))
-    none, only, _ = kernels.recurrence_backward(call, kernels.MIN_GRU, h, dh, None, needs=(False, True, False))
+    none, only, *_ = kernels.recurrence_backward(call, kernels.MIN_GRU, h, dh, None, needs=(False, True, False, False))
     assert none is None and torch.equal(only, dw)
 
 
@@ -320,7 +320,7 @@ def test_cells_without_a_fused_kernel(kind, dtype, D, H):
 
     call = Call(x, weight, h0, flags)
     h, h_last = kernels.recurrence_forward(call, cell.gates)
-    got = [h, h_last, *kernels.recurrence_backward(call, cell.gates, h, dh, dh_last)]
+    got = [h, h_last, *kernels.recurrence_backward(call, cell.gates, h, dh, dh_last)[:3]]
     names = ("h", "h_last", "dx", "dw", "dh0")
     for name, ours, y, z in zip(names, got, in_dtype(torch.float64), in_dtype(dtype), strict=True):
         assert_gradient(name, ours, y, z)

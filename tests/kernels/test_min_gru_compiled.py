@@ -68,6 +68,10 @@ CASES = [
     case("backward", "batch_rows", 2, 8, 4),
     case("backward", "time_rows", 8, 8, 64, precision="ieee"),
     case("backward", "time_rows", 64, 64, 33, precision="tf32", flags="own"),
+    case("forward", "time_rows", 16, 16, 64, bias=True),
+    case("forward", "batch_rows", 2, 8, 6, BF16, bias=True, B=3),
+    case("log", "time_rows", 8, 8, 64, HALF, bias=True),
+    case("backward", "time_rows", 16, 16, 64, bias=True),
 ]  # fmt: skip
 
 SLOW = (

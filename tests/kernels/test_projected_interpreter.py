@@ -130,7 +130,7 @@ def test_bad_arguments():
     x, weight, out_weight = torch.zeros(1, 1, 2, 3), torch.zeros(1, 3, 8), torch.zeros(1, 4, 3)
     call = Call(x, weight)
     for wrong, kind, message in (
-        (dict(weight=torch.zeros(1, 4, 8)), ValueError, "weight: expected"),
+        (dict(weight=torch.zeros(1, 5, 8)), ValueError, "weight: expected the 3 rows of x"),
         (dict(out_weight=torch.zeros(1, 3, 3)), ValueError, "out_weight: expected"),
         (dict(input=x.double()), TypeError, "x: expected float32"),
         (dict(out_weight=out_weight.double()), TypeError, "out_weight: expected float32"),

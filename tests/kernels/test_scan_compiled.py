@@ -220,7 +220,7 @@ def test_gates_as_compiled(dtype, H, T, kind, with_flags):
         grads = gates_scan_backward(seen, call, cell.gates, ref.to(dtype), dh, dh_last)
     assert_states(h, ref)
     assert_states(h_last, ref_last, ref.abs().amax(2, keepdim=True))
-    for name, got, x, y in zip(("dp", "dh0"), grads, want, in_dtype(dtype)[2], strict=True):
+    for name, got, x, y in zip(("dp", "dh0"), grads[:2], want, in_dtype(dtype)[2], strict=True):
         assert_gradient(name, got, x, y)
 
 
@@ -242,7 +242,7 @@ def test_min_lstm_as_compiled(dtype):
     with compiled_code() as launches:
         call = Call(seen, weight, None, flags)
         h, _ = kernels.recurrence_forward(call, kernels.MIN_LSTM)
-        dx, dw, _ = kernels.recurrence_backward(call, kernels.MIN_LSTM, h, dh, None)
+        dx, dw, *_ = kernels.recurrence_backward(call, kernels.MIN_LSTM, h, dh, None)
     assert [launch.kernel.__name__ for launch in launches if "gates" in launch.kernel.__name__] == [
         "_gates_scan_fwd_kernel",
         "_gates_scan_bwd_kernel",

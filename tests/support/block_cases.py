@@ -21,6 +21,7 @@ from tests.support.min_gru_cases import (
     Inputs,
     assert_gradient,
     assert_state,
+    with_one,
 )
 from tests.support.oracle import decode, min_gru
 
@@ -56,10 +57,11 @@ def embedded_inputs(case: Case, K: int) -> tuple[Inputs, Tensor]:
     raise AssertionError("no x keeps |u| away from 0")
 
 
-def steps(x: Tensor, weight: Tensor, params: Tensor, h0: Tensor | None, flags: Tensor | None) -> tuple[Tensor, ...]:
+def steps(
+    x: Tensor, weight: Tensor, params: Tensor, h0: Tensor | None, flags: Tensor | None, elapsed: Tensor | None
+) -> tuple[Tensor, ...]:
     """(y, h, h_last) step by step in the dtype of x; x is embedded if it is narrower than the block."""
-    columns = x if 2 * x.shape[3] == weight.shape[2] else pad(x, (0, 1), value=1.0)
-    h, h_last = min_gru(columns, weight, h0, *decode(flags), dtype=x.dtype)
+    h, h_last = min_gru(with_one(x, weight), weight, h0, *decode(flags), dtype=x.dtype, elapsed=elapsed)
     y = feed_forward_cases.feed_forward(x.flatten(1, 2), params, h.flatten(1, 2))
     return y.view(h.shape), h, h_last
 
@@ -67,7 +69,7 @@ def steps(x: Tensor, weight: Tensor, params: Tensor, h0: Tensor | None, flags: T
 def exact(given: Inputs, params: Tensor) -> tuple[Tensor, ...]:
     """`steps` in float64."""
     h0 = None if given.h0 is None else given.h0.double()
-    return steps(given.x.double(), given.weight.double(), params.double(), h0, given.flags)
+    return steps(given.x.double(), given.weight.double(), params.double(), h0, given.flags, given.elapsed)
 
 
 def state_rounding(given: Inputs, precision: str) -> Tensor | float:
@@ -80,7 +82,8 @@ def state_rounding(given: Inputs, precision: str) -> Tensor | float:
         return ROUNDING[given.x.dtype]
     if precision != "tf32x3":
         return 0.0
-    size = torch.einsum("fbtd,fdh->fbth", given.x.nan_to_num().double().abs(), given.weight.double().abs())
+    x = with_one(given.x.nan_to_num().double().abs(), given.weight)
+    size = torch.einsum("fbtd,fdh->fbth", x, given.weight.double().abs())
     u, k = size.chunk(2, dim=3)
     share: Tensor = PRODUCT_ERROR["tf32x3 cut"] * (2 * k + 2 * u).amax(2, keepdim=True)
     return share
@@ -127,12 +130,15 @@ def gradient_inputs(case: Case) -> tuple[Inputs, Tensor]:
 
 
 def exact_gradients(given: Inputs, params: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """(dx, dpacked, dh0) of the steps as PyTorch computes them in `dtype`, as float64; no dh0 without h0."""
+    """(dx, dpacked, dh0, d_elapsed) of the steps as PyTorch computes them in `dtype`, as float64; no gradient of what
+    is not given."""
     packed = torch.cat([given.weight.double().flatten(1), params.double()], 1)
-    leaves = [None if t is None else t.detach().to(dtype).requires_grad_() for t in (given.x, packed, given.h0)]
-    x, whole, h0 = leaves
+    elapsed = None if given.elapsed is None else given.elapsed.expand(given.x.shape[:3])
+    tensors = given.x, packed, given.h0, elapsed
+    leaves = [None if t is None else t.detach().to(dtype).requires_grad_() for t in tensors]
+    x, whole, h0, elapsed = leaves
     weight, rest = whole.tensor_split([given.weight[0].numel()], 1)
-    y, _, h_last = steps(x, weight.unflatten(1, given.weight.shape[1:]), rest, h0, given.flags)
+    y, _, h_last = steps(x, weight.unflatten(1, given.weight.shape[1:]), rest, h0, given.flags, elapsed)
     used = [t for t in leaves if t is not None]
     incoming = given.dh.to(dtype), given.dh_last.to(dtype)
     return tuple(g.double() for g in torch.autograd.grad((y, h_last), used, incoming))
@@ -143,8 +149,9 @@ def check_embedded(case: Case, K: int) -> tuple[Tensor, ...]:
     given, params = embedded_inputs(case, K)
     wanted = exact(given, params)
     plain = steps(
-        *(None if t is None else t.to(case.dtype) for t in (given.x, given.weight, params, given.h0)), given.flags
-    )
+        *(None if t is None else t.to(case.dtype) for t in (given.x, given.weight, params, given.h0)),
+        given.flags, given.elapsed,
+    )  # fmt: skip
     got = block_forward(given.call(), params, precision=case.precision, config=case.config)
     band = REL + 4 * (0.0 if case.dtype == torch.float32 else ROUNDING[case.dtype])  # W, n, W2 and the result
     for name, g, w, p in zip(("y", "h", "h_last"), got, wanted, plain, strict=True):
@@ -169,16 +176,21 @@ def check_backward(case: Case, K: int = 0) -> tuple[Tensor | None, ...]:
     rounding = TF32 if tf32 else 0.0 if case.dtype == torch.float32 else ROUNDING[case.dtype]
     options = dict(precision=case.precision, config=case.config)
     got = block_backward(given.call(), params, h, given.dh, given.dh_last, **options)
-    assert (got[2] is None) == (given.h0 is None)
+    assert (got[2] is None) == (given.h0 is None) and (got[3] is None) == (given.elapsed is None)
     D = case.D
     sizes = [given.weight[0].numel(), D, D, D * D, D, D * D, D, *((K * D, D) if K else ())]
     names = ["dw", "dgamma", "dbeta", "dw1", "db1", "dw2", "db2", *(("dw_e", "db_e") if K else ())]
     band = REL + (PRODUCTS + 2) * rounding
-    for name, index, dtype in (("dx", 0, case.dtype), ("dpacked", 1, torch.float32), ("dh0", 2, torch.float32)):
-        if index == 2 and given.h0 is None:
-            continue
-        assert got[index].dtype == dtype, name
-        pieces = [t[index].split(sizes, 1) if index == 1 else [t[index]] for t in (got, wanted, plain)]
-        for piece, *tensors in zip(names if index == 1 else [name], *pieces, strict=True):
+    found = [g for g in got if g is not None]
+    kinds = [
+        "dx",
+        "dpacked",
+        *(["dh0"] if given.h0 is not None else []),
+        *(["d_elapsed"] if given.elapsed is not None else []),
+    ]
+    for index, kind in enumerate(kinds):
+        assert found[index].dtype == (case.dtype if kind == "dx" else torch.float32), kind
+        pieces = [t[index].split(sizes, 1) if index == 1 else [t[index]] for t in (found, wanted, plain)]
+        for piece, *tensors in zip(names if index == 1 else [kind], *pieces, strict=True):
             assert_gradient(piece, *tensors, band)
     return got

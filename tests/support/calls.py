@@ -14,6 +14,7 @@ class Call(NamedTuple):
     flags: Tensor | None = None
     space: str = "linear"
     need_h: bool = True
+    elapsed: Tensor | None = None
 
 
 def changed(call: Call, options: dict[str, Any], changes: dict[str, Any]) -> tuple[Call, dict[str, Any]]:

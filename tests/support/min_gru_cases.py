@@ -75,6 +75,8 @@ class Case:
     dh_layout: str = "contiguous"
     precision: str = "tf32x3"
     weight_dtype: torch.dtype = torch.float32
+    bias: bool = False  # the last row of the weight, [F, D + 1, 2H]
+    elapsed: str | None = None  # shapes as those of flags, or "terms" [F, 1, 1]
     seed: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
@@ -91,6 +93,8 @@ class Case:
             self.dh_layout,
             f"flags={self.flags}",
             f"h0={self.h0}",
+            *(["bias"] if self.bias else []),
+            *([f"elapsed={self.elapsed}"] if self.elapsed else []),
         ]
         return f"F{self.F} B{self.B} T{self.T} D{self.D} H{self.H} {config} " + " ".join(given)
 
@@ -103,10 +107,11 @@ class Inputs:
     flags: torch.Tensor | None
     dh: torch.Tensor
     dh_last: torch.Tensor
+    elapsed: torch.Tensor | None = None
 
     def call(self, **changes: object) -> Call:
         """The record of a call with these inputs."""
-        return Call(self.x, self.weight, self.h0, self.flags)._replace(**changes)
+        return Call(self.x, self.weight, self.h0, self.flags, elapsed=self.elapsed)._replace(**changes)
 
 
 def tf32_exact(x: torch.Tensor) -> torch.Tensor:
@@ -133,10 +138,13 @@ def inputs(case: Case) -> Inputs:
         weight[:, 0, H:] += SHIFTS[case.gate]
         weight = round_(weight.float())
         x[..., 0] = 1
+    if case.bias:  # no operand of a product, and so not rounded
+        weight = torch.cat([weight.float(), normal(F, 1, 2 * H).to(case.weight_dtype).float()], 1)
     lay_out = LAYOUTS[case.x_layout]
     x = lay_out(x)
     for _ in range(200):
-        bad = ((x.double() @ weight.double()[:, None])[..., :H].abs() < NEAREST_U).any(3, keepdim=True)
+        u = with_one(x.double(), weight) @ weight.double()[:, None, :, :H]
+        bad = (u.abs() < NEAREST_U).any(3, keepdim=True)
         if not bad.any():
             break
         fresh = round_(normal(F, B, T, D))
@@ -156,6 +164,7 @@ def inputs(case: Case) -> Inputs:
         flags = torch.randint(0, 8, shape, generator=generator, dtype=torch.uint8)
         flags = flags * (flags <= MASKED | RESET)
     dh = LAYOUTS[case.dh_layout](round_(normal(F, B, T, H)))
+    shape = {"shared": (1, B, T), "own": (F, B, T), "rows": (1, 1, T), "terms": (F, 1, 1), None: None}[case.elapsed]
     return Inputs(
         x,
         weight.to(case.weight_dtype) if case.dtype == torch.float32 else weight.float(),
@@ -163,13 +172,34 @@ def inputs(case: Case) -> Inputs:
         flags,
         dh,
         normal(F, B, 1, H),
+        None if shape is None else times(shape, case.dtype, flags, generator),
     )
 
 
+def times(
+    shape: tuple[int, ...], dtype: torch.dtype, flags: torch.Tensor | None, generator: torch.Generator
+) -> torch.Tensor:
+    """Times from 1e-2 to 1e2 in dtype, one of eight 0, and NaN where no step reads them."""
+    elapsed = 10 ** (torch.rand(shape, generator=generator) * 4 - 2)
+    elapsed = elapsed * (torch.rand(shape, generator=generator) > 1 / 8)
+    if flags is not None and shape == flags.shape:
+        elapsed = torch.where((flags & MASKED) != 0, torch.nan, elapsed)
+    return elapsed.to(dtype)
+
+
+def with_one(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """x, or (x | 1) where the last row of the weight is a bias."""
+    return torch.nn.functional.pad(x, (0, weight.shape[1] - x.shape[3]), value=1.0)
+
+
 def reference(given: Inputs, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-    """(h, h_last, dx, dw, dh0) of the step recurrence in a dtype, as float64."""
-    leaves = [None if x is None else x.detach().to(dtype).requires_grad_() for x in (given.x, given.weight, given.h0)]
-    h, h_last = min_gru(leaves[0], leaves[1], leaves[2], *decode(given.flags), dtype=dtype)
+    """(h, h_last, dx, dw, dh0, d_elapsed) of the step recurrence in a dtype, as float64; no gradient of what is not
+    given, and that of the times before they are broadcast."""
+    elapsed = None if given.elapsed is None else given.elapsed.expand(given.x.shape[:3])
+    tensors = given.x, given.weight, given.h0, elapsed
+    leaves = [None if x is None else x.detach().to(dtype).requires_grad_() for x in tensors]
+    x, weight, h0, elapsed = leaves
+    h, h_last = min_gru(with_one(x, weight), weight, h0, *decode(given.flags), dtype=dtype, elapsed=elapsed)
     used = [x for x in leaves if x is not None]
     gradients = torch.autograd.grad((h, h_last), used, (given.dh.to(dtype), given.dh_last.to(dtype)))
     return tuple(x.detach().double() for x in (h, h_last, *gradients))
@@ -177,9 +207,10 @@ def reference(given: Inputs, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
 
 def gate_floor(given: Inputs) -> float:
     """The gates in half precision, which are FLOOR at least, add as much to a state: FLOOR (z + v) a step at most."""
-    if given.x.dtype == torch.float32:
+    if given.x.dtype == torch.float32 or given.elapsed is not None:
         return 0.0
-    u = (given.x.nan_to_num().double().abs() @ given.weight.double().abs()[:, None]).amax().item()
+    x = with_one(given.x.nan_to_num().double().abs(), given.weight)
+    u = (x @ given.weight.double().abs()[:, None]).amax().item()
     return FLOOR * given.x.shape[2] * (u + 1.5)
 
 
@@ -224,9 +255,10 @@ def check(case: Case, *, forward: bool = True, backward: bool = True) -> None:
         # du, dk and the result are rounded once each, so a band of two roundings, and REL for the sums.
         band = REL + 2 * rounding + (TF32 if case.precision == "tf32" and case.dtype == torch.float32 else 0.0)
         gradients = recurrence_backward(given.call(), MIN_GRU, h, given.dh, given.dh_last, **options)
-        assert (gradients[2] is None) == (given.h0 is None)
-        for name, actual, ours, theirs, like in zip(
-            ("dx", "dw", "dh0"), gradients, wanted[2:], plain[2:], (given.x, given.weight, given.h0), strict=False
-        ):
-            assert actual.dtype == like.dtype, name
+        likes = given.x, given.weight, given.h0, given.elapsed
+        assert [g is None for g in gradients] == [t is None for t in likes]
+        present = [i for i, t in enumerate(likes) if t is not None]
+        for i, ours, theirs in zip(present, wanted[2:], plain[2:], strict=True):
+            name, actual = ("dx", "dw", "dh0", "d_elapsed")[i], gradients[i]
+            assert actual.dtype == (torch.float32 if i == 3 else likes[i].dtype), name
             assert_gradient(name, actual, ours, theirs, band + ROUNDING[actual.dtype])

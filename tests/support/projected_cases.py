@@ -11,7 +11,7 @@ from tests.support import min_gru_cases
 from tests.support.assertions import assert_within
 from tests.support.block_cases import state_rounding
 from tests.support.bounds import PRODUCT_ERROR, unit
-from tests.support.min_gru_cases import ABS, FORMS, REL, ROUNDING, Case, Inputs, assert_state, gate_floor
+from tests.support.min_gru_cases import ABS, FORMS, REL, ROUNDING, Case, Inputs, assert_state, gate_floor, with_one
 from tests.support.oracle import decode, min_gru
 
 
@@ -32,7 +32,9 @@ def inputs(case: Case) -> tuple[Inputs, Tensor]:
 
 def exact(given: Inputs, out_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(y, h, h_last) step by step in float64."""
-    h, h_last = min_gru(given.x, given.weight, given.h0, *decode(given.flags))
+    h, h_last = min_gru(
+        with_one(given.x, given.weight), given.weight, given.h0, *decode(given.flags), elapsed=given.elapsed
+    )
     return h @ out_weight.double()[:, None], h, h_last
 
 

@@ -16,8 +16,13 @@ TRITON = tuple(map(int, triton.__version__.split(".")[:2]))
 ARCHITECTURES = (80, 90, 100, 120) if TRITON >= (3, 7) else (80, 90, 120)
 
 ALIGNMENT = 16  # bytes; a pointer that is a multiple of it is compiled apart, for wide loads
-POINTER = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.int32: "*i32",
-    torch.int32: "*i32"}
+POINTER = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int32: "*i32",
+    torch.int32: "*i32",
+}
 
 Attributes = dict[tuple[int, ...], list[list[Any]]]
 
