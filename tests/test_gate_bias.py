@@ -19,6 +19,7 @@ from rnam.backends.calls import FeedForward, Recurrence, pack
 from rnam.functional import min_gru, min_gru_block, min_gru_projected, min_lstm
 from tests.support import backends, bounds, inputs, oracle
 from tests.support.assertions import assert_equal, assert_norm_within, assert_within
+from tests.support.backends import TRITON
 
 CELLS = [(rnam.minGRU, 2), (rnam.minLSTM, 3)]
 
@@ -54,9 +55,11 @@ def test_it_is_added_to_the_pre_activations(backend: str, cell: tuple[type, int]
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("seq", [1, 40])
-@pytest.mark.parametrize("backend", ["torch", "reference"])
+@pytest.mark.parametrize("backend", ["torch", "reference", TRITON])
 def test_it_is_not_rounded_where_a_weight_is(backend: str, seq: int, dtype: torch.dtype) -> None:
     """Autocast rounds the weight to half precision, and leaves the bias."""
+    if backend == "triton" and dtype == torch.bfloat16:
+        pytest.skip("the interpreter cuts the weight off where a GPU rounds it")
     x, w, h0, b = (t.float() for t in drawn(4, 5, seq=seq))
     with rnam.set_backend(backend), torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
         h, h_last = min_gru(x, w, h0, bias=b)
@@ -70,7 +73,7 @@ def test_it_is_not_rounded_where_a_weight_is(backend: str, seq: int, dtype: torc
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("seq", [1, 40])
-@pytest.mark.parametrize("backend", ["torch", "reference"])
+@pytest.mark.parametrize("backend", ["torch", "reference", TRITON])
 def test_an_embedding_leaves_it_as_it_is(backend: str, seq: int, dtype: torch.dtype) -> None:
     """Of a gate at -9 half precision would round away a hundredth, and so of the rate. This embedding picks columns, so
     that nothing else is rounded on the way."""

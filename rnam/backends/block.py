@@ -97,11 +97,16 @@ _OPERATOR = MinGRUBlock("min_gru_block")
 
 
 def block(call: Recurrence, parameters: FeedForward) -> tuple[Tensor, Tensor]:
-    """`rnam.functional.min_gru_block` by the backend that is chosen."""
+    """`rnam.functional.min_gru_block` by the backend that is chosen.
+
+    Its two halves where half precision is embedded and has a bias: one kernel would round that as a row of the weight,
+    and a gate at -9 would lose a hundredth of its rate.
+    """
     weight = call.weight
     assert weight is not None
     dim = weight.shape[1]
-    if choice.path_of(call.input) != "triton" or not KERNELS.module.feed_forward_is_fused(dim):
+    rounds = call.embedding is not None and call.bias is not None and widen(call.input) is not call.input
+    if rounds or choice.path_of(call.input) != "triton" or not KERNELS.module.feed_forward_is_fused(dim):
         h, h_last = recurrence(call)
         return feed_forward(call.input, h, parameters, call.embedding), h_last
     input, embedding, bias = call.input, call.embedding, call.bias

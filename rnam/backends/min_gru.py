@@ -155,11 +155,11 @@ def _as_min_gru(call: Recurrence) -> tuple[Tensor, Tensor]:
 
 
 def _compose(call: Recurrence, embedding: Embedding, launchers: Launchers) -> Recurrence:
-    """The same call of [input, 1] and its weight, both padded to the columns that the launchers like. In blocks a bias
-    makes the last row one of bias instead, so that half precision does not round it."""
+    """The same call of [input, 1] and its weight, both padded to the columns that the launchers like. A bias makes the
+    last row one of bias instead, so that half precision does not round it."""
     assert call.weight is not None
     x, weight = call.input, composed(call.input, embedding, call.weight, call.bias)
-    if launchers is BLOCKS and call.bias is not None:
+    if call.bias is not None:
         return call._replace(weight=weight, embedding=None, bias=None)
     missing = launchers.module.embedded_columns(x.shape[-1], x.dtype.itemsize) - weight.shape[1]
     x = pad(x, (0, 1 + missing), value=1.0)
