@@ -321,7 +321,8 @@ def min_gru_block(
         output = feed_forward(input, h, norm_weight, norm_bias, weight1, bias1, weight2, bias2)
 
     Where the kernels compute, a block up to 32 wide is one kernel, which does not round h and writes it only where a
-    gradient is recorded; the backward of one up to 16 wide is one too (see kernels/README.md).
+    gradient is recorded; the backward of one up to 16 wide is one too (see kernels/README.md). In half precision with
+    an embedding and a bias it is the two calls above, since one kernel would round the bias.
 
     Args:
         input: (terms, batch, seq, dim), or (terms, batch, seq, in_dim) with `embedding`; batch and seq may be 0. At a
