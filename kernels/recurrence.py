@@ -12,6 +12,7 @@ from .common.config import LaunchConfig
 from .common.flags import observed
 from .common.gates import Gates
 from .common.operands import has_bias
+from .common.plan import planned
 from .linear.backward import grouped_linear_backward
 from .linear.forward import grouped_linear_forward
 from .min_gru.backward import min_gru_backward
@@ -21,6 +22,7 @@ from .scan.gates_backward import gates_scan_backward
 from .scan.gates_forward import gates_scan_forward
 
 
+@planned
 def recurrence_forward(
     call: Recurrence, gates: Gates, *, precision: str | None = None, config: LaunchConfig | None = None
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -40,6 +42,7 @@ def recurrence_forward(
     return gates_scan_forward(_project(x, *_parameters(call), gates, precision), call, gates)
 
 
+@planned
 def recurrence_backward(
     call: Recurrence, gates: Gates, h: torch.Tensor, dh: torch.Tensor | None, dh_last: torch.Tensor | None,
     *, needs: RecurrenceNeeds = (True, True, True, True), precision: str | None = None,

@@ -14,6 +14,7 @@ from ..common.gates import min_gru_gates, min_gru_slopes, min_gru_timed_gates, m
 from ..common.lanes import columns, factor, load_lanes, product, project_lanes, restored, row_mask, store_lanes
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import contiguous_layers, readable, stride_arguments, unit_stride
+from ..common.plan import planned
 from ..common.scans import chain_rows
 from ..common.tiles import multiply
 from ..feed_forward.backward import feed_forward_backward
@@ -350,6 +351,7 @@ def least_steps(call: Recurrence, params: torch.Tensor) -> int:
     return min_steps(num_gradients(call, params), call.weight.shape[2] // 2, call.input.element_size())
 
 
+@planned
 def block_backward(
     call: Recurrence, params: torch.Tensor, h: torch.Tensor, dy: torch.Tensor | None, dh_last: torch.Tensor | None,
     *, needs: RecurrenceNeeds = (True, True, True, True), precision: str | None = None,

@@ -25,6 +25,7 @@ from ..common.operands import (
     unit_stride,
     vector_unit,
 )
+from ..common.plan import planned
 from ..common.scans import GROUPS, chain_rows
 from ..feed_forward.config import MAX_INPUTS, MAX_WIDTH, embedded_columns, num_parameters, uses_kernel
 from ..feed_forward.forward import check_parameters, feed_forward_forward
@@ -224,6 +225,7 @@ def forward_launches(
     return [*launches, Launch(_block_fwd_kernel, grid, arguments, constants, config.num_warps, MAX_REGISTERS)]
 
 
+@planned
 def block_forward(
     call: Recurrence, params: torch.Tensor, *, precision: str | None = None, config: LaunchConfig | None = None
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:

@@ -229,7 +229,7 @@ class TimedGates:
     log_map: Callable[..., Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a cell is itself alone: it is a key at each call
 class Gates:
     """A cell on the kernels. Nothing asks how many pre-activations a cell has to know which one it is.
 

@@ -2,7 +2,8 @@
 arguments."""
 
 import contextlib
-from collections.abc import Callable, Hashable
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -16,10 +17,35 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Compiled kernels that are kept by what they were compiled for. A model has a few dozen; past the bound all are looked
 # up again in Triton's own cache, which has none.
 MOST_KEPT = 4096
-_kept: dict[Hashable, tuple[Any, Callable[[dict[str, Any]], tuple[Any, ...]]]] = {}
+Kept = tuple[Any, Callable[[dict[str, Any]], tuple[Any, ...]]]
+_kept: dict[Hashable, Kept] = {}
 
 ALIGNMENT = 16  # bytes; Triton compiles a pointer that is a multiple of it apart
 INT32 = -(2**31), 2**31 - 1
+
+
+class _Watcher(threading.local):
+    """Who is given the launches of this thread; None is nobody, and they run."""
+
+    take: "Callable[[Launch], None] | None" = None
+
+
+_watcher = _Watcher()
+
+
+@contextlib.contextmanager
+def watched(take: "Callable[[Launch], None]") -> Iterator[None]:
+    """While it is open, `take` is given each launch of this thread in the place of running it."""
+    before, _watcher.take = _watcher.take, take
+    try:
+        yield
+    finally:
+        _watcher.take = before
+
+
+def is_watched() -> bool:
+    """True inside `watched`, in the same thread."""
+    return _watcher.take is not None
 
 
 @dataclass(frozen=True)
@@ -40,37 +66,72 @@ class Launch:
         limit = {} if self.max_registers is None or ROCM.value else {"maxnreg": self.max_registers}
         return {"num_warps": self.num_warps, **limit}
 
+    @property
+    def device(self) -> torch.device:
+        """The device of its tensors."""
+        return next(x.device for x in self.arguments.values() if isinstance(x, torch.Tensor))
+
+    @property
+    def specialisation(self) -> tuple[Hashable, ...]:
+        """What decides which code is compiled: the dtype of a tensor and the alignment of its address; the bits of a
+        whole number, since no kernel specialises on the number itself; and the constants."""
+        specialised = [
+            INT32[0] <= value <= INT32[1] if type(value) is int
+            else value if value is None
+            else (value.dtype, value.data_ptr() % ALIGNMENT == 0)
+            for value in self.arguments.values()
+        ]  # fmt: skip
+        return (self.kernel.fn, self.num_warps, self.max_registers, *specialised, *self.constants.values())
+
     def run(self) -> None:
-        # Triton launches on torch's current device, which need not be the one that holds the tensors.
-        device = next(x.device for x in self.arguments.values() if isinstance(x, torch.Tensor))
-        elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
-        with torch.cuda.device(device) if elsewhere else contextlib.nullcontext():
+        """Launches it, or gives it to who watches this thread."""
+        if _watcher.take is None:
+            self.execute()
+        else:
+            _watcher.take(self)
+
+    def execute(self) -> None:
+        """Launches it."""
+        device = self.device
+        with on_device(device):
             if INTERPRETED.value:
                 self.kernel[self.grid](**self.arguments, **self.constants, **self.options)
             else:
                 self._launch(device.index)
 
     def _launch(self, device: int | None) -> None:
-        """Triton's own road to the compiled kernel reads the signature and takes three times as long as this."""
-        kernel, arguments, constants = self.kernel, self.arguments, self.constants
-        # what decides which code is compiled: the dtype of a tensor and the alignment of its address; the bits of a
-        # whole number, since no kernel specialises on the number itself; and the constants
-        specialised = [
-            INT32[0] <= value <= INT32[1] if type(value) is int
-            else value if value is None
-            else (value.dtype, value.data_ptr() % ALIGNMENT == 0)
-            for value in arguments.values()
-        ]  # fmt: skip
-        key = (kernel.fn, device, self.num_warps, self.max_registers, *specialised, *constants.values())
+        code, in_order = self.code(device)
+        start(code, self.axes, in_order({**self.arguments, **self.constants}))
+
+    def code(self, device: int | None) -> Kept:
+        """What is compiled for this launch on a device, which is the current one, and what puts its arguments in order.
+
+        Triton's own road to it reads the signature and takes three times as long as the one that is kept.
+        """
+        key = device, self.specialisation
         kept = _kept.get(key)
         if kept is None:
             if len(_kept) >= MOST_KEPT:
                 _kept.clear()
-            compiled = kernel[self.grid](**arguments, **constants, **self.options)
-            _kept[key] = compiled, itemgetter(*kernel.arg_names)
-        else:
-            compiled, in_order = kept
-            compiled[(*self.grid, 1, 1)[:3]](*in_order({**arguments, **constants}))
+            code = self.kernel.warmup(grid=self.grid, **self.arguments, **self.constants, **self.options)
+            kept = _kept[key] = code, itemgetter(*self.kernel.arg_names)
+        return kept
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The grid as three numbers."""
+        return (*self.grid, 1, 1)[:3]
+
+
+def start(code: Any, axes: tuple[int, ...], given: Sequence[Any]) -> None:
+    """Launches compiled code on the current device. A pointer is a tensor, or an address."""
+    code[axes](*given)
+
+
+def on_device(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Triton launches on torch's current device, which need not be the one that holds the tensors."""
+    elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
+    return torch.cuda.device(device) if elsewhere else contextlib.nullcontext()
 
 
 def check_dtypes(**tensors: torch.Tensor | None) -> None:

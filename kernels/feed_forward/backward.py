@@ -8,6 +8,7 @@ from ..common.call import Gradients, Needs
 from ..common.device import kernel
 from ..common.launch import Launch
 from ..common.operands import stride_arguments, unit_stride
+from ..common.plan import planned
 from ..common.tiles import add_lines, load_existing, multiply, own_layout, store_existing
 from .config import select_feed_forward
 from .forward import check_operands, embedded, shared_operands
@@ -168,6 +169,7 @@ def backward_launch(
     return Launch(_feed_forward_bwd_kernel, (F * num_spans,), arguments, constants, 1)
 
 
+@planned
 def feed_forward_backward(
     x: torch.Tensor, params: torch.Tensor, h: torch.Tensor, dy: torch.Tensor,
     *, needs: Needs = (True, True, True), precision: str | None = None,

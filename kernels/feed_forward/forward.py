@@ -11,6 +11,7 @@ from ..common.config import resolve_precision
 from ..common.device import kernel
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import packed, stride_arguments, unit_stride, vector_unit
+from ..common.plan import planned
 from ..common.tiles import load_existing, multiply, store_existing
 from .config import MAX_INPUTS, MAX_WIDTH, FeedForwardConfig, num_parameters, select_feed_forward, uses_kernel
 from .tiles import (
@@ -156,6 +157,7 @@ def check_operands(x: torch.Tensor, params: torch.Tensor, h: torch.Tensor, dy: t
             raise ValueError(f"{name}: expected {shape} in {x.dtype}, got {tuple(given.shape)} in {given.dtype}")
 
 
+@planned
 def feed_forward_forward(
     x: torch.Tensor, params: torch.Tensor, h: torch.Tensor, *, precision: str | None = None
 ) -> torch.Tensor:

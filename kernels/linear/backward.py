@@ -11,6 +11,7 @@ from ..common.config import resolve_precision
 from ..common.device import kernel
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import stride_arguments, unit_stride, vector_unit
+from ..common.plan import planned
 from ..common.tiles import multiply, own_layout
 from .config import select_linear, uses_kernel
 from .tiles import BROADCAST_D, load_input, load_weight, product
@@ -125,6 +126,7 @@ def backward_launch(
     return Launch(_grouped_linear_bwd_kernel, (F * num_spans,), arguments, constants, config.num_warps)
 
 
+@planned
 def grouped_linear_backward(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, activation: str | None, dy: torch.Tensor,
     *, needs: Needs = (True, True, True), precision: str | None = None,

@@ -16,6 +16,7 @@ from ..common.config import resolve_precision
 from ..common.device import kernel
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import stride_arguments, unit_stride, vector_unit
+from ..common.plan import planned
 from .config import select_linear, uses_kernel
 from .tiles import load_input, load_weight, product
 
@@ -75,6 +76,7 @@ def forward_launch(
     return Launch(_grouped_linear_fwd_kernel, (F * num_spans,), arguments, constants, config.num_warps)
 
 
+@planned
 def grouped_linear_forward(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, activation: str | None = None,
     *, precision: str | None = None, out: torch.Tensor | None = None,

@@ -24,6 +24,7 @@ from ..common.lanes import (
 )
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import contiguous_layers, has_bias, readable, shared_operands, stride_arguments
+from ..common.plan import planned
 from ..common.scans import GROUPS, chain_rows
 from .chunks import cut_launches
 from .forward import MAX_REGISTERS
@@ -174,6 +175,7 @@ def forward_launches(
     return [*launches, Launch(_min_gru_projected_kernel, grid, arguments, constants, config.num_warps, MAX_REGISTERS)]
 
 
+@planned
 def projected_forward(
     call: Recurrence, out_weight: torch.Tensor, *, precision: str | None = None, config: LaunchConfig | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:

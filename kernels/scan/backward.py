@@ -9,6 +9,7 @@ from ..common.call import Gradients, Needs
 from ..common.device import kernel
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import as_sequences, as_states, stride_arguments
+from ..common.plan import planned
 from ..common.scans import row_scan
 from .config import BACKWARD_STEPS, ScanConfig, channel_unit, plan_chunks, select_scan
 from .forward import chunk_buffers, phase_launches
@@ -142,6 +143,7 @@ def backward_launches(
     return phase_launches(_scan_bwd_kernel, blocks, config, arguments, constants, None, log=False)
 
 
+@planned
 def scan_backward(
     a: torch.Tensor, b: torch.Tensor | None, h0: torch.Tensor | None, h: torch.Tensor | None, dh: torch.Tensor,
     *, log: bool, needs: Needs = (True, True, True),

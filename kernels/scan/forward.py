@@ -11,6 +11,7 @@ from ..common.arithmetic import LN2, LOG2E, NEG_INF, in_elements
 from ..common.device import kernel
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import as_sequences, as_states, stride_arguments
+from ..common.plan import planned
 from ..common.scans import advance, compose, row_scan
 from .config import FORWARD_STEPS, ScanConfig, channel_unit, plan_chunks, select_scan
 from .tiles import extend, place_program, store_totals
@@ -143,6 +144,7 @@ def forward_launches(
     return phase_launches(_scan_fwd_kernel, blocks, config, arguments, constants, h0, log=log)
 
 
+@planned
 def scan_forward(a: torch.Tensor, b: torch.Tensor, h0: torch.Tensor | None = None, *, log: bool) -> torch.Tensor:
     """h_t = a_t h_{t-1} + b_t over dim -2 of [..., T, H], in b's dtype, contiguous; a and b have one shape, h0 is
     [..., 1, H] or None for 0.
