@@ -24,7 +24,7 @@ from torch._C import (
     _len_torch_function_stack,
 )
 from torch._C._autograd import _profiler_enabled
-from torch._functorch.utils import unwrap_dead_wrappers
+from torch._C._functorch import unwrap_if_dead
 from torch.nn import Parameter
 
 from rnam.backends import choice, flops
@@ -69,6 +69,8 @@ class Operator(Generic[Call]):
         self.floats = self.tensors - ("flags" in self.fields)
         self._define(", ".join(f"{t} {field}" for t, field in zip(types, self.fields, strict=True)))
         self.function = self._function()
+        # without what only torch.func needs: binding the arguments to a signature takes longer than a small call
+        self.apply = super(torch.autograd.Function, self.function).apply  # type: ignore[misc]
         # looked up once: torch.ops finds an op in Python
         self.op = getattr(torch.ops.rnam, name).default
         self.op_backward = getattr(torch.ops.rnam, f"{name}_backward").default
@@ -113,9 +115,7 @@ class Operator(Generic[Call]):
             # inside vmap a tensor does not say that a grad around it wants its gradient
             return _as_tuple(self.function.apply(*arguments))
         if learns(*arguments[: self.floats]):
-            # without what only torch.func needs: binding the arguments to a signature takes longer than a small call
-            apply = super(torch.autograd.Function, self.function).apply  # type: ignore[misc]
-            return _as_tuple(apply(*unwrap_dead_wrappers(arguments)))
+            return _as_tuple(self.apply(*_unwrapped(arguments, self.tensors)))
         return self.launch(call) if is_plain(arguments[: self.tensors]) else _as_tuple(self._watched(*arguments))
 
     def _watched(self, *arguments: Any) -> Any:
@@ -125,7 +125,7 @@ class Operator(Generic[Call]):
 
     def _run_backward(self, *arguments: Any) -> Any:
         tensors = arguments[: self.tensors] + arguments[len(self.fields) : -1]
-        return (self._launch_backward if is_plain(tensors) else self.op_backward)(*arguments)
+        return self._gradients(arguments) if is_plain(tensors) else self.op_backward(*arguments)
 
     def _launch(self, *arguments: Any) -> Any:
         """Autocast may be on where the op is called by a graph."""
@@ -133,15 +133,22 @@ class Operator(Generic[Call]):
             return _alone(self.launch(self.record(*arguments)))
 
     def _launch_backward(self, *arguments: Any) -> Any:
-        """The op can't return None: a gradient that is not needed is an empty tensor. Autocast may be on where
-        `backward` is called."""
-        *given, saved, grad, grad_last, needs = arguments
-        tensors = given[: self.floats]
+        """The op can't return None: a gradient that is not needed is an empty tensor."""
+        tensors, needs = arguments[: self.floats], arguments[-1]
         needs = tuple(t is not None and need for t, need in zip(tensors, needs, strict=True))
-        with without_autocast(given[0], autocast_enabled(given[0])):
-            grads = self.launch_backward(self.record(*given), saved, (grad, grad_last), needs)
+        grads = self._gradients((*arguments[:-1], needs))
         like = _present(tensors)
         return _alone(tuple(t.new_empty(0) if g is None else g for g, t in zip(grads, like, strict=True)))
+
+    def _gradients(self, arguments: tuple[Any, ...]) -> tuple[Maybe, ...]:
+        """Those that are needed, of tensors that are there. Autocast may be on where `backward` is called."""
+        count, cast = len(self.fields), autocast_enabled(arguments[0])
+        saved, grad, grad_last, needs = arguments[count:]
+        call = self.record(*arguments[:count])
+        if not cast:
+            return self.launch_backward(call, saved, (grad, grad_last), needs)
+        with without_autocast(arguments[0], cast):
+            return self.launch_backward(call, saved, (grad, grad_last), needs)
 
     def _flops(self, *arguments: Any, out_val: Any = None) -> int:
         return self.flops(self.record(*arguments))
@@ -235,13 +242,14 @@ class Operator(Generic[Call]):
 
     def _gradient(self, run: Callable[..., Any], ctx: Any, grads: tuple[Maybe, ...]) -> tuple[Maybe, ...]:
         *tensors, saved = ctx.saved_tensors
-        needs = ctx.needs_input_grad[: self.floats]
-        wanted = tuple(t is not None and need for t, need in zip(tensors[: self.floats], needs, strict=True))
+        # lists: generators take twice the time
+        pairs = zip(tensors, ctx.needs_input_grad[: self.floats], strict=False)
+        wanted = tuple([t is not None and need for t, need in pairs])
         first, last = (*grads, None)[:2]  # a third output is for this backward alone
-        if (first is None and last is None) or not any(wanted):
+        if (first is None and last is None) or True not in wanted:
             return (None,) * len(self.fields)
         values = _as_tuple(run(*tensors, *ctx.options, saved, first, last, wanted))
-        found = (v if w else None for v, w in zip(values, wanted, strict=True))
+        found = [v if w else None for v, w in zip(values, wanted, strict=True)]
         return (*found, *(None,) * (len(self.fields) - self.floats))
 
     def _save_backward(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -318,6 +326,11 @@ class Operator(Generic[Call]):
             else:
                 tensors.append(mapped.tensor(arguments[n], in_dims[n]))
         return [*tensors, *arguments[self.tensors : len(self.fields)]]
+
+
+def _unwrapped(arguments: tuple[Any, ...], tensors: int) -> list[Any]:
+    """The arguments of a Function, of which so many are tensors, without wrappers of transforms that have ended."""
+    return [*[t if t is None else unwrap_if_dead(t) for t in arguments[:tensors]], *arguments[tensors:]]
 
 
 def learns(*tensors: Maybe) -> bool:
