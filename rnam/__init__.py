@@ -25,6 +25,7 @@ from rnam.linear import Linear
 from rnam.models.nam import NAM
 from rnam.models.rnam import RNAM
 from rnam.resampling import bootstrap_weights
+from rnam.warm_up import compile_ahead
 
 if TYPE_CHECKING:
     from rnam import explain, plot, regularizers
@@ -35,6 +36,7 @@ __all__ = [
     "Linear",
     "__version__",
     "bootstrap_weights",
+    "compile_ahead",
     "explain",
     "functional",
     "get_backend",

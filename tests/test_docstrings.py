@@ -10,6 +10,7 @@ import torch
 
 import rnam
 import rnam.sklearn.nets
+import rnam.warm_up
 
 MODULES = [
     rnam.functional,
@@ -26,6 +27,7 @@ MODULES = [
     rnam.explain.responses,
     rnam.explain.tables,
     rnam.sklearn.nets,
+    rnam.warm_up,
 ]
 
 

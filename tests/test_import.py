@@ -50,6 +50,7 @@ def test_public_names() -> None:
         "minLSTM",
         "explain",
         "bootstrap_weights",
+        "compile_ahead",
         "functional",
         "__version__",
         "set_backend",

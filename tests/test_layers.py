@@ -36,6 +36,7 @@ LAYERS = (
     "regularizers",
     "resampling",
     "models",
+    "warm_up",
     "explain",
     "plot",
     "sklearn",
