@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import triton
 import triton.language as tl
 from triton.runtime import driver
 
@@ -63,6 +64,22 @@ def test_a_second_launch_has_the_arguments_of_its_own(launched: Recorder, monkey
     assert source is first_source
     assert given[:3] == (7, 1, 1)
     assert given[-6:] == (second.arguments["x_ptr"], second.arguments["y_ptr"], None, 17, 5, 2.0)
+
+
+def test_a_hook_is_told_of_each_launch(launched: Recorder) -> None:
+    """As a profiler is that counts them."""
+    hook, told = triton.knobs.runtime.launch_enter_hook, []
+    a_launch().run()
+    assert launched[-1][1][6:9] == (None, None, None)
+    hook.add(told.append)
+    try:
+        a_launch(n=17).run()
+    finally:
+        hook.remove(told.append)
+    *_, metadata, enter, leave = launched[-1][1][:9]
+    assert metadata is not None
+    assert (enter, leave) == (hook, triton.knobs.runtime.launch_exit_hook)
+    assert launched[-1][1][-3] == 17
 
 
 @pytest.mark.parametrize(
