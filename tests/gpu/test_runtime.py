@@ -85,6 +85,18 @@ def test_a_captured_graph_replays(name: str) -> None:
 
 
 @needs_cuda
+def test_a_graphed_callable_gives_what_the_function_gives() -> None:
+    """Forward and backward, as docs/first-step.md captures them."""
+    with parity.on_kernels():
+        graphed = torch.cuda.make_graphed_callables(FUNCTIONS["min_gru"], leaves(0))
+    for seed in (1, 2):
+        held = leaves(seed)
+        h = graphed(*held)
+        got = h.clone(), *torch.autograd.grad(h, held, torch.ones_like(h))
+        assert_same_bits(got, run("min_gru", *held))
+
+
+@needs_cuda
 @every_function
 # PyTorch says so of the mode itself, at every use
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
