@@ -23,8 +23,8 @@ States = list[tuple[dict[Any, Any], dict[Any, Any]]]  # dictionaries of modules,
 
 
 class Compiled(NamedTuple):
-    """What `compile_ahead` did: the names of the kernels, once for each code of it that the model launches, and why
-    there are none, or an empty string."""
+    """The names of the kernels that the model launches, once for each code of them; and the reason why there is nothing
+    to compile, or an empty string."""
 
     kernels: tuple[str, ...]
     reason: str
@@ -55,8 +55,8 @@ def compile_ahead(
     masks that come or go. Compile for the sizes of the last batch too where it is shorter.
 
     Args:
-        model: an RNAM, NAM, minGRU, minLSTM or Linear, on the device of its steps. Of another module, compile the
-            layers.
+        model: an RNAM, NAM, minGRU, minLSTM or Linear, on the device of its steps. In another module, compile each
+            of these.
         batch, seq: the sizes of its input; a NAM has no steps.
         mask: whether a mask is given. A Linear takes none.
         training: compile a call with gradients and its backward.
@@ -118,7 +118,9 @@ def _zeros(model: nn.Module, batch: int, seq: int, mask: bool) -> tuple[list[Ten
         observed = shape[:3]
     else:
         expected = "an RNAM, NAM, minGRU, minLSTM or Linear"
-        raise TypeError(f"model must be {expected}, got {type(model).__name__}; of another module, compile the layers")
+        raise TypeError(
+            f"model must be {expected}, got {type(model).__name__}; in another module, compile each of these"
+        )
     if mask and isinstance(model, Linear):
         raise ValueError("mask must be False for a Linear, which takes none, got True")
     arguments = [like.new_zeros(shape)]

@@ -1,4 +1,4 @@
-"""What a model will launch is compiled before, and nothing else happens."""
+"""The kernels that a model will launch are compiled before, and nothing else happens."""
 
 import contextlib
 import itertools
@@ -38,7 +38,7 @@ def collected(on_a_device: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def keys(codes: list[Any]) -> list[tuple[Any, ...]]:
-    """What is compiled, with the alignment of each address."""
+    """The codes, with the dtype and alignment of each address."""
 
     def key(value: Any) -> Any:
         return (value.dtype, value.data_ptr() == 0) if hasattr(value, "data_ptr") else type(value)
@@ -361,7 +361,7 @@ def test_the_interpreter_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"model": torch.nn.ReLU()}, TypeError, "an RNAM, NAM, minGRU, minLSTM or Linear, got ReLU; of another module"),
+        ({"model": torch.nn.ReLU()}, TypeError, "an RNAM, NAM, minGRU, minLSTM or Linear, got ReLU; in another module"),
         ({"batch": 0}, ValueError, "batch must be"),
         ({"batch": 2.0}, TypeError, "batch must be"),
         ({"seq": -1}, ValueError, "seq must be"),

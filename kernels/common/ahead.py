@@ -17,7 +17,7 @@ __all__ = ["Code", "compile_codes", "needed"]
 
 @dataclass(frozen=True)
 class _Address:
-    """What Triton asks of a tensor to choose the code."""
+    """Stands for a tensor: Triton asks it for these to choose the code."""
 
     dtype: torch.dtype
     offset: int  # 0 where the address is a multiple of ALIGNMENT

@@ -75,8 +75,8 @@ class Launch:
 
     @property
     def specialisation(self) -> tuple[Hashable, ...]:
-        """What decides which code is compiled: the dtype of a tensor and the alignment of its address; the bits of a
-        whole number, since no kernel specialises on the number itself; and the constants."""
+        """Decides which code is compiled: the dtype of a tensor and the alignment of its address; the bits of a whole
+        number, since no kernel specialises on the number itself; and the constants."""
         specialised = [
             INT32[0] <= value <= INT32[1] if type(value) is int
             else value if value is None
@@ -106,7 +106,7 @@ class Launch:
         start(code, self.axes, in_order({**self.arguments, **self.constants}))
 
     def code(self, device: int | None) -> Kept:
-        """What is compiled for this launch on a device, which is the current one, and what puts its arguments in order.
+        """The code of this launch for the current device, `device`, and a function that puts the arguments in order.
 
         Triton's own road to it reads the signature and takes three times as long as the one that is kept.
         """

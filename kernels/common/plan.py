@@ -1,4 +1,5 @@
-"""What a launcher does for tensors of one layout, written down once, so that later calls allocate and launch alone.
+"""Plans: the work of a launcher for tensors of one layout, written down once, so that later calls allocate and launch
+alone.
 
 A launcher is a function of layouts: where two calls have tensors of the same dtypes, shapes, strides, devices and
 alignments, and other arguments that are equal, it makes the same operations and launches on other memory. The first
@@ -197,7 +198,7 @@ def _allocating(like: Tensor) -> Step:
 
 
 def _operating(func: Any, form: tuple[Any, dict[str, Any]], picked: list[int]) -> Step:
-    """Of an operation whose outputs `picked` are new tensors."""
+    """The step of an operation whose outputs `picked` are new tensors."""
     arguments, options = form
 
     def step(values: Values) -> None:
@@ -212,7 +213,7 @@ def _operating(func: Any, form: tuple[Any, dict[str, Any]], picked: list[int]) -
 
 
 def _launching(launch: Launch, pattern: Launch) -> Step:
-    """Of a launch that ran; `pattern` is the same with places for tensors."""
+    """The step of a launch that ran; `pattern` is the same with places for tensors."""
 
     def anew(values: Values) -> None:
         arguments = {name: _filled(value, values) for name, value in pattern.arguments.items()}

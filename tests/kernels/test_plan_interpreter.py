@@ -201,7 +201,10 @@ CHANGES: dict[str, Callable[[Call], Call]] = {
 }
 
 
-OTHERS = ("strides", "a copy of the weight", "dtype of the weight", "flags of all terms", "space", "no h", "batch")
+OTHERS = (
+    "strides", "a copy of the weight", "dtype of the weight", "flags of all terms", "space", "no h", "batch", "steps",
+    "alignment of h0",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
