@@ -24,6 +24,7 @@ from rnam.gru import minGRU, minLSTM
 from rnam.linear import Linear
 from rnam.models.nam import NAM
 from rnam.models.rnam import RNAM
+from rnam.models.streaming import State
 from rnam.resampling import bootstrap_weights
 from rnam.warm_up import compile_ahead
 
@@ -34,6 +35,7 @@ __all__ = [
     "NAM",
     "RNAM",
     "Linear",
+    "State",
     "__version__",
     "bootstrap_weights",
     "compile_ahead",

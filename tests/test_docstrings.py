@@ -18,6 +18,7 @@ MODULES = [
     rnam.gru,
     rnam.models.rnam,
     rnam.models.nam,
+    rnam.models.streaming,
     rnam.resampling,
     rnam.regularizers,
     rnam.explain.names,

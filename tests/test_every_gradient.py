@@ -82,7 +82,7 @@ def test_steps(name: str, members: int, masked: str | None) -> None:
         }  # fmt: skip
         prediction, _, state = model.step(state=state, **step)
         assert not _without_gradient(model, prediction.sum())
-        state = {k: [h.detach() for h in v] if k == "hidden" else v.detach() for k, v in state.items()}
+        state = state.detach()
 
 
 def test_a_loss_of_contributions() -> None:

@@ -46,6 +46,7 @@ def test_public_names() -> None:
         "NAM",
         "RNAM",
         "Linear",
+        "State",
         "minGRU",
         "minLSTM",
         "explain",

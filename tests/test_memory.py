@@ -33,7 +33,7 @@ def _named(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
     """The tensors in what a call takes or gives, under a name each."""
     if isinstance(value, Tensor):
         yield name, value
-    elif isinstance(value, dict):
+    elif isinstance(value, dict | rnam.State):
         for key, part in value.items():
             yield from _named(f"{name}.{key}", part)
     elif isinstance(value, list | tuple):

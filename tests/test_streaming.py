@@ -33,7 +33,7 @@ def _inputs(columns: object, masked: bool, dtype: torch.dtype = torch.float64) -
     return (torch.where(mask[..., None], x, torch.nan), mask) if masked else (x, None)
 
 
-def _reload(state: dict) -> dict:
+def _reload(state: rnam.State) -> rnam.State:
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -103,7 +103,7 @@ def test_halves_keep_a_float32_state() -> None:
     ("change", "error", "message"),
     [
         ({"input": torch.zeros(3, 4, 1, 1)}, ValueError, r"input must have shape \(terms, batch, in_dim\), got \(3"),
-        ({"state": 3}, TypeError, "state must be None or a dict that step returned, got int"),
+        ({"state": 3}, TypeError, "state must be None or a State that step or forward returned, got int"),
         ({"state": {}}, ValueError, r"state must have the entries \['contributions', 'hidden', 'observed'\], got \[\]"),
         ({"input": torch.zeros(3, 5, 1)}, ValueError, r"state\['hidden'\]\[0\] must have shape .* = \(3, 5, 1, 6\)"),
         ({"mask": torch.ones(3, 4)}, TypeError, "mask must be a bool tensor, got float32"),
@@ -136,4 +136,4 @@ def test_every_part_of_a_state_must_be_of_this_model(
     model = rnam.RNAM(3, 6, out_dim=2, blocks=1, timing=True, static_columns=[[0]], members=2)
     _, _, state = model.step(torch.zeros(3, 4, 1), times=torch.zeros(4), static=torch.zeros(4, 1))
     with pytest.raises(error, match=rf"state\['{name}'\] {message}" if "must" in message else message):
-        model.step(torch.zeros(3, 4, 1), state | {name: value}, times=torch.ones(4), mask=torch.zeros(3, 4) > 0)
+        model.step(torch.zeros(3, 4, 1), {**state, name: value}, times=torch.ones(4), mask=torch.zeros(3, 4) > 0)

@@ -97,4 +97,4 @@ def test_times_that_are_none() -> None:
     model = rnam.RNAM(1, 4, 1, 1, timing=True)
     _, _, state = model.step(torch.zeros(1, 1, 1), times=torch.zeros(1))
     with pytest.raises(TypeError, match=r"state\['last_visit'\] must be a tensor of floats or integers, got bool"):
-        model.step(torch.zeros(1, 1, 1), state | {"last_visit": torch.ones(1) > 0}, times=torch.ones(1))
+        model.step(torch.zeros(1, 1, 1), {**state, "last_visit": torch.ones(1) > 0}, times=torch.ones(1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from rnam.models.block import CELLS, Block, CellName, at_step
 from rnam.models.description import Described, Sizes
 from rnam.models.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
 from rnam.models.nam import FeatureNetworks
-from rnam.models.streaming import Layout, State, check_state, of_its_own
+from rnam.models.streaming import Layout, State, Streamed, check_state, of_its_own
 from rnam.models.visits import WIDTH, Visits, read_visits, with_timing
 
 __all__ = ["RNAM", "Additive"]
@@ -176,10 +176,16 @@ class RNAM(Described):
         times: Tensor | None = None,
         static: Tensor | None = None,
         static_mask: Tensor | None = None,
+        state: State | None = None,
         return_sequence: bool = False,
         return_members: bool = False,
-    ) -> Additive:
+        return_state: bool = False,
+    ) -> Additive | Streamed:
         """Predict from the whole sequence, or at every step from the steps up to it.
+
+        A sequence may come in chunks, each of which goes on from the state that the last one returned. The numbers are
+        those of the whole sequence, to rounding, and so are the gradients unless the state is detached between
+        (`state.detach()`: truncated backpropagation through time).
 
         Args:
             input: (terms, batch, seq, in_dim); with `columns` (batch, seq, columns), which may have more columns
@@ -195,11 +201,14 @@ class RNAM(Described):
             times: (batch, seq), floating or integers, when each step was; with `timing`, and only then. What it
                 holds at steps without an observed term has no effect. They should not decrease along a row: a
                 negative time since the previous visit acts as 0.
-            static: (batch, columns of static_columns, or more), with `static_columns`, and only then.
+            static: (batch, columns of static_columns, or more), with `static_columns`, and only then. It may be left
+                out where there is a state, which has what these terms contribute.
             static_mask: bool, (batch, columns), where a size may be 1: as `mask` with `columns`.
+            state: that after the steps before these, `rnam.State`, or None if these are the first. It is not changed.
             return_sequence: give the prediction and the contributions at every step.
             return_members: give those of each member, not of their mean: prediction (members, batch, [seq,] out_dim)
                 and contributions (members, terms, batch, [seq,] out_dim).
+            return_state: give the state after these steps, too.
 
         Returns:
             prediction: (batch, out_dim), or (batch, seq, out_dim).
@@ -208,29 +217,23 @@ class RNAM(Described):
                 `missing` of that term, as is that of a term with no observed step.
                 contributions.sum(0) + model.gam.bias (of an ensemble, its mean) is the prediction. They keep
                 their graph. Under autocast they have half precision and the prediction is float32, as a sum is there.
+            state: with `return_state` alone, the third of three: `rnam.State`. It keeps its graph, and shares no memory
+                with what the call was given, nor with what else it returns.
 
         Raises:
-            TypeError: input is not of the model's dtype, mask is not bool, lengths no integers.
-            ValueError: a shape or a device does not fit.
+            TypeError: input is not of the model's dtype, mask is not bool, lengths no integers, state none.
+            ValueError: a shape or a device does not fit; the state is none of this model and batch.
+
+        Example:
+            >>> model, state = rnam.RNAM(3, hidden_dim=8, out_dim=1, blocks=2), None
+            >>> for chunk in torch.randn(3, 16, 12, 1).split(5, dim=2):
+            ...     prediction, contributions, state = model(chunk, state=state, return_state=True)
+            ...     state = state.detach()
+            >>> prediction.shape, state
+            (torch.Size([16, 1]), State(rows=16, hidden, contributions, observed))
         """
-        x, observed, _ = self._read(input, mask, lengths, times)
-        x, observed = share(x, self.members), None if observed is None else share(observed, self.members)
-        x, embedding = self._embed(x)
-        last = len(self.blocks) - 1
-        for n in range(last):
-            (x, _), embedding = self._block(n, x, observed, embedding=embedding), None
-        if return_sequence or x.shape[2] == 0:
-            contributions = self._at_every_step(self._block(last, x, observed, embedding=embedding)[0], observed)
-            if not return_sequence:
-                contributions = contributions.sum(2)  # of no step at all: 0
-                contributions = contributions + self._before(contributions)
-        else:
-            contributions = self._at_the_end(x, observed, embedding)
-        contributions = join(contributions, self._from_static(static, static_mask, x.shape[1])[0], self.members)
-        if observed is None or observed.numel() == 0:
-            contributions = with_gradient_of(self.missing, contributions)
-        summed: Additive = self.gam(contributions, return_members)
-        return summed
+        given = input, mask, lengths, times, static, static_mask, state
+        return self._run(*given, return_sequence, return_members, return_state)
 
     def observed(
         self,
@@ -241,6 +244,7 @@ class RNAM(Described):
         times: Tensor | None = None,
         static: Tensor | None = None,
         static_mask: Tensor | None = None,
+        state: State | None = None,
         return_sequence: bool = False,
     ) -> Tensor:
         """Which contributions come from observed steps; the others are those of a term that was never observed.
@@ -252,7 +256,8 @@ class RNAM(Described):
             As `forward`.
 
         Returns:
-            bool, (terms, batch), or (terms, batch, seq): True where the term has an observed step (so far).
+            bool, (terms, batch), or (terms, batch, seq): True where the term has an observed step (so far), those
+            before the state among them.
 
         Raises:
             As `forward`.
@@ -265,11 +270,13 @@ class RNAM(Described):
             <BLANKLINE>
                     [[False, False, False]]])
         """
-        x, observed, _ = self._read(input, mask, lengths, times)
+        x, observed, _, before = self._read(input, mask, lengths, times, state)
         if observed is None:
             observed = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device)
         seen = observed.cumsum(-1) > 0 if return_sequence else observed.any(-1)
-        return join(seen, self._from_static(static, static_mask, x.shape[1])[1])
+        if before is not None:
+            seen = seen | (before.observed[..., None] if return_sequence else before.observed)
+        return join(seen, self._from_static(static, static_mask, x.shape[1], before)[1])
 
     def step(
         self,
@@ -281,13 +288,13 @@ class RNAM(Described):
         static: Tensor | None = None,
         static_mask: Tensor | None = None,
         return_members: bool = False,
-    ) -> tuple[Tensor, Tensor, State]:
-        """Predict at one step, from the state after the steps before it; the numbers are those of the whole sequence
-        with `return_sequence`, to rounding.
+    ) -> Streamed:
+        """Predict at one step, from the state after the steps before it: `forward` of a sequence of one. The numbers
+        are those of the whole sequence with `return_sequence`, to rounding.
 
         Args:
             input: (terms, batch, in_dim); with `columns` (batch, columns).
-            state: what the last call returned, None at the first step. It is not changed.
+            state: what the last call of `step` or `forward` returned, None at the first step. It is not changed.
             mask: bool, broadcastable to (terms, batch); with `columns` (batch, columns), where a size may be 1.
             times: (batch,), with `timing`.
             static, static_mask: (batch, columns), at the first step; later ones are for values that have changed.
@@ -296,15 +303,12 @@ class RNAM(Described):
         Returns:
             prediction: (batch, out_dim).
             contributions: (terms, batch, out_dim).
-            state: a dict of tensors and a list of tensors, so torch.save, torch.load(weights_only=True) and a copy to
-                another process take it: hidden, for each block (members * terms, batch, 1, hidden_dim), float32
-                for half precision; contributions (members * terms, batch, out_dim); observed, bool (terms, batch), the
-                terms that were so far; with `timing` last_visit and visited, (batch,); with `static_columns` static
-                and static_observed, as contributions and observed. It keeps its graph unless the call is under
-                torch.no_grad(), and shares no memory with what the step was given, nor with what else it returns.
+            state: `rnam.State`, which can be indexed by rows, joined, reset, moved and saved. It keeps its graph unless
+                the call is under torch.no_grad(), and shares no memory with what the step was given, nor with what else
+                it returns.
 
         Raises:
-            As `forward`; and TypeError, ValueError: the state is not one of this model and batch.
+            As `forward`.
 
         Example:
             >>> model, state = rnam.RNAM(3, hidden_dim=8, out_dim=1, blocks=2), None
@@ -326,52 +330,62 @@ class RNAM(Described):
             _checks.tensor("times", times)
             _checks.rank("times", times, "batch")
             times = times.unsqueeze(1)
-        before = None
-        if state is not None:
-            check_state(state, self._state_layout(input))
-            before = (state["last_visit"], state["visited"]) if self.timing else None
-        x, observed, visits = self._read(input.unsqueeze(-2), mask, None, times, before)
-        seen = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if observed is None else observed.squeeze(-1)
-        x, moves = share(x, self.members), None if observed is None else share(observed, self.members)
-        hidden = []
-        x, embedding = self._embed(x)
-        for n in range(len(self.blocks)):
-            before_step = None if state is None else state["hidden"][n]
-            (x, h), embedding = self._block(n, x, moves, before_step, embedding=embedding), None
-            hidden.append(h)
-        contributions: Tensor = self.proj(x).squeeze(2)
-        if moves is not None:
-            held = self._before(contributions) if state is None else state["contributions"]
-            contributions = torch.where(moves, contributions, held)
-        if state is not None:
-            seen = seen | state["observed"]
-        after: State = {"hidden": hidden, "contributions": contributions, "observed": seen}
-        if visits is not None:
-            after |= {"last_visit": visits.last, "visited": visits.any}
-        if state is not None and static is None and self.static_columns is not None:
-            constant, constant_seen = state["static"], state["static_observed"]
-        else:
-            constant, constant_seen = self._from_static(static, static_mask, x.shape[1])
-        if constant is not None:
-            after |= {"static": constant, "static_observed": constant_seen}
-        contributions = with_gradient_of(self.missing, join(contributions, constant, self.members))
-        return *self.gam(contributions, return_members), of_its_own(after)
+        given = input.unsqueeze(-2), mask, None, times, static, static_mask, state
+        return cast("Streamed", self._run(*given, return_members=return_members, return_state=True))
 
-    def _state_layout(self, input: Tensor) -> Layout:
-        """The entries of a state that goes with `input` (*, batch, width) of one step."""
-        terms, batch, out_dim = self.terms + self.timing, input.shape[-2], self.out_dim
+    def _run(
+        self,
+        input: Tensor,
+        mask: Tensor | None,
+        lengths: Tensor | None,
+        times: Tensor | None,
+        static: Tensor | None,
+        static_mask: Tensor | None,
+        state: State | None,
+        return_sequence: bool = False,
+        return_members: bool = False,
+        return_state: bool = False,
+    ) -> Additive | Streamed:
+        """`forward`, which `step` is of one step."""
+        x, observed, visits, before = self._read(input, mask, lengths, times, state)
+        contributions, hidden = self._over_time(x, observed, before, return_sequence)
+        constant, constant_seen = self._from_static(static, static_mask, x.shape[1], before)
+        whole = join(contributions, constant, self.members)
+        if observed is None or observed.numel() == 0:
+            whole = with_gradient_of(self.missing, whole)
+        summed: Additive = self.gam(whole, return_members)
+        if not return_state:
+            return summed
+        if return_sequence:
+            contributions = self._last(contributions, before)
+        any_step = x.shape[2] > 0
+        seen = x.new_full(x.shape[:2], any_step, dtype=torch.bool) if observed is None else observed.any(-1)
+        after = State(
+            hidden,
+            contributions,
+            seen if before is None else seen | before.observed,
+            None if visits is None else visits.last,
+            None if visits is None else visits.any,
+            constant,
+            constant_seen,
+        )
+        return Streamed(*summed, of_its_own(after))
+
+    def _state_layout(self, batch: int) -> Layout:
+        """The entries of a state of so many rows."""
+        terms, out_dim = self.terms + self.timing, self.out_dim
         networks = self.members * terms
-        hidden = "terms, batch, 1, hidden_dim", (networks, batch, 1, self.hidden_dim)
-        layout = Layout(input, len(self.blocks), hidden)
-        layout.entry("contributions", "terms, batch, out_dim", (networks, batch, out_dim))
-        layout.entry("observed", "terms, batch", (terms, batch), _checks.boolean)
+        layout: Layout = {
+            "hidden": ("terms, batch, 1, hidden_dim", (networks, batch, 1, self.hidden_dim)),
+            "contributions": ("terms, batch, out_dim", (networks, batch, out_dim)),
+            "observed": ("terms, batch", (terms, batch)),
+        }
         if self.timing:
-            layout.entry("last_visit", "batch", (batch,), _checks.tensor)  # of any dtype that times may have
-            layout.entry("visited", "batch", (batch,), _checks.boolean)
+            layout["last_visit"] = layout["visited"] = "batch", (batch,)
         if self.static_columns is not None:
             others = len(self.static_columns.columns)
-            layout.entry("static", "static terms, batch, out_dim", (self.members * others, batch, out_dim))
-            layout.entry("static_observed", "static terms, batch", (others, batch), _checks.boolean)
+            layout["static"] = "static terms, batch, out_dim", (self.members * others, batch, out_dim)
+            layout["static_observed"] = "static terms, batch", (others, batch)
         return layout
 
     def _read(
@@ -380,16 +394,20 @@ class RNAM(Described):
         mask: Tensor | None,
         lengths: Tensor | None,
         times: Tensor | None,
-        before: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor | None, Visits | None]:
-        """What the networks read (terms, batch, seq, widest), 0 where masked; where they are observed; the visits."""
+        state: State | None,
+    ) -> tuple[Tensor, Tensor | None, Visits | None, State | None]:
+        """What the networks read (terms, batch, seq, widest), 0 where masked; where they are observed; the visits; and
+        the state before, checked."""
         x, observed = self._read_values(input, mask, lengths)
+        before = None
+        if state is not None:
+            before = check_state(state, self._state_layout(x.shape[1]), len(self.blocks), x)
         if self.timing != (times is not None):
             raise ValueError(f"times must be given with timing=True, and only then; the model has timing={self.timing}")
         if times is None:
-            return x, observed, None
+            return x, observed, None, before
         visits = read_visits(times, observed, x, before)
-        return *with_timing(x, observed, visits), visits
+        return *with_timing(x, observed, visits), visits, before
 
     def _read_values(self, input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         layout = "terms, batch, seq, in_dim" if self.columns is None else "batch, seq, columns"
@@ -403,27 +421,56 @@ class RNAM(Described):
         observed = observed_terms(input, mask, lengths)
         return (input if observed is None else torch.where(observed[..., None], input, 0)), observed
 
-    def _at_every_step(self, x: Tensor, observed: Tensor | None) -> Tensor:
+    def _over_time(
+        self, x: Tensor, observed: Tensor | None, before: State | None, return_sequence: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The contributions of the recurrent terms after the last step, or at every one, and the states of the blocks
+        after the last."""
+        x, observed = share(x, self.members), None if observed is None else share(observed, self.members)
+        (x, embedding), hidden = self._embed(x), []
+        every, last = return_sequence or x.shape[2] <= 1, len(self.blocks) - 1
+        for n in range(len(self.blocks) if every else last):
+            (x, h), embedding = self._block(n, x, observed, before, embedding=embedding), None
+            hidden.append(h)
+        if not every:
+            contributions, h = self._at_the_end(x, observed, before, embedding)
+            return contributions, [*hidden, h]
+        contributions = self._at_every_step(x, observed, before)
+        return contributions if return_sequence else self._last(contributions, before), hidden
+
+    def _last(self, contributions: Tensor, before: State | None) -> Tensor:
+        """Those after the last step of (terms, batch, seq, out_dim), which may have none."""
+        if contributions.shape[2]:
+            return contributions[:, :, -1]
+        none = contributions.sum(2)  # 0
+        return none + self._before(none, before)
+
+    def _at_every_step(self, x: Tensor, observed: Tensor | None, before: State | None) -> Tensor:
         contributions: Tensor = self.proj(x)
         if observed is None or 0 in observed.shape:
             return contributions
+        if x.shape[2] == 1:
+            return torch.where(observed[..., None], contributions, self._before(contributions, before))
         last = step_numbers(observed).cummax(-1).values[..., None]
         held = contributions.gather(2, last.clamp(min=0).expand_as(contributions))
-        return torch.where(last >= 0, held, self._before(held))
+        return torch.where(last >= 0, held, self._before(held, before))
 
-    def _at_the_end(self, x: Tensor, observed: Tensor | None, embedding: Embedded | None) -> Tensor:
-        """The contributions at the last observed step, from what the last block reads."""
+    def _at_the_end(
+        self, x: Tensor, observed: Tensor | None, before: State | None, embedding: Embedded | None
+    ) -> tuple[Tensor, Tensor]:
+        """The contributions at the last observed step, from what the last block reads, and its state."""
         step = None if observed is None else step_numbers(observed).amax(-1)[..., None, None]
         last = -1 if step is None else step.clamp(min=0)
         n = len(self.blocks) - 1
         if untouched(self.blocks[n], Block):
-            y, _ = self._block(n, x, observed, last=last, embedding=embedding)
+            y, h = self._block(n, x, observed, before, last=last, embedding=embedding)
         else:  # whatever it is, it gives all steps
-            y = at_step(self._block(n, x, observed)[0], last)
+            y, h = self._block(n, x, observed, before)
+            y = at_step(y, last)
         contributions: Tensor = self.proj(y)
         if step is not None:
-            contributions = torch.where(step >= 0, contributions, self._before(contributions))
-        return contributions.squeeze(2)
+            contributions = torch.where(step >= 0, contributions, self._before(contributions, before))
+        return contributions.squeeze(2), h
 
     def _embed(self, x: Tensor) -> tuple[Tensor, Embedded | None]:
         """What the first block reads: x and the parameters of the embedding where it has use for both, else what comes
@@ -441,19 +488,22 @@ class RNAM(Described):
         return weight if isinstance(weight, Tensor) else next(self.parameters())
 
     def _block(
-        self, n: int, x: Tensor, observed: Tensor | None, hidden: Tensor | None = None, **options: Any
+        self, n: int, x: Tensor, observed: Tensor | None, before: State | None, **options: Any
     ) -> tuple[Tensor, Tensor]:
         """Calls a block, which may be another module, with what it needs to know: y and the state."""
         given = {name: value for name, value in options.items() if value is not None}
-        output = self.blocks[n](x, observed, *(() if hidden is None else (hidden,)), **given)
+        output = self.blocks[n](x, observed, *(() if before is None else (before.hidden[n],)), **given)
         if not isinstance(output, tuple) or len(output) != 2:
             raise TypeError(f"blocks[{n}] must give a pair (output, state), got {type(output).__name__}")
         return output
 
     def _from_static(
-        self, static: Tensor | None, mask: Tensor | None, batch: int
+        self, static: Tensor | None, mask: Tensor | None, batch: int, state: State | None
     ) -> tuple[Tensor | None, Tensor | None]:
         """The contributions of the static terms (members * terms, batch, out_dim), and which are observed."""
+        if static is None and state is not None and state.static is not None and state.static_observed is not None:
+            held = state.static, state.static_observed
+            return self._seen(*held, unseen(self._missing(static=True), held[0])), held[1]
         if (self.static_columns is None) != (static is None):
             raise ValueError(
                 "static must be given with static_columns, and only then; "
@@ -469,12 +519,20 @@ class RNAM(Described):
         contributions: Tensor = self.static(share(x, self.members))
         if seen is None:
             return contributions, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        before = unseen(self._missing(static=True), contributions)
-        return torch.where(share(seen, self.members)[..., None], contributions, before), seen
+        return self._seen(contributions, seen, unseen(self._missing(static=True), contributions)), seen
 
-    def _before(self, like: Tensor) -> Tensor | int:
-        """What terms contribute before their first observed step, broadcastable to `like` (terms, *, out_dim)."""
-        return unseen(self._missing(static=False), like)
+    def _before(self, like: Tensor, state: State | None) -> Tensor | int:
+        """What terms contribute before their first observed step, after the state where there is one, broadcastable to
+        `like` (terms, batch, [1,] out_dim)."""
+        if state is None:
+            return unseen(self._missing(static=False), like)
+        held = state.contributions
+        held = self._seen(held, state.observed, unseen(self._missing(static=False), held))
+        return held if like.dim() == held.dim() else held.unsqueeze(2)
+
+    def _seen(self, contributions: Tensor, seen: Tensor, otherwise: Tensor | int) -> Tensor:
+        """contributions (members * terms, batch, out_dim) where terms are seen (terms, batch)."""
+        return torch.where(share(seen, self.members)[..., None], contributions, otherwise)
 
     def _missing(self, static: bool) -> Tensor | None:
         """The part of `missing` that is of the static terms, or of the others."""

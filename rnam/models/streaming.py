@@ -1,60 +1,263 @@
-"""The state that `RNAM.step` gives and takes, and its check."""
+"""The state that a model carries from step to step and from chunk to chunk: `State`, and its check."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple, Union, overload
 
+import numpy as np
+import torch
 from torch import Tensor
+from torch.utils._pytree import MappingKey, _register_namedtuple, register_pytree_node
 
 from rnam import _checks
 
-__all__ = ["Layout", "State", "check_state", "of_its_own"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-# hidden: for each block (members * terms, batch, 1, hidden_dim); contributions: those after the step, (members * terms,
-# batch, out_dim); observed: the terms that were so far, (terms, batch); with timing last_visit and visited, (batch,);
-# with static terms static and static_observed, as contributions and observed
-State = dict[str, Any]
+__all__ = ["Layout", "State", "Streamed", "check_state", "of_its_own"]
 
-Shape = tuple[str, Sequence[int]]  # the names of the dimensions, and their sizes
-Check = Callable[[str, object], None]  # of a dtype
+Rows = Union[slice, Sequence[int], "NDArray[Any]", Tensor]
+Layout = dict[str, tuple[str, tuple[int, ...]]]  # of each entry: the names of the dimensions, and their sizes
 
-
-@dataclass
-class Layout:
-    """The entries of a state that fits a model and an input: `blocks` hidden states, and tensors by name."""
-
-    input: Tensor
-    blocks: int
-    hidden: Shape
-    entries: dict[str, tuple[Shape, Check]] = field(default_factory=dict)
-
-    def entry(self, name: str, names: str, sizes: Sequence[int], check: Check = _checks.floating) -> None:
-        self.entries[name] = (names, sizes), check
+_TIMES = ("last_visit",)  # of any dtype that times may have
+_FLAGS = ("observed", "visited", "static_observed")
+_ROWS_FIRST = ("last_visit", "visited")  # the rows of the others are the second dimension
 
 
-def check_state(state: object, layout: Layout) -> None:
-    """Raises TypeError or ValueError unless `state` has the layout."""
-    keys = {"hidden", *layout.entries}
-    if not isinstance(state, dict):
-        raise TypeError(f"state must be None or a dict that step returned, got {type(state).__name__}")
-    if set(state) != keys:
-        raise ValueError(f"state must have the entries {sorted(keys)}, got {sorted(map(str, state))}")
-    if not isinstance(state["hidden"], list | tuple):
-        raise TypeError(f"state['hidden'] must be a list of tensors, got {type(state['hidden']).__name__}")
-    if len(state["hidden"]) != layout.blocks:
-        raise ValueError(f"state['hidden'] must have {layout.blocks} tensors, got {len(state['hidden'])}")
-    for n, h in enumerate(state["hidden"]):
-        _checks.state(f"state['hidden'][{n}]", h, *layout.hidden, "input", layout.input)
-    for name, (shape, check) in layout.entries.items():
-        label = f"state['{name}']"
-        check(label, state[name])
-        _checks.shape(label, state[name], *shape)
-        _checks.device(label, state[name], "input", layout.input)
+@dataclass(frozen=True, eq=False, repr=False)
+class State:
+    """What `rnam.RNAM` remembers of the steps that it has seen: `step` and `forward` return one and take it again.
+
+    A row is a sequence of the batch. The tensors are attributes, and entries by name: `state["hidden"]`. Those that the
+    model has no use for are None, and are no entries. torch.save writes a state, and torch.load(weights_only=True)
+    reads it where rnam is imported. A state is a pytree: torch.compile and torch.export take and give it.
+
+    Args:
+        hidden: for each block (members * terms, batch, 1, hidden_dim), float32 for half precision. The timing term
+            counts as a term.
+        contributions: those of the last observed step, (members * terms, batch, out_dim), 0 before the first.
+        observed: bool (terms, batch), the terms that were observed so far.
+        last_visit, visited: (batch,), with `timing`: the time of the last visit, and whether there was one.
+        static, static_observed: with `static_columns`, as contributions and observed.
+
+    Example:
+        >>> model = rnam.RNAM(3, hidden_dim=8, out_dim=1, blocks=2)
+        >>> _, _, state = model(torch.randn(3, 4, 10, 1), return_state=True)
+        >>> state
+        State(rows=4, hidden, contributions, observed)
+        >>> both = rnam.State.cat([state[:1], state[torch.tensor([3, 2])]])
+        >>> both.reset([0]).observed[0]
+        tensor([False,  True,  True])
+    """
+
+    hidden: list[Tensor]
+    contributions: Tensor
+    observed: Tensor
+    last_visit: Tensor | None = None
+    visited: Tensor | None = None
+    static: Tensor | None = None
+    static_observed: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """The number of rows, the batch."""
+        return self.observed.shape[1]
+
+    @overload
+    def __getitem__(self, rows: str) -> Any: ...
+    @overload
+    def __getitem__(self, rows: Rows) -> State: ...
+    def __getitem__(self, rows: str | Rows) -> Any:
+        """An entry by its name, or the state of some rows, in memory of its own.
+
+        Args:
+            rows: a slice, the numbers of the rows, or bool (batch,).
+
+        Raises:
+            KeyError: there is no entry of this name.
+            TypeError, ValueError, IndexError: rows are none of these.
+        """
+        if isinstance(rows, str):
+            if rows not in self:
+                raise KeyError(rows)
+            return getattr(self, rows)
+        chosen = _chosen(rows, self.rows, self.observed)
+        return self._map(lambda name, value: value[(slice(None),) * _dim(name) + (chosen,)].clone())
+
+    @staticmethod
+    def cat(states: Sequence[State]) -> State:
+        """One state of the rows of several, in order.
+
+        Raises:
+            TypeError: there is one that is no State.
+            ValueError: there is none, or they are not of one model.
+        """
+        if not states:
+            raise ValueError("states must have at least one, got none")
+        for n, state in enumerate(states):
+            if not isinstance(state, State):
+                raise TypeError(f"states[{n}] must be a State, got {type(state).__name__}")
+            if (own := state._kind()) != (expected := states[0]._kind()):
+                raise ValueError(f"states[{n}] must be of the model of states[0], {expected}, got {own}")
+
+        def join(name: str, *values: Tensor) -> Tensor:
+            mixed = len({value.is_floating_point() for value in values}) > 1
+            return torch.cat([value.double() if mixed else value for value in values], dim=_dim(name))
+
+        return states[0]._map(join, *states[1:])
+
+    def reset(self, rows: Rows) -> State:
+        """The state in which these rows are as before any step; the others are as they were.
+
+        Their static terms, too, are not observed until `static` is given again.
+
+        Args:
+            rows: as in `state[rows]`.
+        """
+        chosen = _chosen(rows, self.rows, self.observed)
+        there = torch.zeros(self.rows, dtype=torch.bool, device=self.observed.device)
+        there[chosen] = True
+
+        def clear(name: str, value: Tensor) -> Tensor:
+            return value.masked_fill(there.view(-1, *(1,) * (value.dim() - 1 - _dim(name))), 0)
+
+        return self._map(clear)
+
+    def detach(self) -> State:
+        """The state without its graph, as for truncated backpropagation through time. It shares its memory."""
+        return self._map(lambda name, value: value.detach())
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> State:
+        """The state on another device."""
+        return self._map(lambda name, value: value.to(device, non_blocking=non_blocking))
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of the entries."""
+        return tuple(name for name in _NAMES if getattr(self, name) is not None)
+
+    def items(self) -> tuple[tuple[str, Any], ...]:
+        """The entries with their names: `dict(state.items())` has tensors and a list of tensors alone."""
+        return tuple((name, getattr(self, name)) for name in self.keys())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
+
+    def __repr__(self) -> str:
+        return f"State(rows={self.rows}, {', '.join(self.keys())})"
+
+    def _map(self, function: Callable[..., Tensor], *others: State) -> State:
+        """The state of what a function makes of each tensor, by name, and of those of other states."""
+        made: dict[str, Any] = {}
+        for name, value in self.items():
+            values = [value, *(getattr(other, name) for other in others)]
+            if name == "hidden":
+                made[name] = [function(name, *each) for each in zip(*values, strict=True)]
+            else:
+                made[name] = function(name, *values)
+        return State(**made)
+
+    def _kind(self) -> dict[str, Any]:
+        """What states of one model have in common: entries, and their sizes without the rows, dtypes and device."""
+
+        def kind(name: str, value: Tensor) -> Any:
+            sizes = tuple(size for dim, size in enumerate(value.shape) if dim != _dim(name))
+            return (*sizes, None if name in _TIMES else value.dtype, value.device)
+
+        return {
+            name: [kind(name, each) for each in value] if name == "hidden" else kind(name, value)
+            for name, value in self.items()
+        }
+
+
+class Streamed(NamedTuple):
+    """What an additive model returns with its state. contributions.sum(0) + bias is prediction."""
+
+    prediction: Tensor
+    contributions: Tensor
+    state: State
+
+
+_NAMES = tuple(field.name for field in fields(State))
+
+
+def _flatten(state: State) -> tuple[list[Any], list[str]]:
+    return [value for _, value in state.items()], list(state.keys())
+
+
+def _flatten_with_keys(state: State) -> tuple[list[tuple[Any, Any]], list[str]]:
+    """By key: in a program of torch.export, state.static would be read in state.static_observed."""
+    return [(MappingKey(name), value) for name, value in state.items()], list(state.keys())
+
+
+def _unflatten(values: Iterable[Any], names: list[str]) -> State:
+    return State(**dict(zip(names, values, strict=True)))
+
+
+# so that torch.export writes a state, under a name that stays, and torch.load takes one without running code
+register_pytree_node(
+    State, _flatten, _unflatten, serialized_type_name="rnam.State", flatten_with_keys_fn=_flatten_with_keys
+)
+_register_namedtuple(Streamed, serialized_type_name="rnam.Streamed")
+torch.serialization.add_safe_globals([State])
+
+
+def _dim(name: str) -> int:
+    """The dimension of the rows."""
+    return 0 if name in _ROWS_FIRST else 1
+
+
+def _chosen(rows: object, batch: int, like: Tensor) -> slice | Tensor:
+    """`rows` as an index of one dimension."""
+    if isinstance(rows, slice):
+        return rows
+    if isinstance(rows, np.ndarray | list | tuple):
+        rows = torch.as_tensor(rows, device=like.device) if len(rows) else torch.zeros(0, dtype=torch.int64)
+    if not isinstance(rows, Tensor):
+        expected = "a slice, a sequence of ints or a tensor"
+        raise TypeError(f"rows must be {expected} (of one row, state[n : n + 1]), got {type(rows).__name__}")
+    _checks.rank("rows", rows, "rows")
+    if rows.dtype == torch.bool:
+        _checks.shape("rows", rows, "batch", (batch,))
+        return rows
+    return _checks.integer("rows", rows)
+
+
+def check_state(state: object, layout: Layout, blocks: int, like: Tensor) -> State:
+    """`state` where it fits a model of so many blocks and has the layout, on the device of `like`.
+
+    A dict of these entries, which `step` returned in version 0.2, is a state.
+
+    Raises:
+        TypeError, ValueError: it does not.
+    """
+    if not isinstance(state, State | Mapping):
+        raise TypeError(f"state must be None or a State that step or forward returned, got {type(state).__name__}")
+    entries: dict[Any, Any] = dict(state.items())
+    if entries.keys() != layout.keys():
+        raise ValueError(f"state must have the entries {sorted(layout)}, got {sorted(map(str, entries))}")
+    hidden = entries["hidden"]
+    if not isinstance(hidden, list | tuple):
+        raise TypeError(f"state['hidden'] must be a list of tensors, got {type(hidden).__name__}")
+    if len(hidden) != blocks:
+        raise ValueError(f"state['hidden'] must have {blocks} tensors, got {len(hidden)}")
+    for n, h in enumerate(hidden):
+        _checks.state(f"state['hidden'][{n}]", h, *layout["hidden"], "input", like)
+    for name, shape in layout.items():
+        if name != "hidden":
+            label, value = f"state['{name}']", entries[name]
+            check = _checks.boolean if name in _FLAGS else _checks.tensor if name in _TIMES else _checks.floating
+            check(label, value)
+            _checks.shape(label, value, *shape)
+            _checks.device(label, value, "input", like)
+    return state if isinstance(state, State) else State(**entries)
 
 
 def of_its_own(state: State) -> State:
-    """The state in memory that nothing else has: the caller may change in place what a step was given and returned, and
-    so may whoever keeps the state before. Hidden states are made anew by every step."""
-    return {name: value if name == "hidden" else value.clone() for name, value in state.items()}
+    """The state in memory that nothing else has: the caller may change in place what a call was given and returned, and
+    so may whoever keeps the state before. Hidden states are made anew by every call."""
+    return state._map(lambda name, value: value if name == "hidden" else value.clone())

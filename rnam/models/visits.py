@@ -11,6 +11,7 @@ from torch import Tensor
 from rnam import _checks
 from rnam.backends.calls import state_dtype
 from rnam.models.inputs import step_numbers
+from rnam.models.streaming import State
 
 __all__ = ["WIDTH", "Visits", "read_visits", "with_timing"]
 
@@ -28,9 +29,7 @@ class Visits(NamedTuple):
     any: Tensor
 
 
-def read_visits(
-    times: Tensor, observed: Tensor | None, like: Tensor, before: tuple[Tensor, Tensor] | None = None
-) -> Visits:
+def read_visits(times: Tensor, observed: Tensor | None, like: Tensor, before: State | None = None) -> Visits:
     """The visits of a sequence. What `times` holds where no term is observed has no effect, NaN included.
 
     Args:
@@ -38,7 +37,7 @@ def read_visits(
             gap between integers must be less than 2**63.
         observed: (terms, batch, seq), or None where all are.
         like: what the terms read, (terms, batch, seq, width); the pattern has its dtype.
-        before: `last` and `any` of the steps before these.
+        before: the state after the steps before these.
     """
     terms, *sizes = like.shape[:3]
     times = _wide("times", times)
@@ -51,10 +50,10 @@ def read_visits(
         happened = observed.any(0)
         share = observed.sum(0).to(like.dtype) / terms
     times = torch.where(happened, times, 0)
-    if before is None:
+    if before is None or before.last_visit is None or before.visited is None:
         last, seen = times.new_zeros(sizes[0]), happened.new_zeros(sizes[0])
     else:
-        last, seen = _wide("state['last_visit']", before[0]), before[1]
+        last, seen = _wide("state['last_visit']", before.last_visit), before.visited
         if last.is_floating_point() != times.is_floating_point():
             last, times = last.double(), times.double()
     every = torch.cat([last[:, None], times], dim=1)
