@@ -22,7 +22,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "members": {"members": 2, "missing": True},
     "timing": {"timing": True},
     "static": {"static_columns": [[0], [1, 2]], "missing": True},
-    "all": {"columns": COLUMNS, "timing": True, "static_columns": [[0], [1, 2]], "missing": True, "members": 2},
+    "memoryless": {"columns": COLUMNS, "memoryless_columns": [[3]]},
+    "all": {
+        "columns": COLUMNS,
+        "memoryless_columns": [[3], [1, 2]],
+        "timing": True,
+        "static_columns": [[0], [1, 2]],
+        "missing": True,
+        "members": 2,
+    },
 }
 MASKS = ("none", "mask", "lengths", "both")
 OF_A_ROW = ("static", "static_mask")

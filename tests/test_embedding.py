@@ -144,7 +144,7 @@ def test_a_model_is_the_one_that_embeds_first(
     with monkeypatch.context() as patch:
         patch.setattr("rnam.linear.grouped_linear", lambda *given: _refuse(model, *given))
         kept = results()
-    monkeypatch.setattr("rnam.models.rnam.keeps_embedding", lambda *_: False)
+    monkeypatch.setattr("rnam.models.recurrent.keeps_embedding", lambda *_: False)
     bounds.assert_same(kept, results())
 
 
@@ -168,7 +168,7 @@ def test_steps_are_those_that_embed_first(monkeypatch: pytest.MonkeyPatch) -> No
     with monkeypatch.context() as patch:
         patch.setattr("rnam.linear.grouped_linear", lambda *given: _refuse(model, *given))
         kept = contributions()
-    monkeypatch.setattr("rnam.models.rnam.keeps_embedding", lambda *_: False)
+    monkeypatch.setattr("rnam.models.recurrent.keeps_embedding", lambda *_: False)
     bounds.assert_same(kept, contributions())
 
 

@@ -18,7 +18,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "lstm": {"cell": "minlstm"},
     "timing": {"timing": True},
     "static": {"static_columns": [[0], [1, 2]]},
-    "all": {"columns": [[0], [1, 2], [0, 3]], "timing": True, "static_columns": [[0]]},
+    "memoryless": {"columns": [[0], [1], [2]], "memoryless_columns": [[3]]},
+    "all": {
+        "columns": [[0], [1, 2], [0, 3]],
+        "timing": True,
+        "memoryless_columns": [[3], [0, 1]],
+        "static_columns": [[0]],
+    },
 }
 SHAPES = ((4, 5), (4, 1), (4, 0), (0, 5), (0, 0))
 

@@ -16,7 +16,9 @@ from rnam.models.additive import Additive
 
 TERMS = 3
 COLUMNS = {"columns": [[0], [1, 2], [0, 3]]}
-EVERY = COLUMNS | {"missing": True, "timing": True, "static_columns": [[0], [1, 2]]}
+EVERY = COLUMNS | {
+    "missing": True, "timing": True, "memoryless_columns": [[3], [0, 1]], "static_columns": [[0], [1, 2]]
+}  # fmt: skip
 
 # options of the model, of the call, and which inputs come beside the first
 MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {

@@ -29,7 +29,9 @@ pytestmark = [
 LONG, SLOW = pytest.mark.long, pytest.mark.slow
 TERMS, BATCH, SEQ = 3, 4, 5
 RAGGED = {"columns": [[0], [1, 2], [0, 3]]}
-EVERY = RAGGED | {"missing": True, "timing": True, "static_columns": [[0], [1, 2]]}
+EVERY = RAGGED | {
+    "missing": True, "timing": True, "memoryless_columns": [[3], [0, 1]], "static_columns": [[0], [1, 2]]
+}  # fmt: skip
 ALL = ("mask", "lengths", "times", "static", "static_mask")
 
 # options of the model, and what it is given beside its input

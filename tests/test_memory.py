@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gathered static": {"static_columns": [[0], [1, 2]], "missing": True},
     "columns": {"columns": [[0], [1], [2]]},
     "gathered": {"columns": [[0], [1, 2], [0, 3]], "timing": True, "static_columns": [[0]]},
+    "memoryless": {"columns": [[0], [1], [2]], "memoryless_columns": [[3]]},
 }
 EVERY = pytest.mark.parametrize(
     ("name", "members", "masked"), list(itertools.product(OPTIONS, (1, 2), (False, True))), ids=str

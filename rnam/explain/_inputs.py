@@ -55,6 +55,10 @@ class OneValue:
 
     def __init__(self, model: nn.Module) -> None:
         self.columns: Columns | None = getattr(model, "columns", None)
+        self.recurrent: int = getattr(model, "terms", 0)  # after these comes the timing term
+        memoryless: Columns | None = getattr(model, "memoryless_columns", None)
+        if self.columns is not None and memoryless is not None:
+            self.columns = Columns("columns", self.columns.columns + memoryless.columns)
         self.over_time = hasattr(model, "in_dim")
         if self.columns is not None:
             self.terms = len(self.columns.columns)
@@ -74,10 +78,13 @@ class OneValue:
 
     def changes(self, term: int, name: str) -> None:
         """Raises unless the term reads a sequence of single values."""
-        if term >= self.terms:
-            kind = "the timing term" if self.timing and term == self.terms else "a static term"
+        after_timing = self.timing and term > self.recurrent
+        kind = "the timing term" if self.timing and term == self.recurrent else None
+        if term - after_timing >= self.terms:
+            kind = kind or "a static term"
+        if kind is not None:
             raise ValueError(f"term must be one that reads a sequence of values, got {name!r}, {kind}")
-        self.reads_one(self.columns, term, name)
+        self.reads_one(self.columns, term - after_timing, name)
 
     def tensor(self, values: Floats | Bools, dtype: torch.dtype, columns: Columns | None) -> Tensor:
         """Values (*, terms) at the columns that the terms read (*, columns), or without these (terms, *)."""

@@ -130,7 +130,8 @@ def table(
     Args:
         model: an additive model; a recurrent one is given sequences of one step. One with members gives their mean
             and spread.
-        data: (samples, terms) in units, NaN where there is no value; static terms come after the others.
+        data: (samples, terms) in units, NaN where there is no value, the terms as the model has them: memoryless ones
+            after the recurrent ones, and static ones last.
         sample_weight: (samples,), at least 0; ones by default. `n` counts samples whatever their weight.
         points: how many x at most, 2 or more: where a term has more different values, half are its quantiles and half
             lie evenly over its range.

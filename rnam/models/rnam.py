@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from rnam import _checks
-from rnam._untouched import untouched, watched
-from rnam.backends.calls import Embedding as Embedded
-from rnam.functional import keeps_embedding
 from rnam.linear import Linear
 from rnam.models.additive import Additive, Sum, join, share, unseen, with_gradient_of
-from rnam.models.block import CELLS, Block, CellName, at_step
+from rnam.models.block import CELLS, CellName, at_step
 from rnam.models.description import Described, Sizes
-from rnam.models.inputs import Columns, Embedding, check_values, inside, observed_terms, step_numbers
+from rnam.models.inputs import Columns, check_values, inside, observed_terms, step_numbers
 from rnam.models.nam import FeatureNetworks
+from rnam.models.recurrent import RecurrentNetworks
 from rnam.models.streaming import Layout, State, Streamed, check_state, of_its_own
 from rnam.models.visits import WIDTH, Visits, read_visits, with_timing
 
 __all__ = ["RNAM", "Additive"]
 
 
-class RNAM(Described):
+class Read(NamedTuple):
+    """What the networks read of a call.
+
+    x, observed   (terms, batch, seq, widest), 0 where masked, and bool (terms, batch, seq), or None where all are: of
+                  the recurrent terms, the timing term the last
+    now, seen     the same of the memoryless terms
+    visits        what the timing term knows
+    before        the state before
+    """
+
+    x: Tensor
+    observed: Tensor | None
+    now: Tensor | None
+    seen: Tensor | None
+    visits: Visits | None
+    before: State | None
+
+    @property
+    def observed_terms(self) -> Tensor | None:
+        """Where all but the static terms are observed, or None where all are everywhere."""
+        if self.observed is None or self.seen is None:
+            return self.observed
+        return torch.cat([self.observed, self.seen])
+
+
+class RNAM(RecurrentNetworks, Described):
     """A prediction that is a sum of per-term networks, each of which sees one term's history only.
 
     Each term is embedded, goes through `blocks` of x + ff(x + minGRU(x)) with ff = LayerNorm, Linear, ReLU,
@@ -52,6 +75,11 @@ class RNAM(Described):
             visit is a step at which any term is observed, and the timing term reads log1p of the time since the
             previous visit (0 at the first) and the share of the terms that are observed, at visits only. Give times
             in a unit in which the usual gap is of size 1.
+        memoryless_columns: for each of further terms, the columns of the input that it reads at each step and forgets,
+            such as the hour of the day or the season; needs `columns`, and may read the same ones. Their networks are
+            feed-forward, as those of static_columns, and they come after the recurrent terms and the timing term. They
+            are observed and held as others are, and have no part in the pattern of the visits, since a calendar is
+            always known.
         static_columns: for each of further terms, after all others, the columns of `static` that it reads: features
             that do not change over the steps. Their networks are feed-forward, Linear and ReLU twice, hidden_dim wide,
             and Linear; what they contribute is the same at every step.
@@ -66,14 +94,16 @@ class RNAM(Described):
 
     State dict:
         emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
-        blocks.N.ff.3, proj.0, proj.2, gam.bias, missing where that is asked for, and static.layers
-        where there are static_columns; with names (`rnam.explain.describe`) description._extra_state. emb.weight
-        is (terms, widest, hidden_dim); rows past the width of a term are 0 and stay so, since no gradient
-        reaches them, and each term's start within +-1/sqrt(its own width). gru is the cell, whichever it is.
+        blocks.N.ff.3, proj.0, proj.2, gam.bias, missing where that is asked for, and memoryless.layers and
+        static.layers where there are memoryless_columns and static_columns; with names (`rnam.explain.describe`)
+        description._extra_state. emb.weight is (terms, widest, hidden_dim); rows past the width of a term are 0 and
+        stay so, since no gradient reaches them, and each term's start within +-1/sqrt(its own width). gru is the cell,
+        whichever it is.
 
     Raises:
         TypeError: a size or a column is no int, dtype none that the layers compute in.
-        ValueError: a size is less than 1, columns has not one entry of one or more columns for each term.
+        ValueError: a size is less than 1, columns has not one entry of one or more columns for each term;
+            memoryless_columns without columns.
 
     Example:
         >>> model = rnam.RNAM(terms=3, hidden_dim=8, out_dim=1, blocks=2)
@@ -101,6 +131,7 @@ class RNAM(Described):
         columns: Sequence[Sequence[int]] | None = None,
         missing: bool = False,
         timing: bool = False,
+        memoryless_columns: Sequence[Sequence[int]] | None = None,
         static_columns: Sequence[Sequence[int]] | None = None,
         members: int = 1,
         cell: CellName = "mingru",
@@ -117,40 +148,40 @@ class RNAM(Described):
         _checks.one_of("cell", cell, tuple(CELLS))
         if columns is not None and in_dim != 1:
             raise ValueError(f"in_dim must be left at 1 where columns gives the inputs of each term, got {in_dim}")
-        super().__init__()
-        self.columns = None if columns is None else Columns.of_terms("columns", columns, terms, device)
-        self.terms, self.in_dim, self.timing, self.members = terms, in_dim, timing, members
-        self.hidden_dim, self.out_dim = hidden_dim, out_dim
-        widths = (in_dim,) * terms if self.columns is None else self.columns.widths
+        if memoryless_columns is not None and columns is None:
+            raise ValueError("memoryless_columns must be None where columns is, since terms share no columns, got some")
+        gathered = None if columns is None else Columns.of_terms("columns", columns, terms, device)
+        widths = (in_dim,) * terms if gathered is None else gathered.widths
         if timing:
             widths = (*widths, WIDTH)
-        widths *= members
-        terms = len(widths)
-        self.emb = Embedding(widths, hidden_dim, device=device, dtype=dtype)
-        self.blocks = nn.ModuleList(Block(terms, hidden_dim, cell, device=device, dtype=dtype) for _ in range(blocks))
-        if members > 1:
-            for block in self.blocks:
-                block.get_submodule("ff.0").requires_grad_(False)
-        self.proj = nn.Sequential(
-            Linear(terms, hidden_dim, hidden_dim, device=device, dtype=dtype, activation="relu"),
-            nn.Identity(),  # in the place of the ReLU, which is in the layer: names in checkpoints count it
-            Linear(terms, hidden_dim, out_dim, device=device, dtype=dtype),
-        )
+        super().__init__(widths * members, hidden_dim, out_dim, blocks, cell, members == 1, device, dtype)
+        self.columns = gathered
+        self.terms, self.in_dim, self.timing, self.members = terms, in_dim, timing, members
+        self.hidden_dim, self.out_dim = hidden_dim, out_dim
         self.gam = Sum(out_dim, members, device=device, dtype=dtype)
+        self.memoryless_columns: Columns | None = None
+        self.memoryless: FeatureNetworks | None = None
         self.static_columns: Columns | None = None
         self.static: FeatureNetworks | None = None
+
+        def feed_forward(columns: Columns) -> FeatureNetworks:
+            hidden = hidden_dim, hidden_dim
+            return FeatureNetworks(columns.widths * members, hidden, out_dim, device=device, dtype=dtype)
+
+        if memoryless_columns is not None:
+            self.memoryless_columns = Columns("memoryless_columns", memoryless_columns, device)
+            self.memoryless = feed_forward(self.memoryless_columns)
         if static_columns is not None:
             self.static_columns = Columns("static_columns", static_columns, device)
-            self.static = FeatureNetworks(
-                self.static_columns.widths * members, (hidden_dim, hidden_dim), out_dim, device=device, dtype=dtype
-            )
-            terms += members * len(self.static_columns.columns)
+            self.static = feed_forward(self.static_columns)
         self.register_parameter("missing", None)
         if missing:
-            self.missing = nn.Parameter(torch.zeros(terms, out_dim, device=device, dtype=dtype))
+            networks = members * self.sizes().terms
+            self.missing = nn.Parameter(torch.zeros(networks, out_dim, device=device, dtype=dtype))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Pickles of 0.2 lack the two sizes."""
+        """Pickles of 0.2 lack the two sizes, and what came later."""
+        state = {"memoryless_columns": None, "memoryless": None, **state}
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         if "hidden_dim" not in state:
             self.hidden_dim, self.out_dim = self.emb.out_dim, self.gam.bias.shape[-1]
@@ -165,7 +196,13 @@ class RNAM(Described):
 
     def sizes(self) -> Sizes:
         static = 0 if self.static_columns is None else len(self.static_columns.columns)
-        return Sizes(self.terms + self.timing + static, self.out_dim)
+        return Sizes(self._over_time + static, self.out_dim)
+
+    @property
+    def _over_time(self) -> int:
+        """The number of terms that have a value at each step: all but the static ones."""
+        memoryless = 0 if self.memoryless_columns is None else len(self.memoryless_columns.columns)
+        return self.terms + self.timing + memoryless
 
     def forward(
         self,
@@ -212,7 +249,8 @@ class RNAM(Described):
 
         Returns:
             prediction: (batch, out_dim), or (batch, seq, out_dim).
-            contributions: (terms, batch, out_dim), or (terms, batch, seq, out_dim): at a masked step a
+            contributions: (terms, batch, out_dim), or (terms, batch, seq, out_dim), of the recurrent terms, the timing
+                term, the memoryless and the static terms, in this order: at a masked step a
                 term's contribution is that of its last observed step, before its first exactly 0, or
                 `missing` of that term, as is that of a term with no observed step.
                 contributions.sum(0) + model.gam.bias (of an ensemble, its mean) is the prediction. They keep
@@ -270,13 +308,15 @@ class RNAM(Described):
             <BLANKLINE>
                     [[False, False, False]]])
         """
-        x, observed, _, before = self._read(input, mask, lengths, times, state)
+        read = self._read(input, mask, lengths, times, state)
+        before, (_, batch, seq, _) = read.before, read.x.shape
+        observed = read.observed_terms
         if observed is None:
-            observed = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device)
+            observed = torch.ones(self._over_time, batch, seq, dtype=torch.bool, device=read.x.device)
         seen = observed.cumsum(-1) > 0 if return_sequence else observed.any(-1)
         if before is not None:
             seen = seen | (before.observed[..., None] if return_sequence else before.observed)
-        return join(seen, self._from_static(static, static_mask, x.shape[1], before)[1])
+        return join(seen, self._from_static(static, static_mask, batch, before)[1])
 
     def step(
         self,
@@ -347,9 +387,10 @@ class RNAM(Described):
         return_state: bool = False,
     ) -> Additive | Streamed:
         """`forward`, which `step` is of one step."""
-        x, observed, visits, before = self._read(input, mask, lengths, times, state)
-        contributions, hidden = self._over_time(x, observed, before, return_sequence)
-        constant, constant_seen = self._from_static(static, static_mask, x.shape[1], before)
+        read = self._read(input, mask, lengths, times, state)
+        before, observed, batch = read.before, read.observed_terms, read.x.shape[1]
+        contributions, hidden = self._contributions(read, return_sequence)
+        constant, constant_seen = self._from_static(static, static_mask, batch, before)
         whole = join(contributions, constant, self.members)
         if observed is None or observed.numel() == 0:
             whole = with_gradient_of(self.missing, whole)
@@ -358,14 +399,16 @@ class RNAM(Described):
             return summed
         if return_sequence:
             contributions = self._last(contributions, before)
-        any_step = x.shape[2] > 0
-        seen = x.new_full(x.shape[:2], any_step, dtype=torch.bool) if observed is None else observed.any(-1)
+        if observed is None:
+            seen = read.x.new_full((self._over_time, batch), read.x.shape[2] > 0, dtype=torch.bool)
+        else:
+            seen = observed.any(-1)
         after = State(
             hidden,
             contributions,
             seen if before is None else seen | before.observed,
-            None if visits is None else visits.last,
-            None if visits is None else visits.any,
+            None if read.visits is None else read.visits.last,
+            None if read.visits is None else read.visits.any,
             constant,
             constant_seen,
         )
@@ -373,18 +416,18 @@ class RNAM(Described):
 
     def _state_layout(self, batch: int) -> Layout:
         """The entries of a state of so many rows."""
-        terms, out_dim = self.terms + self.timing, self.out_dim
-        networks = self.members * terms
+        members, out_dim = self.members, self.out_dim
+        recurrent = members * (self.terms + self.timing)
         layout: Layout = {
-            "hidden": ("terms, batch, 1, hidden_dim", (networks, batch, 1, self.hidden_dim)),
-            "contributions": ("terms, batch, out_dim", (networks, batch, out_dim)),
-            "observed": ("terms, batch", (terms, batch)),
+            "hidden": ("terms, batch, 1, hidden_dim", (recurrent, batch, 1, self.hidden_dim)),
+            "contributions": ("terms, batch, out_dim", (members * self._over_time, batch, out_dim)),
+            "observed": ("terms, batch", (self._over_time, batch)),
         }
         if self.timing:
             layout["last_visit"] = layout["visited"] = "batch", (batch,)
         if self.static_columns is not None:
             others = len(self.static_columns.columns)
-            layout["static"] = "static terms, batch, out_dim", (self.members * others, batch, out_dim)
+            layout["static"] = "static terms, batch, out_dim", (members * others, batch, out_dim)
             layout["static_observed"] = "static terms, batch", (others, batch)
         return layout
 
@@ -395,48 +438,75 @@ class RNAM(Described):
         lengths: Tensor | None,
         times: Tensor | None,
         state: State | None,
-    ) -> tuple[Tensor, Tensor | None, Visits | None, State | None]:
-        """What the networks read (terms, batch, seq, widest), 0 where masked; where they are observed; the visits; and
-        the state before, checked."""
-        x, observed = self._read_values(input, mask, lengths)
+    ) -> Read:
+        """What the networks read of a call, and the state before, checked."""
+        x, observed, now, seen = self._read_values(input, mask, lengths)
         before = None
         if state is not None:
             before = check_state(state, self._state_layout(x.shape[1]), len(self.blocks), x)
         if self.timing != (times is not None):
             raise ValueError(f"times must be given with timing=True, and only then; the model has timing={self.timing}")
         if times is None:
-            return x, observed, None, before
+            return Read(x, observed, now, seen, None, before)
         visits = read_visits(times, observed, x, before)
-        return *with_timing(x, observed, visits), visits, before
+        return Read(*with_timing(x, observed, visits), now, seen, visits, before)
 
-    def _read_values(self, input: Tensor, mask: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _read_values(
+        self, input: Tensor, mask: Tensor | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """What the recurrent terms read, 0 where masked, and where they are observed; and the same of the memoryless
+        ones."""
         layout = "terms, batch, seq, in_dim" if self.columns is None else "batch, seq, columns"
-        check_values("input", input, layout, self._parameter())
+        check_values("input", input, layout, self.any_parameter())
         if self.columns is not None:
-            return self.columns.read("input", input, mask, layout, inside(input, lengths, *input.shape[:2]))
+            given = "input", input, mask, layout, inside(input, lengths, *input.shape[:2])
+            others = (None, None) if self.memoryless_columns is None else self.memoryless_columns.read(*given)
+            return *self.columns.read(*given), *others
         if input.shape[0] != self.terms or input.shape[3] != self.in_dim:
             raise ValueError(
                 f"input must have {self.terms} terms and in_dim {self.in_dim} in ({layout}), got {tuple(input.shape)}"
             )
         observed = observed_terms(input, mask, lengths)
-        return (input if observed is None else torch.where(observed[..., None], input, 0)), observed
+        return (input if observed is None else torch.where(observed[..., None], input, 0)), observed, None, None
 
-    def _over_time(
-        self, x: Tensor, observed: Tensor | None, before: State | None, return_sequence: bool
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The contributions of the recurrent terms after the last step, or at every one, and the states of the blocks
-        after the last."""
-        x, observed = share(x, self.members), None if observed is None else share(observed, self.members)
-        (x, embedding), hidden = self._embed(x), []
-        every, last = return_sequence or x.shape[2] <= 1, len(self.blocks) - 1
-        for n in range(len(self.blocks) if every else last):
-            (x, h), embedding = self._block(n, x, observed, before, embedding=embedding), None
-            hidden.append(h)
+    def _contributions(self, read: Read, return_sequence: bool) -> tuple[Tensor, list[Tensor]]:
+        """The contributions of all but the static terms after the last step, or at every one, and the states of the
+        blocks after the last."""
+        seq, observed = read.x.shape[2], read.observed_terms
+        every, steps, last = return_sequence or seq <= 1, None, None
         if not every:
-            contributions, h = self._at_the_end(x, observed, before, embedding)
-            return contributions, [*hidden, h]
-        contributions = self._at_every_step(x, observed, before)
-        return contributions if return_sequence else self._last(contributions, before), hidden
+            steps = None if observed is None else step_numbers(observed).amax(-1)[..., None, None]
+            last = -1 if steps is None else steps.clamp(min=0)
+        recurrent, hidden = self.run_networks(
+            share(read.x, self.members),
+            None if read.observed is None else share(read.observed, self.members),
+            None if read.before is None else read.before.hidden,
+            share(last[: len(read.x)], self.members) if isinstance(last, Tensor) else last,
+        )
+        contributions = recurrent
+        if self.memoryless is not None and read.now is not None:
+            now = read.now
+            if last is not None:
+                now = at_step(now, last[len(read.x) :] if isinstance(last, Tensor) else last)
+            contributions = join(contributions, self.memoryless(share(now, self.members)), self.members)
+        if not every:
+            if steps is not None:
+                before = self._before(contributions, read.before)
+                contributions = torch.where(share(steps, self.members) >= 0, contributions, before)
+            return contributions.squeeze(2), hidden
+        contributions = self._hold(contributions, observed, read.before)
+        return contributions if return_sequence else self._last(contributions, read.before), hidden
+
+    def _hold(self, contributions: Tensor, observed: Tensor | None, before: State | None) -> Tensor:
+        """At each step the contribution of a term's last observed one."""
+        if observed is None or 0 in observed.shape:
+            return contributions
+        if observed.shape[2] == 1:
+            seen = share(observed, self.members)[..., None]
+            return torch.where(seen, contributions, self._before(contributions, before))
+        last = share(step_numbers(observed).cummax(-1).values, self.members)[..., None]
+        held = contributions.gather(2, last.clamp(min=0).expand_as(contributions))
+        return torch.where(last >= 0, held, self._before(held, before))
 
     def _last(self, contributions: Tensor, before: State | None) -> Tensor:
         """Those after the last step of (terms, batch, seq, out_dim), which may have none."""
@@ -444,58 +514,6 @@ class RNAM(Described):
             return contributions[:, :, -1]
         none = contributions.sum(2)  # 0
         return none + self._before(none, before)
-
-    def _at_every_step(self, x: Tensor, observed: Tensor | None, before: State | None) -> Tensor:
-        contributions: Tensor = self.proj(x)
-        if observed is None or 0 in observed.shape:
-            return contributions
-        if x.shape[2] == 1:
-            return torch.where(observed[..., None], contributions, self._before(contributions, before))
-        last = step_numbers(observed).cummax(-1).values[..., None]
-        held = contributions.gather(2, last.clamp(min=0).expand_as(contributions))
-        return torch.where(last >= 0, held, self._before(held, before))
-
-    def _at_the_end(
-        self, x: Tensor, observed: Tensor | None, before: State | None, embedding: Embedded | None
-    ) -> tuple[Tensor, Tensor]:
-        """The contributions at the last observed step, from what the last block reads, and its state."""
-        step = None if observed is None else step_numbers(observed).amax(-1)[..., None, None]
-        last = -1 if step is None else step.clamp(min=0)
-        n = len(self.blocks) - 1
-        if untouched(self.blocks[n], Block):
-            y, h = self._block(n, x, observed, before, last=last, embedding=embedding)
-        else:  # whatever it is, it gives all steps
-            y, h = self._block(n, x, observed, before)
-            y = at_step(y, last)
-        contributions: Tensor = self.proj(y)
-        if step is not None:
-            contributions = torch.where(step >= 0, contributions, self._before(contributions, before))
-        return contributions.squeeze(2), h
-
-    def _embed(self, x: Tensor) -> tuple[Tensor, Embedded | None]:
-        """What the first block reads: x and the parameters of the embedding where it has use for both, else what comes
-        out of it."""
-        emb, first = self.emb, self.blocks[0]
-        plain = untouched(emb, Embedding) and emb.bias is not None and emb.activation is None
-        fused = plain and not watched() and isinstance(first, Block) and first.keeps_embedding()
-        if fused and keeps_embedding(x, emb.weight):
-            return x, (emb.weight, emb.bias)
-        return emb(x), None
-
-    def _parameter(self) -> Tensor:
-        """A parameter, whose dtype and device are those of the model."""
-        weight = getattr(self.emb, "weight", None)  # to look for the first of all takes longer
-        return weight if isinstance(weight, Tensor) else next(self.parameters())
-
-    def _block(
-        self, n: int, x: Tensor, observed: Tensor | None, before: State | None, **options: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Calls a block, which may be another module, with what it needs to know: y and the state."""
-        given = {name: value for name, value in options.items() if value is not None}
-        output = self.blocks[n](x, observed, *(() if before is None else (before.hidden[n],)), **given)
-        if not isinstance(output, tuple) or len(output) != 2:
-            raise TypeError(f"blocks[{n}] must give a pair (output, state), got {type(output).__name__}")
-        return output
 
     def _from_static(
         self, static: Tensor | None, mask: Tensor | None, batch: int, state: State | None
@@ -512,7 +530,7 @@ class RNAM(Described):
         if static is None or self.static_columns is None or self.static is None:
             return None, None
         layout = "batch, columns"
-        check_values("static", static, layout, self._parameter())
+        check_values("static", static, layout, self.any_parameter())
         if static.shape[0] != batch:
             raise ValueError(f"static must have the {batch} rows of input in ({layout}), got {tuple(static.shape)}")
         x, seen = self.static_columns.read("static", static, mask, layout)
@@ -539,5 +557,5 @@ class RNAM(Described):
         if self.missing is None or self.static_columns is None:
             return self.missing
         each = torch.unflatten(self.missing, 0, (self.members, -1))
-        first = self.terms + self.timing
+        first = self._over_time
         return (each[:, first:] if static else each[:, :first]).flatten(0, 1)

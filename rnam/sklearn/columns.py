@@ -165,8 +165,10 @@ class ColumnsByName:
         columns = getattr(self._model, "columns", None)
         if columns is None:
             return
-        if count < columns.least:
-            raise ValueError(f"X must have at least {columns.least} columns, since the terms read them, got {count}")
+        memoryless = getattr(self._model, "memoryless_columns", None)
+        least = columns.least if memoryless is None else max(columns.least, memoryless.least)
+        if count < least:
+            raise ValueError(f"X must have at least {least} columns, since the terms read them, got {count}")
         read = len(columns.columns)
         chosen = getattr(self, "module__columns", None) is not None
         if not chosen and count > read and columns.columns == tuple((n,) for n in range(read)):

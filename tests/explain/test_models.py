@@ -23,9 +23,10 @@ def _case(kind: str) -> tuple[torch.nn.Module, list[torch.Tensor], dict[str, Any
         return rnam.RNAM(2, 4, 1, 1, columns=[[0], [1, 2]]), [x], dict(mask=mask), 2
     if kind == "all":
         model = rnam.RNAM(
-            3, 4, 2, 1, columns=[[0], [1], [2]], missing=True, timing=True, static_columns=[[0], [1]], members=2
-        )
-        return model, [x], dict(mask=mask, times=times, static=torch.randn(BATCH, 2)), 6
+            3, 4, 2, 1, columns=[[0], [1], [2]], missing=True, timing=True, memoryless_columns=[[2]],
+            static_columns=[[0], [1]], members=2,
+        )  # fmt: skip
+        return model, [x], dict(mask=mask, times=times, static=torch.randn(BATCH, 2)), 7
     return rnam.NAM(3, hidden=(4, 4)), [torch.randn(BATCH, 3)], {}, 3
 
 

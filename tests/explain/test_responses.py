@@ -124,6 +124,19 @@ def test_columns_times_and_static_terms_need_no_encode() -> None:
         with pytest.raises(ValueError, match=words):
             explain.response(model, term, **arguments)
 
+    model = rnam.RNAM(1, 4, 1, 1, columns=[[0]], memoryless_columns=[[1]], static_columns=[[0]], timing=True).double()
+    got = explain.response(model, 2, **arguments)
+    own = model.memoryless(torch.tensor((got.input[..., None] - 2) / 0.5)[None])[0].detach().numpy()
+    np.testing.assert_allclose(got.contribution, own, rtol=0, atol=ROUNDING)
+    for term, kind in ((1, "the timing term"), (3, "a static term")):
+        with pytest.raises(ValueError, match=kind):
+            explain.response(model, term, **arguments)
+
+
+def test_a_pair_needs_encode() -> None:
+    model = rnam.RNAM(2, 4, 1, 1, columns=[[3], [0, 1]], static_columns=[[1]], timing=True).double()
+    arguments = {"baseline": [1, 2, 3], "at": 2, "steps": 5, "size": 2.0}
+
     def encode(values, time):
         one = torch.tensor(values)
         pair = torch.stack([one, 0 * one, 0 * one, 0 * one], -1)
@@ -133,7 +146,6 @@ def test_columns_times_and_static_terms_need_no_encode() -> None:
             "static": torch.zeros(len(one), 2).double(),
         }
 
-    del arguments["scale"]
     assert np.abs(explain.response(model, 1, encode=encode, **arguments).difference[:, 2:]).min() > 0
     with pytest.raises(ValueError, match="model must be recurrent"):
         explain.response(rnam.NAM(2), 0, **arguments)

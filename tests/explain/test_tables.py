@@ -201,6 +201,20 @@ def test_static_terms_come_after_the_others() -> None:
         explain.table(rnam.RNAM(2, 4, 1, 1, timing=True), data[:, :2])
 
 
+def test_memoryless_terms_are_read_from_the_input() -> None:
+    model = rnam.RNAM(2, 4, 1, 1, columns=[[2], [0]], memoryless_columns=[[1]]).double()
+    data = _data()
+    got = explain.table(model, data, points=len(data))
+    seen = torch.tensor(np.isfinite(data))[:, None, [1, 2, 0]]
+    given = torch.tensor(np.nan_to_num(data))[:, None, [1, 2, 0]]
+    parts = model(given, seen).contributions[:, :, 0].detach().numpy()
+    for term in range(3):
+        shape, there = got.rows(f"term {term}"), np.isfinite(data[:, term])
+        own = dict(zip(shape.x, shape.contribution, strict=True))
+        shift = [own[x] - part for x, part in zip(data[there, term], parts[term, there], strict=True)]
+        np.testing.assert_allclose(shift, shift[0], rtol=0, atol=1000 * U)
+
+
 def test_encode_gives_input_and_mask() -> None:
     model = rnam.RNAM(terms=3, hidden_dim=4, out_dim=1, blocks=1, in_dim=2)
 
