@@ -173,7 +173,7 @@ def weights(name: str, value: Tensor) -> Tensor:
     """`value`, which are weights: finite and at least 0. Where looking would wait for a device or break a graph, a
     weight that is neither becomes NaN, so that no loss looks right."""
     valid = (value >= 0) & (value < math.inf)
-    if not _is_readable(value):
+    if not is_readable(value):
         return torch.where(valid, value, math.nan)
     if not valid.all():
         raise ValueError(f"{name} must be finite and at least 0, got {float(value[~valid][0])}")
@@ -198,7 +198,7 @@ def broadcastable(name: str, value: Tensor, layout: str, expected: Sequence[int]
         raise ValueError(f"{name} must be broadcastable to ({layout}) = {_shape(expected)}, got {_shape(value.shape)}")
 
 
-def _is_readable(value: Tensor) -> bool:
+def is_readable(value: Tensor) -> bool:
     """Whether Python can branch on the numbers of a tensor at no cost."""
     return value.device.type == "cpu" and not _in_a_graph()
 

@@ -23,7 +23,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "timing": {"timing": True},
     "static": {"static_columns": [[0], [1, 2]], "missing": True},
     "memoryless": {"columns": COLUMNS, "memoryless_columns": [[3]]},
+    "continuous": {"continuous": True, "timescales": (0.5, 8.0)},
     "all": {
+        "continuous": True,
+        "timescales": (0.5, 8.0),
+        "time_unit": 0.4,
         "columns": COLUMNS,
         "memoryless_columns": [[3], [1, 2]],
         "timing": True,
@@ -60,7 +64,7 @@ def _inputs(name: str, masked: str, seq: int = SEQ, batch: int = BATCH) -> dict[
     if masked in ("lengths", "both"):
         given["lengths"] = torch.arange(batch) * 3
     given["input"] = x if "columns" in options else x[..., None]
-    if "timing" in options:
+    if "timing" in options or "continuous" in options:
         given["times"] = torch.rand(batch, seq, dtype=exact).cumsum(1)
     if "static_columns" in options:
         given["static"] = torch.randn(batch, 3, dtype=exact)

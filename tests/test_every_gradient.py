@@ -18,6 +18,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "lstm": {"cell": "minlstm"},
     "timing": {"timing": True},
     "static": {"static_columns": [[0], [1, 2]]},
+    "continuous": {"continuous": True, "timescales": (1.0, 9.0)},
     "memoryless": {"columns": [[0], [1], [2]], "memoryless_columns": [[3]]},
     "all": {
         "columns": [[0], [1, 2], [0, 3]],
@@ -43,7 +44,7 @@ def _inputs(name: str, masked: str | None, batch: int = 4, seq: int = 5) -> dict
     given = {"input": torch.randn(shape if by_columns else (*shape, 1))}
     if masked is not None:
         given["mask"] = torch.rand(shape) > (0.5 if masked == "some" else 1)
-    if "timing" in options:
+    if "timing" in options or "continuous" in options:
         given["times"] = torch.rand(batch, seq).cumsum(1)
     if "static_columns" in options:
         given["static"] = torch.randn(batch, 3)

@@ -17,7 +17,8 @@ from rnam.models.additive import Additive
 TERMS = 3
 COLUMNS = {"columns": [[0], [1, 2], [0, 3]]}
 EVERY = COLUMNS | {
-    "missing": True, "timing": True, "memoryless_columns": [[3], [0, 1]], "static_columns": [[0], [1, 2]]
+    "missing": True, "timing": True, "continuous": True, "timescales": (1.0, 9.0), "time_unit": 0.5,
+    "memoryless_columns": [[3], [0, 1]], "static_columns": [[0], [1, 2]],
 }  # fmt: skip
 
 # options of the model, of the call, and which inputs come beside the first

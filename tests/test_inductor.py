@@ -30,7 +30,8 @@ LONG, SLOW = pytest.mark.long, pytest.mark.slow
 TERMS, BATCH, SEQ = 3, 4, 5
 RAGGED = {"columns": [[0], [1, 2], [0, 3]]}
 EVERY = RAGGED | {
-    "missing": True, "timing": True, "memoryless_columns": [[3], [0, 1]], "static_columns": [[0], [1, 2]]
+    "missing": True, "timing": True, "continuous": True, "timescales": (1.0, 9.0), "time_unit": 0.5,
+    "memoryless_columns": [[3], [0, 1]], "static_columns": [[0], [1, 2]],
 }  # fmt: skip
 ALL = ("mask", "lengths", "times", "static", "static_mask")
 

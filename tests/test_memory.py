@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gathered static": {"static_columns": [[0], [1, 2]], "missing": True},
     "columns": {"columns": [[0], [1], [2]]},
     "gathered": {"columns": [[0], [1, 2], [0, 3]], "timing": True, "static_columns": [[0]]},
+    "continuous": {"continuous": True},
     "memoryless": {"columns": [[0], [1], [2]], "memoryless_columns": [[3]]},
 }
 EVERY = pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def _inputs(name: str, masked: bool) -> dict[str, Tensor]:
     given["input"] = torch.randn(shape if by_columns else (*shape, 1))
     if masked:
         given["mask"] = torch.rand(shape) > 0.5
-    if "timing" in options:
+    if "timing" in options or "continuous" in options:
         given["times"] = torch.rand(BATCH, SEQ).cumsum(1)
     if "static_columns" in options:
         given["static"] = torch.randn(BATCH, 3)

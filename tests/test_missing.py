@@ -162,8 +162,18 @@ def test_compiles_without_graph_breaks() -> None:
 @pytest.mark.parametrize(
     ("timing", "times", "error", "message"),
     [
-        (True, None, ValueError, "times must be given with timing=True, and only then; the model has timing=True"),
-        (False, torch.zeros(BATCH, SEQ), ValueError, "times must be given with timing=True, and only then"),
+        (
+            True,
+            None,
+            ValueError,
+            "times must be given with timing=True or continuous=True, and only then; the model has timing=True",
+        ),
+        (
+            False,
+            torch.zeros(BATCH, SEQ),
+            ValueError,
+            "times must be given with timing=True or continuous=True, and only then",
+        ),
         (True, torch.zeros(SEQ), ValueError, r"times must have shape \(batch, seq\) = \(4, 7\), got \(7,\)"),
         (True, torch.ones(BATCH, SEQ).bool(), TypeError, "times must be a tensor of floats or integers, got bool"),
         (True, [0.0], TypeError, "times must be a tensor, got list"),

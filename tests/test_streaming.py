@@ -107,7 +107,11 @@ def test_halves_keep_a_float32_state() -> None:
         ({"state": {}}, ValueError, r"state must have the entries \['contributions', 'hidden', 'observed'\], got \[\]"),
         ({"input": torch.zeros(3, 5, 1)}, ValueError, r"state\['hidden'\]\[0\] must have shape .* = \(3, 5, 1, 6\)"),
         ({"mask": torch.ones(3, 4)}, TypeError, "mask must be a bool tensor, got float32"),
-        ({"times": torch.zeros(4)}, ValueError, "times must be given with timing=True, and only then"),
+        (
+            {"times": torch.zeros(4)},
+            ValueError,
+            "times must be given with timing=True or continuous=True, and only then",
+        ),
     ],
 )
 def test_bad_input(change: dict, error: type[Exception], message: str) -> None:

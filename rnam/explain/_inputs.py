@@ -69,6 +69,7 @@ class OneValue:
         first = next(model.parameters())
         self.dtype, self.device = first.dtype, first.device
         self.timing: bool = getattr(model, "timing", False)
+        self.reads_times: bool = getattr(model, "reads_times", False)
         self.static: Columns | None = getattr(model, "static_columns", None)
 
     def reads_one(self, columns: Columns | None, term: int, name: str) -> None:
@@ -103,14 +104,17 @@ class OneValue:
 
     def beside(self, rows: int, time: Floats) -> dict[str, Tensor]:
         """What else a sequence must come with: the times of its steps, and 0 for static terms."""
-        options = {}
-        if self.timing:
-            # not in half precision, in which neighbouring times are soon the same
-            dtype = torch.promote_types(self.dtype, torch.float32)
-            options["times"] = torch.as_tensor(time, dtype=dtype, device=self.device).expand(rows, -1)
+        options = self._times(rows, time)
         if self.static is not None:
             options["static"] = torch.zeros(rows, self.static.least, dtype=self.dtype, device=self.device)
         return options
+
+    def _times(self, rows: int, time: Floats) -> dict[str, Tensor]:
+        if not self.reads_times:
+            return {}
+        # not in half precision, in which neighbouring times are soon the same
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        return {"times": torch.as_tensor(time, dtype=dtype, device=self.device).expand(rows, -1)}
 
     def at_one_time(self, values: Floats, scaled: Floats) -> dict[str, Tensor]:
         """All that the model is given for rows of single values (rows, terms): those of the sequence, then the static
@@ -123,6 +127,7 @@ class OneValue:
         if self.static is not None:
             given["static"] = self.tensor(scaled[:, self.terms :], self.dtype, self.static)
             given["static_mask"] = self.tensor(there[:, self.terms :], torch.bool, self.static)
+        given |= self._times(len(values), np.zeros(1))  # of one step, before which no time has passed
         return given
 
 

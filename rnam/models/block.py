@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +36,12 @@ class Block(nn.Module):
         cell: CellName,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        timescales: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
-        self.gru = CELLS[cell](terms, dim, device=device, dtype=dtype)  # whichever it is: checkpoints have this name
+        # whichever it is: checkpoints have this name
+        self.gru = CELLS[cell](terms, dim, device=device, dtype=dtype, timescales=timescales)
         self.ff = nn.Sequential(
             nn.LayerNorm(dim, device=device, dtype=dtype),
             Linear(terms, dim, dim, device=device, dtype=dtype, activation="relu"),
@@ -54,6 +57,7 @@ class Block(nn.Module):
         *,
         last: Tensor | int | None = None,
         embedding: Embedding | None = None,
+        elapsed: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run over a sequence, from a state.
 
@@ -64,20 +68,22 @@ class Block(nn.Module):
             last: the last observed step of each row (terms, batch, 1, 1), or -1 for the last of all, where that is all
                 that is read; y then has that one step. Only the recurrence takes all steps.
             embedding: weight and bias of a linear layer that x (terms, batch, seq, in_dim) goes through first.
+            elapsed: the time since the step before, broadcastable to (terms, batch, seq), or None for 1.
         """
-        embedded: dict[str, Embedding] = {} if embedding is None else {"embedding": embedding}  # a cell may have none
+        own: dict[str, Any] = {"embedding": embedding, "elapsed": elapsed}
+        own = {name: value for name, value in own.items() if value is not None}  # another cell may have none of them
         feed = None if watched() else self._feed_forward()
         cell = feed is not None and untouched_cell(self.gru)
         if cell and last is None and type(self.gru) is minGRU and feed is not None:
-            weight = self.gru.to_hidden_and_gate.weight
-            return min_gru_block(x, weight, *feed, hidden, mask=mask, embedding=embedding)
+            weight, bias = self.gru.to_hidden_and_gate.weight, self.gru.to_hidden_and_gate.bias
+            return min_gru_block(x, weight, *feed, hidden, mask=mask, bias=bias, **own)
         if last is None:
-            h, state = self.gru(x, hidden, mask=mask, **embedded)
+            h, state = self.gru(x, hidden, mask=mask, **own)
         elif cell:
-            _, state = self.gru(x, hidden, mask=mask, need_output=False, **embedded)
+            _, state = self.gru(x, hidden, mask=mask, need_output=False, **own)
             x, h = at_step(x, last), state.to(x.dtype)  # masked steps after the last one hold the state
         else:
-            h, state = self.gru(x, hidden, mask=mask, **embedded)
+            h, state = self.gru(x, hidden, mask=mask, **own)
             x, h = at_step(x, last), at_step(h, last)
         if feed is not None:
             return feed_forward(x, h, *feed, embedding=embedding), state
@@ -115,7 +121,7 @@ def untouched_cell(module: nn.Module) -> bool:
     """Whether `module` is a cell as a block makes it."""
     return (
         (untouched(module, minGRU) or untouched(module, minLSTM))
-        and untouched_linear(cast("nn.Module", module._modules["to_hidden_and_gate"]), bias=False)
+        and untouched_linear(cast("nn.Module", module._modules["to_hidden_and_gate"]))
         and untouched(cast("nn.Module", module._modules["to_out"]), nn.Identity)
     )
 

@@ -23,7 +23,7 @@ class RecurrentNetworks(nn.Module):
 
     Args:
         widths: the number of inputs of each network at each step.
-        hidden_dim, out_dim, blocks, cell, device, dtype: as `rnam.RNAM`.
+        hidden_dim, out_dim, blocks, cell, timescales, device, dtype: as `rnam.RNAM`.
         shared: whether the networks share LayerNorm's scale and shift, which else stay at 1 and 0.
     """
 
@@ -34,6 +34,7 @@ class RecurrentNetworks(nn.Module):
         out_dim: int,
         blocks: int,
         cell: CellName,
+        timescales: tuple[float, float] | None,
         shared: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
@@ -41,7 +42,9 @@ class RecurrentNetworks(nn.Module):
         super().__init__()
         terms = len(widths)
         self.emb = Embedding(widths, hidden_dim, device=device, dtype=dtype)
-        self.blocks = nn.ModuleList(Block(terms, hidden_dim, cell, device=device, dtype=dtype) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            Block(terms, hidden_dim, cell, device=device, dtype=dtype, timescales=timescales) for _ in range(blocks)
+        )
         if not shared:
             for block in self.blocks:
                 block.get_submodule("ff.0").requires_grad_(False)
@@ -52,7 +55,12 @@ class RecurrentNetworks(nn.Module):
         )
 
     def run_networks(
-        self, x: Tensor, observed: Tensor | None, hidden: Sequence[Tensor] | None, last: Tensor | int | None
+        self,
+        x: Tensor,
+        observed: Tensor | None,
+        hidden: Sequence[Tensor] | None,
+        last: Tensor | int | None,
+        elapsed: Tensor | None,
     ) -> tuple[Tensor, list[Tensor]]:
         """What the networks give at every step or at one, and the states of the blocks after the last step.
 
@@ -61,6 +69,7 @@ class RecurrentNetworks(nn.Module):
             observed: bool (terms, batch, seq), or None where all are.
             hidden: the states of the blocks before the first step, or None for 0.
             last: as in `Block.forward`: the step of each row that is read, or None for every step.
+            elapsed: as in `Block.forward`.
 
         Returns:
             (terms, batch, seq, out_dim), or (terms, batch, 1, out_dim) with `last`; and a list of (terms, batch, 1,
@@ -69,6 +78,8 @@ class RecurrentNetworks(nn.Module):
         (x, embedding), states = self._embed(x), []
         for n in range(len(self.blocks)):
             own: dict[str, Any] = {} if embedding is None else {"embedding": embedding}
+            if elapsed is not None:
+                own["elapsed"] = elapsed
             at_end = last is not None and n == len(self.blocks) - 1
             cut = at_end and untouched(self.blocks[n], Block)  # any other module gives all steps
             if cut:

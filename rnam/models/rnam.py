@@ -17,7 +17,7 @@ from rnam.models.inputs import Columns, check_values, inside, observed_terms, st
 from rnam.models.nam import FeatureNetworks
 from rnam.models.recurrent import RecurrentNetworks
 from rnam.models.streaming import Layout, State, Streamed, check_state, of_its_own
-from rnam.models.visits import WIDTH, Visits, read_visits, with_timing
+from rnam.models.visits import WIDTH, Elapsed, Visits, read_elapsed, read_visits, warn_of_coarse_times, with_timing
 
 __all__ = ["RNAM", "Additive"]
 
@@ -29,6 +29,7 @@ class Read(NamedTuple):
                   the recurrent terms, the timing term the last
     now, seen     the same of the memoryless terms
     visits        what the timing term knows
+    elapsed       what passed since the terms' last observed steps, in a model of continuous time
     before        the state before
     """
 
@@ -37,6 +38,7 @@ class Read(NamedTuple):
     now: Tensor | None
     seen: Tensor | None
     visits: Visits | None
+    elapsed: Elapsed | None
     before: State | None
 
     @property
@@ -73,8 +75,8 @@ class RNAM(RecurrentNetworks, Described):
             none. `observed` tells where that is. Without it such a contribution is 0.
         timing: add one term, after the others, on the pattern of the visits, so that the others see values only: a
             visit is a step at which any term is observed, and the timing term reads log1p of the time since the
-            previous visit (0 at the first) and the share of the terms that are observed, at visits only. Give times
-            in a unit in which the usual gap is of size 1.
+            previous visit (0 at the first), in units of `time_unit`, and the share of the terms that are observed, at
+            visits only. The usual gap should be of size 1.
         memoryless_columns: for each of further terms, the columns of the input that it reads at each step and forgets,
             such as the hour of the day or the season; needs `columns`, and may read the same ones. Their networks are
             feed-forward, as those of static_columns, and they come after the recurrent terms and the timing term. They
@@ -91,6 +93,14 @@ class RNAM(RecurrentNetworks, Described):
             0.35 of the CPU time of ten models at 32 rows and 0.79 at 256, where memory counts (`python -m
             benchmarks ensemble`).
         cell: "mingru" or "minlstm", the recurrent layer (`rnam.minGRU`, `rnam.minLSTM`).
+        timescales: (shortest, longest), at which memory starts, spaced in logarithms over the channels, as
+            `rnam.minGRU`; None starts it near 1.4. In steps or, with `continuous`, in units of `time_unit`.
+        continuous: let time pass between the steps: each network's state decays by what passed since that term's own
+            last observed step, as exp(-elapsed softplus(k)) where that is sigmoid(-k) else (`rnam.functional.min_gru`).
+            Time goes on over steps at which a term is not observed, so that these may be left out or put in. Elapsed is
+            1 at a term's first observed step.
+        time_unit: the time, in the unit of `times`, that counts as 1: about the usual gap. Times in another unit with
+            `time_unit` in that unit change nothing.
 
     State dict:
         emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
@@ -103,7 +113,7 @@ class RNAM(RecurrentNetworks, Described):
     Raises:
         TypeError: a size or a column is no int, dtype none that the layers compute in.
         ValueError: a size is less than 1, columns has not one entry of one or more columns for each term;
-            memoryless_columns without columns.
+            memoryless_columns without columns; time_unit without timing and continuous; time scales that are none.
 
     Example:
         >>> model = rnam.RNAM(terms=3, hidden_dim=8, out_dim=1, blocks=2)
@@ -135,6 +145,9 @@ class RNAM(RecurrentNetworks, Described):
         static_columns: Sequence[Sequence[int]] | None = None,
         members: int = 1,
         cell: CellName = "mingru",
+        timescales: tuple[float, float] | None = None,
+        continuous: bool = False,
+        time_unit: float = 1.0,
     ) -> None:
         terms = _checks.positive_int("terms", terms)
         hidden_dim = _checks.positive_int("hidden_dim", hidden_dim)
@@ -146,6 +159,10 @@ class RNAM(RecurrentNetworks, Described):
         _checks.boolean_flag("timing", timing)
         members = _checks.positive_int("members", members)
         _checks.one_of("cell", cell, tuple(CELLS))
+        _checks.boolean_flag("continuous", continuous)
+        time_unit = _checks.positive_number("time_unit", time_unit)
+        if time_unit != 1 and not (timing or continuous):
+            raise ValueError(f"time_unit must be left at 1 where neither timing nor continuous is, got {time_unit}")
         if columns is not None and in_dim != 1:
             raise ValueError(f"in_dim must be left at 1 where columns gives the inputs of each term, got {in_dim}")
         if memoryless_columns is not None and columns is None:
@@ -154,10 +171,10 @@ class RNAM(RecurrentNetworks, Described):
         widths = (in_dim,) * terms if gathered is None else gathered.widths
         if timing:
             widths = (*widths, WIDTH)
-        super().__init__(widths * members, hidden_dim, out_dim, blocks, cell, members == 1, device, dtype)
+        super().__init__(widths * members, hidden_dim, out_dim, blocks, cell, timescales, members == 1, device, dtype)
         self.columns = gathered
         self.terms, self.in_dim, self.timing, self.members = terms, in_dim, timing, members
-        self.hidden_dim, self.out_dim = hidden_dim, out_dim
+        self.hidden_dim, self.out_dim, self.continuous, self.time_unit = hidden_dim, out_dim, continuous, time_unit
         self.gam = Sum(out_dim, members, device=device, dtype=dtype)
         self.memoryless_columns: Columns | None = None
         self.memoryless: FeatureNetworks | None = None
@@ -181,7 +198,8 @@ class RNAM(RecurrentNetworks, Described):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Pickles of 0.2 lack the two sizes, and what came later."""
-        state = {"memoryless_columns": None, "memoryless": None, **state}
+        later = {"memoryless_columns": None, "memoryless": None, "continuous": False, "time_unit": 1.0}
+        state = later | state
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         if "hidden_dim" not in state:
             self.hidden_dim, self.out_dim = self.emb.out_dim, self.gam.bias.shape[-1]
@@ -197,6 +215,11 @@ class RNAM(RecurrentNetworks, Described):
     def sizes(self) -> Sizes:
         static = 0 if self.static_columns is None else len(self.static_columns.columns)
         return Sizes(self._over_time + static, self.out_dim)
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether a call must come with times."""
+        return self.timing or self.continuous
 
     @property
     def _over_time(self) -> int:
@@ -235,9 +258,10 @@ class RNAM(RecurrentNetworks, Described):
             lengths: integers (batch,): steps at and after a row's length are masked (right padding). Less
                 than 0 acts as 0 and more than seq as seq, since looking would wait for a device. Both may
                 be given; a step is observed when both say so.
-            times: (batch, seq), floating or integers, when each step was; with `timing`, and only then. What it
-                holds at steps without an observed term has no effect. They should not decrease along a row: a
-                negative time since the previous visit acts as 0.
+            times: (batch, seq), floating or integers of any width, when each step was; with `timing` or `continuous`,
+                and only then. What it holds at steps without an observed term has no effect. They should not decrease
+                along a row: a negative time since a visit or an observed step acts as 0. Of large ones in float32, such
+                as seconds since 1970, a warning tells where the input is on a CPU.
             static: (batch, columns of static_columns, or more), with `static_columns`, and only then. It may be left
                 out where there is a state, which has what these terms contribute.
             static_mask: bool, (batch, columns), where a size may be 1: as `mask` with `columns`.
@@ -336,7 +360,7 @@ class RNAM(RecurrentNetworks, Described):
             input: (terms, batch, in_dim); with `columns` (batch, columns).
             state: what the last call of `step` or `forward` returned, None at the first step. It is not changed.
             mask: bool, broadcastable to (terms, batch); with `columns` (batch, columns), where a size may be 1.
-            times: (batch,), with `timing`.
+            times: (batch,), with `timing` or `continuous`.
             static, static_mask: (batch, columns), at the first step; later ones are for values that have changed.
             return_members: as `forward`.
 
@@ -409,6 +433,7 @@ class RNAM(RecurrentNetworks, Described):
             seen if before is None else seen | before.observed,
             None if read.visits is None else read.visits.last,
             None if read.visits is None else read.visits.any,
+            None if read.elapsed is None else read.elapsed.last,
             constant,
             constant_seen,
         )
@@ -425,6 +450,8 @@ class RNAM(RecurrentNetworks, Described):
         }
         if self.timing:
             layout["last_visit"] = layout["visited"] = "batch", (batch,)
+        if self.continuous:
+            layout["last_times"] = "terms, batch", (self.terms + self.timing, batch)
         if self.static_columns is not None:
             others = len(self.static_columns.columns)
             layout["static"] = "static terms, batch, out_dim", (members * others, batch, out_dim)
@@ -444,12 +471,20 @@ class RNAM(RecurrentNetworks, Described):
         before = None
         if state is not None:
             before = check_state(state, self._state_layout(x.shape[1]), len(self.blocks), x)
-        if self.timing != (times is not None):
-            raise ValueError(f"times must be given with timing=True, and only then; the model has timing={self.timing}")
-        if times is None:
-            return Read(x, observed, now, seen, None, before)
-        visits = read_visits(times, observed, x, before)
-        return Read(*with_timing(x, observed, visits), now, seen, visits, before)
+        if self.reads_times != (times is not None):
+            raise ValueError(
+                "times must be given with timing=True or continuous=True, and only then; "
+                f"the model has timing={self.timing} and continuous={self.continuous}"
+            )
+        visits = elapsed = None
+        if times is not None:
+            if self.timing:
+                visits = read_visits(times, observed, x, before, self.time_unit)
+                x, observed = with_timing(x, observed, visits)
+            if self.continuous:
+                elapsed = read_elapsed(times, observed, x, before, self.time_unit)
+            warn_of_coarse_times(times, observed)
+        return Read(x, observed, now, seen, visits, elapsed, before)
 
     def _read_values(
         self, input: Tensor, mask: Tensor | None, lengths: Tensor | None
@@ -473,6 +508,7 @@ class RNAM(RecurrentNetworks, Described):
         """The contributions of all but the static terms after the last step, or at every one, and the states of the
         blocks after the last."""
         seq, observed = read.x.shape[2], read.observed_terms
+        elapsed = None if read.elapsed is None else read.elapsed.elapsed
         every, steps, last = return_sequence or seq <= 1, None, None
         if not every:
             steps = None if observed is None else step_numbers(observed).amax(-1)[..., None, None]
@@ -482,6 +518,7 @@ class RNAM(RecurrentNetworks, Described):
             None if read.observed is None else share(read.observed, self.members),
             None if read.before is None else read.before.hidden,
             share(last[: len(read.x)], self.members) if isinstance(last, Tensor) else last,
+            elapsed if elapsed is None or len(elapsed) == 1 else share(elapsed, self.members),
         )
         contributions = recurrent
         if self.memoryless is not None and read.now is not None:

@@ -21,7 +21,7 @@ __all__ = ["Layout", "State", "Streamed", "check_state", "of_its_own"]
 Rows = Union[slice, Sequence[int], "NDArray[Any]", Tensor]
 Layout = dict[str, tuple[str, tuple[int, ...]]]  # of each entry: the names of the dimensions, and their sizes
 
-_TIMES = ("last_visit",)  # of any dtype that times may have
+_TIMES = ("last_visit", "last_times")  # of any dtype that times may have
 _FLAGS = ("observed", "visited", "static_observed")
 _ROWS_FIRST = ("last_visit", "visited")  # the rows of the others are the second dimension
 
@@ -40,6 +40,8 @@ class State:
         contributions: those of the last observed step, (members * terms, batch, out_dim), 0 before the first.
         observed: bool (terms, batch), the terms that were observed so far.
         last_visit, visited: (batch,), with `timing`: the time of the last visit, and whether there was one.
+        last_times: (terms, batch), with `continuous`: the time of the last observed step of each recurrent term and of
+            the timing term.
         static, static_observed: with `static_columns`, as contributions and observed.
 
     Example:
@@ -57,6 +59,7 @@ class State:
     observed: Tensor
     last_visit: Tensor | None = None
     visited: Tensor | None = None
+    last_times: Tensor | None = None
     static: Tensor | None = None
     static_observed: Tensor | None = None
 

@@ -1,7 +1,9 @@
-"""The visit pattern as a term of its own: when people came and how much was measured, apart from what was."""
+"""Times: what passes between the observed steps of a term, and the pattern of the visits as a term of its own, when
+people came and how much was measured, apart from what was."""
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -13,9 +15,10 @@ from rnam.backends.calls import state_dtype
 from rnam.models.inputs import step_numbers
 from rnam.models.streaming import State
 
-__all__ = ["WIDTH", "Visits", "read_visits", "with_timing"]
+__all__ = ["WIDTH", "Elapsed", "Visits", "read_elapsed", "read_visits", "warn_of_coarse_times", "with_timing"]
 
 WIDTH = 2  # inputs of the timing term
+_COARSE = 2.0**24  # from here on float32 has not every whole number
 
 
 class Visits(NamedTuple):
@@ -29,7 +32,9 @@ class Visits(NamedTuple):
     any: Tensor
 
 
-def read_visits(times: Tensor, observed: Tensor | None, like: Tensor, before: State | None = None) -> Visits:
+def read_visits(
+    times: Tensor, observed: Tensor | None, like: Tensor, before: State | None = None, unit: float = 1.0
+) -> Visits:
     """The visits of a sequence. What `times` holds where no term is observed has no effect, NaN included.
 
     Args:
@@ -38,32 +43,104 @@ def read_visits(times: Tensor, observed: Tensor | None, like: Tensor, before: St
         observed: (terms, batch, seq), or None where all are.
         like: what the terms read, (terms, batch, seq, width); the pattern has its dtype.
         before: the state after the steps before these.
+        unit: the time that counts as 1.
     """
-    terms, *sizes = like.shape[:3]
-    times = _wide("times", times)
-    _checks.shape("times", times, "batch, seq", sizes)
-    _checks.device("times", times, "input", like)
+    times = _checked(times, like)
     if observed is None:
         happened = torch.ones_like(times, dtype=torch.bool)
         share = torch.ones_like(times, dtype=like.dtype)
     else:
         happened = observed.any(0)
-        share = observed.sum(0).to(like.dtype) / terms
-    times = torch.where(happened, times, 0)
-    if before is None or before.last_visit is None or before.visited is None:
-        last, seen = times.new_zeros(sizes[0]), happened.new_zeros(sizes[0])
+        share = observed.sum(0).to(like.dtype) / like.shape[0]
+    start = None
+    if before is not None and before.last_visit is not None and before.visited is not None:
+        start = _wide("state['last_visit']", before.last_visit), before.visited
+    gaps = _gaps(times, happened, start)
+    pattern = torch.stack([gaps.units(like, unit).log1p().to(like.dtype), share], dim=-1)
+    return Visits(pattern, happened, gaps.last, gaps.any)
+
+
+class Elapsed(NamedTuple):
+    """elapsed (terms, batch, seq), or (1, batch, seq) for all: what passed since the last observed step of that term, 1
+    at its first; last (terms, batch): the time of the last observed step (0 before any)."""
+
+    elapsed: Tensor
+    last: Tensor
+
+
+def read_elapsed(
+    times: Tensor, observed: Tensor | None, like: Tensor, before: State | None = None, unit: float = 1.0
+) -> Elapsed:
+    """What passes between the observed steps of each term: time goes on over the masked ones, at which elapsed is of no
+    use. The arguments are those of `read_visits`; elapsed is float32, or float64 like the terms."""
+    times = _checked(times, like)
+    terms, start = like.shape[0], None
+    if before is not None and before.last_times is not None:
+        start = _wide("state['last_times']", before.last_times), before.observed[:terms]
+    if observed is None:
+        observed = torch.ones(1 if start is None else terms, *times.shape, dtype=torch.bool, device=times.device)
+    gaps = _gaps(times, observed, start)
+    return Elapsed(torch.where(gaps.first, 1, gaps.units(like, unit)), gaps.last.expand(terms, -1))
+
+
+class _Gaps(NamedTuple):
+    """since (*, batch, seq): the time since the last step that counts, at least 0, 0 where there is none; first: where
+    there is none; last (*, batch): the time of the last step that counts (0 where there is none); any: whether there is
+    one."""
+
+    since: Tensor
+    first: Tensor
+    last: Tensor
+    any: Tensor
+
+    def units(self, like: Tensor, unit: float) -> Tensor:
+        """The gaps in units of time, in the dtype of the states of `like`."""
+        dtype = state_dtype(like)
+        return (self.since.to(torch.promote_types(self.since.dtype, dtype)) / unit).to(dtype)
+
+
+def _gaps(times: Tensor, counts: Tensor, before: tuple[Tensor, Tensor] | None) -> _Gaps:
+    """times (batch, seq), counts (*, batch, seq), and the last and any (*, batch) of the steps before."""
+    times = torch.where(counts, times, 0)
+    if before is None:
+        last, some = times.new_zeros(counts.shape[:-1]), counts.new_zeros(counts.shape[:-1])
     else:
-        last, seen = _wide("state['last_visit']", before.last_visit), before.visited
+        last, some = before
         if last.is_floating_point() != times.is_floating_point():
             last, times = last.double(), times.double()
-    every = torch.cat([last[:, None], times], dim=1)
-    latest = step_numbers(torch.cat([seen[:, None], happened], dim=1)).cummax(-1).values
-    latest_time = every.gather(1, latest.clamp(min=0))
+    every = torch.cat([last[..., None], times], dim=-1)
+    latest = step_numbers(torch.cat([some[..., None], counts], dim=-1)).cummax(-1).values
+    latest_time = every.gather(-1, latest.clamp(min=0))
+    first = latest[..., :-1] < 0
     # in the dtype of the times, since differences of large ones lose digits in a narrower one
-    gap = torch.where(latest[:, :-1] >= 0, times - latest_time[:, :-1], 0).clamp(min=0)
-    pattern = torch.stack([gap.to(state_dtype(like)).log1p().to(like.dtype), share], dim=-1)
-    some = latest[:, -1] >= 0
-    return Visits(pattern, happened, torch.where(some, latest_time[:, -1], 0), some)
+    since = torch.where(first, 0, times - latest_time[..., :-1]).clamp(min=0)
+    there = latest[..., -1] >= 0
+    return _Gaps(since, first, torch.where(there, latest_time[..., -1], 0), there)
+
+
+def warn_of_coarse_times(times: Tensor, observed: Tensor | None) -> None:
+    """Warns of times in float32 of which not every whole number is one, such as seconds since 1970, where looking costs
+    nothing."""
+    if not times.is_floating_point() or times.dtype == torch.float64 or not _checks.is_readable(times):
+        return
+    seen = times.detach() if observed is None else times.detach()[observed.any(0)]
+    largest = float(seen.float().abs().nan_to_num(0, 0).max()) if seen.numel() else 0.0
+    if largest >= _COARSE:
+        dtype = str(times.dtype).removeprefix("torch.")
+        warnings.warn(
+            f"times in {dtype} must be below {_COARSE:.0f}, from where it has not every whole number, "
+            f"got {largest:.0f}: give integers or float64, or times since a later start",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _checked(times: Tensor, like: Tensor) -> Tensor:
+    """Times that go with what the terms read, in a dtype in which no gap wraps or overflows."""
+    times = _wide("times", times)
+    _checks.shape("times", times, "batch, seq", like.shape[1:3])
+    _checks.device("times", times, "input", like)
+    return times
 
 
 def _wide(name: str, times: Tensor) -> Tensor:
