@@ -25,6 +25,7 @@ MODULES = [
     rnam.explain.evaluation,
     rnam.explain.centring,
     rnam.explain.calibration,
+    rnam.explain.memories,
     rnam.explain.responses,
     rnam.explain.tables,
     rnam.sklearn.nets,

@@ -10,6 +10,7 @@ float64.
     `rnam.explain.calibration`  `recalibrate`, `calibration_slope`, `observed_expected`, `brier_skill`,
                                 `calibration_curve`
     `rnam.explain.responses`    `response`: a term's answer to a step or an impulse
+    `rnam.explain.memories`     `memory`: how long each term remembers, and what that is worth
     `rnam.explain.tables`       `table`: shape functions, as CSV and JSON too
 """
 
@@ -24,6 +25,7 @@ from rnam.explain.calibration import (
 )
 from rnam.explain.centring import Centering, Spread, importance, spread
 from rnam.explain.evaluation import contributions, intercept, observed
+from rnam.explain.memories import Memory, memory
 from rnam.explain.names import describe
 from rnam.explain.responses import Response, response
 from rnam.explain.tables import Table, table
@@ -31,6 +33,7 @@ from rnam.explain.tables import Table, table
 __all__ = [
     "CalibrationCurve",
     "Centering",
+    "Memory",
     "Recalibration",
     "Response",
     "Spread",
@@ -42,6 +45,7 @@ __all__ = [
     "describe",
     "importance",
     "intercept",
+    "memory",
     "observed",
     "observed_expected",
     "recalibrate",
