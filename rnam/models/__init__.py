@@ -1,6 +1,7 @@
 """The additive models: `RNAM` and `NAM`, and what they are made of.
 
 rnam, nam     the models
+terms         the terms of an RNAM: what they read and contribute, and their state
 recurrent     the networks of the recurrent terms
 block         the residual block of a term's network
 inputs        what each term reads: the gather map from columns to terms, and the masks

@@ -16,7 +16,7 @@ from rnam import _checks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Layout", "State", "Streamed", "check_state", "of_its_own"]
+__all__ = ["Layout", "State", "Streamed", "check_state"]
 
 Rows = Union[slice, Sequence[int], "NDArray[Any]", Tensor]
 Layout = dict[str, tuple[str, tuple[int, ...]]]  # of each entry: the names of the dimensions, and their sizes
@@ -142,7 +142,7 @@ class State:
 
     def items(self) -> tuple[tuple[str, Any], ...]:
         """The entries with their names: `dict(state.items())` has tensors and a list of tensors alone."""
-        return tuple((name, getattr(self, name)) for name in self.keys())
+        return tuple((name, value) for name in _NAMES if (value := getattr(self, name)) is not None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
@@ -258,9 +258,3 @@ def check_state(state: object, layout: Layout, blocks: int, like: Tensor) -> Sta
             _checks.shape(label, value, *shape)
             _checks.device(label, value, "input", like)
     return state if isinstance(state, State) else State(**entries)
-
-
-def of_its_own(state: State) -> State:
-    """The state in memory that nothing else has: the caller may change in place what a call was given and returned, and
-    so may whoever keeps the state before. Hidden states are made anew by every call."""
-    return state._map(lambda name, value: value if name == "hidden" else value.clone())

@@ -132,7 +132,7 @@ def test_what_a_memory_is_worth(over_time: bool, members: int, cell: str) -> Non
             change = difference[seen[f]].square().mean().sqrt().item()
             np.testing.assert_allclose(found.change[(*own, f, 0)], change, rtol=ROUNDING)
     assert found.term == ("a", "b")
-    assert (found.change > 0).all()
+    assert found.change.min() > 0
 
 
 def test_other_terms_and_the_timing_term() -> None:
@@ -149,7 +149,7 @@ def test_other_terms_and_the_timing_term() -> None:
     np.testing.assert_array_equal(found.steps, [5 * BATCH] * 3)
     assert found.timescale.shape == (3, 2, 4) and found.change.shape == (3, 1)
     assert found.cut_loss is not None and found.cut_loss.shape == (3,)
-    assert (found.change > 0).all()
+    assert found.change.min() > 0
 
 
 def test_a_model_without_history_has_nothing_to_forget() -> None:
