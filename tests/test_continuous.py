@@ -306,6 +306,33 @@ def test_explanations_give_times() -> None:
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
+def test_estimators_take_times() -> None:
+    """As those of a timing term: there at the steps at which a term is observed."""
+    pytest.importorskip("skorch")
+    from skorch.helper import SliceDict
+
+    from tests.support.estimators import recurrent
+
+    rng = np.random.default_rng(0)
+    x, times, y = rng.normal(size=(40, 6, 2)).astype(np.float32), rng.random((40, 6)).cumsum(1), rng.normal(size=40)
+    x[:, 4] = np.nan
+    holes = times.copy()
+    holes[:, 4] = np.nan
+    net = recurrent(module__continuous=True, module__time_unit=0.5, random_state=0).fit(
+        SliceDict(input=x, times=times), y
+    )
+    np.testing.assert_array_equal(
+        net.predict(SliceDict(input=x, times=holes)), net.predict(SliceDict(input=x, times=times))
+    )
+    other = np.where(np.arange(6) == 3, times[:, [2]], times)
+    assert not np.array_equal(
+        net.predict(SliceDict(input=x, times=other)), net.predict(SliceDict(input=x, times=times))
+    )
+    holes[[3, 5], 2] = np.nan
+    with pytest.raises(ValueError, match="column 2 of times must be finite, got NaN in 2 of 40 samples"):
+        net.predict(SliceDict(input=x, times=holes))
+
+
 def test_time_scales_are_those_of_the_layer() -> None:
     model = _model(timescales=(2.0, 50.0))
     for block in model.blocks:

@@ -12,7 +12,9 @@ from rnam.functional import min_gru, min_gru_projected, min_lstm
 RAGGED = {"columns": [[0], [1, 2], [0, 3]]}
 MODELS: dict[str, dict[str, Any]] = {
     "terms": {"timing": True, "static_columns": [[0], [1, 2]]},
-    "columns": RAGGED | {"timing": True, "missing": True, "static_columns": [[0]], "members": 2},
+    "columns": RAGGED
+    | {"timing": True, "missing": True, "static_columns": [[0]], "members": 2}
+    | {"continuous": True, "memoryless_columns": [[4], [0, 5]]},
 }
 INPUTS = ("input", "mask", "lengths", "times", "static", "static_mask")
 

@@ -1,5 +1,8 @@
 """Terms that read a step and forget it, such as the hour of the day, beside recurrent and static ones."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -159,6 +162,24 @@ def test_reset_meta_and_names() -> None:
     assert "(memoryless_columns): Columns(terms=2, widest=2, gathered)" in repr(model)
     names = [*"abcdefg"]
     assert rnam.explain.describe(model, names).description.names == tuple(names)
+
+
+def test_copies_and_pickles() -> None:
+    model, inputs = _model(continuous=True, time_unit=2.0), _inputs()
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert copied.sizes() == model.sizes()
+        assert torch.equal(copied(**inputs).prediction, model(**inputs).prediction)
+
+
+def test_a_pickle_of_0_2_has_none_of_what_came_later() -> None:
+    model, inputs = _model(memoryless_columns=None), _inputs()
+    old = copy.deepcopy(model)
+    state = old.__dict__.copy()
+    for name in ("memoryless_columns", "memoryless", "continuous", "time_unit"):
+        del state[name]
+    made = rnam.RNAM.__new__(rnam.RNAM)
+    made.__setstate__(state)
+    assert torch.equal(made(**inputs).prediction, model(**inputs).prediction)
 
 
 @pytest.mark.parametrize(

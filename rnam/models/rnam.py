@@ -66,14 +66,15 @@ class RNAM(Terms, Described):
             0.35 of the CPU time of ten models at 32 rows and 0.79 at 256, where memory counts (`python -m
             benchmarks ensemble`).
         cell: "mingru" or "minlstm", the recurrent layer (`rnam.minGRU`, `rnam.minLSTM`).
-        timescales: (shortest, longest), at which memory starts, spaced in logarithms over the channels, as
-            `rnam.minGRU`; None starts it near 1.4. In steps or, with `continuous`, in units of `time_unit`.
-        continuous: let time pass between the steps: each network's state decays by what passed since that term's own
-            last observed step, as exp(-elapsed softplus(k)) where that is sigmoid(-k) else (`rnam.functional.min_gru`).
-            Time goes on over steps at which a term is not observed, so that these may be left out or put in. Elapsed is
-            1 at a term's first observed step.
-        time_unit: the time, in the unit of `times`, that counts as 1: about the usual gap. Times in another unit with
-            `time_unit` in that unit change nothing.
+        timescales: (shortest, longest), the time scales at which memory starts, spaced in logarithms over the channels
+            as in `rnam.minGRU` (after arXiv 1804.11188): in steps or, with `continuous`, in units of `time_unit`. None
+            starts it near 1.4.
+        continuous: let time pass between the steps. A state decays by exp(-elapsed softplus(k)), and no longer by
+            sigmoid(-k), which it is at an elapsed time of 1 (`rnam.functional.min_gru`; this form is ours). Elapsed is
+            the time since that term's own last observed step, so that a masked stretch is the same as a sequence
+            without it. It is 1 at a term's first observed step.
+        time_unit: the time that counts as 1, in the unit of `times`: about the usual gap. A change of that unit, with
+            `time_unit` changed alike, changes nothing.
 
     State dict:
         emb, blocks.N.gru, blocks.N.ff.0 (one LayerNorm, shared by the terms), blocks.N.ff.1,
@@ -81,7 +82,7 @@ class RNAM(Terms, Described):
         static.layers where there are memoryless_columns and static_columns; with names (`rnam.explain.describe`)
         description._extra_state. emb.weight is (terms, widest, hidden_dim); rows past the width of a term are 0 and
         stay so, since no gradient reaches them, and each term's start within +-1/sqrt(its own width). gru is the cell,
-        whichever it is.
+        whichever it is; it has a bias where there are timescales.
 
     Raises:
         TypeError: a size or a column is no int, dtype none that the layers compute in.
@@ -99,6 +100,12 @@ class RNAM(Terms, Described):
         >>> model = rnam.RNAM(3, hidden_dim=8, out_dim=1, blocks=2, columns=[[0], [1, 2, 3], [0, 4]])
         >>> model(torch.randn(16, 10, 5)).contributions.shape
         torch.Size([3, 16, 1])
+
+        Visits at irregular times in hours, and a memory that starts at 1 to 60 days:
+
+        >>> model = rnam.RNAM(3, 8, 1, 1, continuous=True, time_unit=24.0, timescales=(1.0, 60.0))
+        >>> model(torch.randn(3, 16, 10, 1), times=torch.rand(16, 10).cumsum(1) * 100).prediction.shape
+        torch.Size([16, 1])
     """
 
     def __init__(
@@ -172,7 +179,7 @@ class RNAM(Terms, Described):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Pickles of 0.2 lack the two sizes, and what came later."""
         later = {"memoryless_columns": None, "memoryless": None, "continuous": False, "time_unit": 1.0}
-        state = later | state
+        state = {name: value for name, value in later.items() if name not in state["_modules"]} | state
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         if "hidden_dim" not in state:
             self.hidden_dim, self.out_dim = self.emb.out_dim, self.gam.bias.shape[-1]
