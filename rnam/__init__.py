@@ -30,6 +30,7 @@ from rnam.warm_up import compile_ahead
 
 if TYPE_CHECKING:
     from rnam import explain, plot, regularizers
+    from rnam.panel import Panel as Panel
 
 __all__ = [
     "NAM",
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 _ON_USE = ("explain", "plot", "regularizers")  # they import more than torch does
+_OF_EXTRAS = {"Panel": "panel"}  # classes, of no `import *`: they take packages that need not be there
 
 
 class _Moved(ModuleType):
@@ -89,9 +91,11 @@ for _old, _new in {
 del _old, _new
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in _ON_USE:
-        import importlib
+def __getattr__(name: str) -> object:
+    import importlib
 
+    if name in _ON_USE:
         return importlib.import_module(f"rnam.{name}")
+    if name in _OF_EXTRAS:
+        return getattr(importlib.import_module(f"rnam.{_OF_EXTRAS[name]}"), name)
     raise AttributeError(f"module 'rnam' has no attribute {name!r}")

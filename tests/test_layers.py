@@ -40,12 +40,13 @@ LAYERS = (
     "explain",
     "plot",
     "sklearn",
+    "panel",
     "info",
     "backends",
     "",  # rnam itself
 )
 
-FOLDERS = ("backends.blocks", "models", "explain", "plot", "sklearn")
+FOLDERS = ("backends.blocks", "models", "explain", "plot", "sklearn", "panel")
 
 
 def layer(module: str) -> str:

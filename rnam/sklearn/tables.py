@@ -22,6 +22,7 @@ from rnam.explain._arrays import Bools, as_array
 __all__ = [
     "absent",
     "column",
+    "column_numbers",
     "distinct",
     "hidden",
     "labels",
@@ -97,20 +98,24 @@ def to_numbers(argument: str, value: Any) -> Any:
     called = names(value)
     if called is not None:
         read = [value.iloc[:, n] if hasattr(value, "iloc") else as_array(value[name]) for n, name in enumerate(called)]
-        columns = [_column(column(argument, name), values) for name, values in zip(called, read, strict=True)]
+        columns = [column_numbers(column(argument, name), values) for name, values in zip(called, read, strict=True)]
         return np.column_stack(columns) if columns else np.empty(value.shape)
     array = value if hasattr(value, "iloc") or _of_categories(value) else as_array(value)
     if array.ndim < 2:
-        return _column(argument, array)
+        return column_numbers(argument, array)
     if array.dtype.kind in "biufc":
         return array
     flat = array.reshape(-1, array.shape[-1])
-    columns = [_column(column(argument, n), flat[:, n]) for n in range(flat.shape[1])]
+    columns = [column_numbers(column(argument, n), flat[:, n]) for n in range(flat.shape[1])]
     return np.stack(columns, axis=-1).reshape(array.shape)
 
 
-def _column(where: str, values: Any) -> Array:
-    """One column, an array or a pandas.Series."""
+def column_numbers(where: str, values: Any) -> Array:
+    """One column, an array or a pandas.Series, as numbers; None and NA are NaN.
+
+    Raises:
+        TypeError, ValueError: it holds anything else.
+    """
     kind = values.dtype.kind
     if kind in "biuf":
         return as_array(

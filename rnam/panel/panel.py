@@ -1,0 +1,381 @@
+"""`Panel`: people with visits, read from a table, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+import pandas
+
+from rnam import _checks
+from rnam.panel import joining, matrices, reading, splitting, windows
+from rnam.panel.arrays import positions_in
+from rnam.panel.columns import Unseen
+from rnam.panel.contents import Contents
+from rnam.panel.roles import Roles
+from rnam.panel.schema import At
+from rnam.panel.storage import Integers, Parts
+from rnam.panel.windows import Gaps
+
+__all__ = ["Panel"]
+
+Names = Iterable[Hashable]
+
+
+class Panel(Contents):
+    """Ids with visits: who was seen when, what was measured, and what is to be predicted.
+
+    A panel is made by `from_frame`, `from_array` or `from_series`. It holds numbers as they came: scaling and one-hot
+    encoding belong to a model's fit. It is never changed: an operation gives a new panel, and both share the memory of
+    the visits. Its length is the number of ids, it is iterated over ids, and `panel[id]` and `panel[[id, ...]]` are
+    panels of these ids alone.
+
+    Example:
+        >>> import pandas
+        >>> df = pandas.DataFrame({
+        ...     "id": [1, 1, 2, 2, 2], "year": [68, 70, 68, 69, 72], "wage": [1.5, 1.6, 2.1, None, 2.4],
+        ...     "race": ["a", "a", "b", "b", "b"], "union": [0, 1, 0, 0, 1],
+        ... })
+        >>> panel = rnam.Panel.from_frame(
+        ...     df, id="id", time="year", values=["wage"], static=["race"], target="union", at="visit"
+        ... )
+        >>> panel
+        Panel: 2 ids (id), 5 visits, 2 to 3 each
+          time        year, 68 to 72
+          values      wage; 20.0% missing
+          static      race [2 levels]
+          target      union at visits, 5 of 5 labelled
+        >>> panel[2].values[:, 0]
+        array([2.1, nan, 2.4])
+    """
+
+    @classmethod
+    def from_frame(
+        cls, df: Any, *, id: Hashable | None = None, time: Hashable | None = None, values: Names = (),
+        categories: Names = (), static: Names = (), cyclic: Mapping[Any, float] | None = None,
+        one_hot: Mapping[Any, Names] | None = None, memoryless: Names = (),
+        levels: Mapping[Any, Iterable[Any]] | None = None, ordered: Names = (),
+        target: Hashable | Names | None = None, at: At = "id", weight: Hashable | None = None,
+        group: Hashable | None = None, time_unit: str | None = None, units: Mapping[Any, str] | None = None,
+        labels: Mapping[Any, str] | None = None, sort: bool = False, like: Contents | None = None,
+        unseen: Unseen = "refuse",
+    ) -> Self:  # fmt: skip
+        """From a table with a row for each visit. Columns that no argument names are not read.
+
+        Args:
+            df: a DataFrame of pandas, or of polars.
+            id, time: the columns of ids and times; both are left out of a frame with an (id, time) index. The rows of
+                an id must be in order of time; the ids may take turns, and come in the order of their first rows. Times
+                are numbers, dates, periods (their starts) or durations, each once for an id.
+            values: columns of numbers. NaN, NA and None are missing.
+            categories: columns of levels: words, numbers or bools.
+            static: columns of which an id has one value. It may stand in some of its rows only. Words are levels,
+                numbers are numbers, or levels where `categories` names the column, too.
+            cyclic: periods, such as {"hour": 24}: a column of numbers that begins again after so much. A column that
+                is not in `values` or `static` is read as if it were in `values`.
+            one_hot: {"stage": ["stage_1", "stage_2"]}: columns of 0 and 1, one of which is 1 at each visit, or all of
+                which are missing. They become one category, whose levels are the columns.
+            memoryless: columns of visits that are to be read at each step without memory, such as the calendar.
+            levels: of categories, in order. Without, a pandas category keeps its own, and others have those that occur,
+                sorted.
+            ordered: categories the order of whose levels means something.
+            target: the column of labels, or several. Numbers or, as words, classes. A missing one is no label.
+            at: "id": an id has one label, which may stand in some of its rows only. "visit": each visit has its own.
+            weight: a column of weights of at least 0, of ids or visits as `at` says.
+            group: a column of groups. Each id is in one, and a group is never split.
+            time_unit: "year" (365.25 days), "week", "day", "hour", "minute" or "second" of dates and durations, by
+                default "day"; of numbers what they count, "" by default.
+            units, labels: of columns, what people read on a picture: {"bili": "mg/dl"}, {"bili": "Bilirubin"}.
+            sort: sort rows of an id that are not in order of time, rather than refuse them.
+            like: a panel whose roles, levels, units and labels are taken; no other argument is given then but `df`,
+                `sort`, `unseen`. A target, a weight or a group that `df` lacks is left out.
+            unseen: of a level that is not among those given or known: "refuse" it, or take it as "missing".
+
+        Raises:
+            TypeError: `df` is no frame, an argument is of another kind, times are neither numbers nor dates, levels
+                are neither words, numbers nor bools.
+            ValueError: `df` is empty; a column is missing, or named twice, or has two roles; an id or a time is
+                missing; an id has a time twice or out of order, or two values of what is static; a value is infinite
+                or no number; and the like. It names the column and, where one is at fault, the id and the time.
+        """
+        frame = reading.as_frame(df)
+        chosen: dict[str, Any] = {
+            "id": id, "time": time, "values": values, "categories": categories, "static": static, "cyclic": cyclic,
+            "one_hot": one_hot, "memoryless": memoryless, "levels": levels, "ordered": ordered, "target": target,
+            "weight": weight, "group": group, "time_unit": time_unit, "units": units, "labels": labels,
+        }  # fmt: skip
+        _checks.boolean_flag("sort", sort)
+        _checks.one_of("unseen", unseen, ("refuse", "missing"))
+        if like is not None:
+            return cls(_read_like(frame, like, {**chosen, "at": at if at != "id" else None}, sort, unseen))
+        del chosen["id"], chosen["time"], chosen["time_unit"]
+        roles = Roles.of(**chosen, at=at)
+        return cls(reading.read(frame, reading.keys(frame, id, time), roles, time_unit, sort, unseen))
+
+    @classmethod
+    def from_array(
+        cls, X: Any, times: Any = None, *, ids: Any = None, names: Sequence[str] | None = None, y: Any = None,
+        at: At = "id", static: Any = None, static_names: Sequence[str] | None = None, weight: Any = None,
+        groups: Any = None, **roles: Any,
+    ) -> Self:  # fmt: skip
+        """From an array (n, T, columns) of numbers with NaN where they are missing.
+
+        The last steps of an id at which all columns are NaN are padding. A step before them is a visit, also where all
+        are missing.
+
+        Args:
+            X: (n, T, columns).
+            times: (T,) or (n, T), numbers or dates; 0, 1, ... by default. Those of padding have no effect.
+            ids: (n,), by default 0, 1, ...
+            names: of the columns, by default x0, x1, ...
+            y: labels (n,) or (n, targets), with at="visit" (n, T) or (n, T, targets), called y, or y0, y1, ...; or a
+                structured array, called as its fields are.
+            static: (n, columns).
+            static_names: of its columns, by default s0, s1, ...
+            weight: (n,), with at="visit" (n, T).
+            groups: (n,).
+            **roles: cyclic, memoryless, categories, levels, ordered, time_unit, units, labels of `from_frame`.
+
+        Raises:
+            TypeError, ValueError: a shape is another; an id has no visit; or as `from_frame` does.
+
+        Example:
+            >>> X = np.array([[[1.0], [2.0], [np.nan]], [[3.0], [np.nan], [4.0]]])
+            >>> rnam.Panel.from_array(X, y=[0, 1]).lengths
+            array([2, 3])
+        """
+        frame, known = matrices.to_table(X, times, ids, names, y, at, static, static_names, weight, groups)
+        return cls.from_frame(frame, **matrices.joined(known, roles))
+
+    @classmethod
+    def from_series(
+        cls, df: Any, *, time: Hashable, target: Hashable, horizon: int, window: int, group: Hashable | None = None,
+        values: Names = (), burn_in: int = 0, step: int = 1, gaps: Gaps = "refuse", sort: bool = False, **roles: Any,
+    ) -> Self:  # fmt: skip
+        """From regular series, cut into windows, each of which is an id of the panel.
+
+        A window is `burn_in` + `window` consecutive rows of a series. Its label is the target `horizon` rows after the
+        last of these: of the window that ends at time t on an hourly grid, horizon=6 is that of t + 6 hours, horizon=0
+        that of t itself. So values may hold the target's own past, unless horizon is 0. A window without a row at its
+        horizon is not made, one whose label is missing there has none.
+
+        Args:
+            df: as in `from_frame`.
+            time: the column of times. The distance of two that follow each other is the same everywhere.
+            target: the column of labels, or several.
+            horizon: rows from the end of a window to its label, at least 0.
+            window: rows of a window, without those of `burn_in`.
+            group: the column that says which series a row is of; None for one series. The windows of a series are one
+                group of the panel, which no split by id divides. Split by time to have parts of each.
+            values: columns of numbers.
+            burn_in: more rows before a window, which only warm its state.
+            step: rows from the start of a window to that of the next.
+            gaps: "refuse" a series in which a time of the grid is missing, or "split" it there: no window and no
+                horizon reaches over a gap.
+            sort: sort rows that are not in order of time.
+            **roles: categories, static, cyclic, one_hot, memoryless, levels, ordered, weight, time_unit, units, labels
+                of `from_frame`.
+
+        Raises:
+            TypeError, ValueError: times are not on one grid; no window fits; or as `from_frame` does.
+
+        Example:
+            >>> import pandas
+            >>> df = pandas.DataFrame({"hour": range(8), "flow": np.arange(8.0)})
+            >>> panel = rnam.Panel.from_series(df, time="hour", values=["flow"], target="flow", horizon=2, window=3)
+            >>> len(panel), panel.padded([0])["values"][0, :, 0], panel.target
+            (4, array([0., 1., 2.]), array([4., 5., 6., 7.]))
+        """
+        frame = reading.as_frame(df)
+        _checks.whole_number("horizon", horizon)
+        given = matrices.chosen(roles, ("static", "one_hot", "weight", *matrices.ROLES))
+        unit = given.pop("time_unit")
+        known = Roles.of(**given, values=values, target=target, at="visit", group=None, ahead=horizon > 0)
+        reading.require(frame, [time] if group is None else [group, time], "group and time")
+        owner = pandas.Series(np.zeros(len(frame), np.int64), name="series") if group is None else frame[group]
+        key = reading.Keys(owner, frame[time], False)
+        parts = windows.runs(reading.read(frame, key, known, unit, sort, "refuse"), gaps)
+        return cls(windows.windows(parts, window, step, burn_in, horizon))
+
+    @overload
+    def split(
+        self, parts: Sequence[float], *, by: Literal["id"] = ..., seed: int | None = ..., stratify: Any = ...
+    ) -> list[Self]: ...
+    @overload
+    def split(self, *, until: Sequence[Any]) -> list[Self]: ...
+
+    def split(
+        self, parts: Sequence[float] | None = None, *, by: str = "id", seed: int | None = None, stratify: Any = None,
+        until: Sequence[Any] | None = None,
+    ) -> list[Self]:  # fmt: skip
+        """Parts of the panel: of ids, by share, or of times, by limits.
+
+        By id each part has its share of the ids, drawn at random; a group is in one part.
+
+        By time, with k limits, there are k + 1 parts, the last of what is after the last limit. Labels of visits:
+        a part has the visits up to its limit, and the labels after the limit before it; the earlier visits are there to
+        be read, and their labels are hidden. Ids without a label of the part are left out. Labels of ids: an id is in
+        the part in which its label became known, at its last visit, or at the horizon of a window.
+
+        Args:
+            parts: shares that sum to 1.
+            by: "id".
+            seed: of the draw, which comes back with the same panel and seed; None for another one each time.
+            stratify: give each part as many ids of each kind: True for the label, the name of a static category, or a
+                kind for each id.
+            until: limits that rise, of the kind of the times. What is at a limit is before it. A date is its first
+                moment.
+
+        Raises:
+            TypeError, ValueError: shares do not sum to 1, limits do not rise, a part would be empty, kinds differ
+                within a group.
+        """
+        _checks.one_of("by", by, ("id",))
+        if (parts is None) == (until is None):
+            raise ValueError("split must have either parts or until, got " + ("none" if parts is None else "both"))
+        if parts is None:
+            assert until is not None
+            if seed is not None or stratify is not None:
+                raise ValueError("seed and stratify must be left out where until is given")
+            return [type(self)(part) for part in splitting.split_times(self._parts, until)]
+        return [self._take(positions) for positions in splitting.split_ids(self._parts, parts, seed, stratify)]
+
+    def folds(
+        self, n: int, *, by: Literal["id", "time"] = "id", seed: int | None = None, groups: Any = None,
+        stratify: Any = None, purge: float | None = None, nested: int | None = None,
+    ) -> list[tuple[Any, ...]]:  # fmt: skip
+        """Pairs of a training part and a held-out part; each id or each label is held out once.
+
+        By id the ids are dealt at random, and a group is held out as a whole. By time the labels are cut into n blocks
+        of consecutive times, with about as many labels each. The held-out part has the labels of a block and the visits
+        up to its end; the training part has the labels further from the block than `purge`, before it and after it, and
+        all visits, since these are inputs and no labels. Where labels are of ids, an id is where its label became
+        known, as in `split`; where the target is an input of windows, too, purge their length and horizon.
+
+        Args:
+            n: of folds, at least 2.
+            by: "id" or "time".
+            seed: by id, of the draw.
+            groups: by id, a group for each id, in the place of the panel's own.
+            stratify: by id, as in `split`.
+            purge: by time, in units of `times`; 0 by default.
+            nested: fold each training part again, in so many folds, in the same way: a fold is then a triple of the
+                training part, the held-out part and the inner folds.
+
+        Raises:
+            TypeError, ValueError: there are too few ids, groups, labels or ids of a kind; an argument belongs to the
+                other way.
+        """
+        _checks.one_of("by", by, ("id", "time"))
+        other = {"purge": purge} if by == "id" else {"seed": seed, "groups": groups, "stratify": stratify}
+        for name, value in other.items():
+            if value is not None:
+                raise ValueError(f"{name} must be left out with by={by!r}, got {value!r}")
+        if by == "time":
+            pairs = splitting.fold_times(self._parts, n, 0.0 if purge is None else purge)
+            found: list[Any] = [(type(self)(train), type(self)(test)) for train, test in pairs]
+            return [_nest(pair, nested, lambda train, m: train.folds(m, by="time", purge=purge)) for pair in found]
+        folds = []
+        for train, test in splitting.fold_ids(self._parts, n, seed, groups, stratify):
+            own = {name: _part(value, train) for name, value in (("groups", groups), ("stratify", stratify))}
+            again = lambda panel, m, own=own: panel.folds(m, seed=seed, **own)  # noqa: E731
+            folds.append(_nest((self._take(train), self._take(test)), nested, again))
+        return folds
+
+    def windows(self, length: int, *, step: int = 1, burn_in: int = 0, horizon: int | None = None) -> Self:
+        """Windows of consecutive visits, each of which is an id of the new panel. Those of one id are a group.
+
+        Args:
+            length: visits of a window, without those of `burn_in`.
+            step: visits from the start of a window to that of the next.
+            burn_in: more visits before these, whose labels are hidden.
+            horizon: None: the visits keep their labels. Else the window has one label, that of the visit so many after
+                its last one, and is one with at="id"; a target that lies ahead is called `..._ahead`.
+
+        Raises:
+            TypeError, ValueError: no window fits into the visits of any id; labels are of ids; the panel is of windows.
+        """
+        return type(self)(windows.windows(self._parts, length, step, burn_in, horizon))
+
+    def take(self, positions: Any) -> Self:
+        """The ids at these positions, counted from 0, in this order.
+
+        Raises:
+            TypeError, ValueError: they are no whole numbers, out of range, or one comes twice.
+        """
+        chosen = positions_in(len(self), positions)
+        if len(np.unique(chosen)) < len(chosen):
+            raise ValueError("positions must be different, got one twice")
+        return self._take(chosen)
+
+    def __getitem__(self, ids: Any) -> Self:
+        """The panel of one id, or of a list of ids, in this order.
+
+        Raises:
+            KeyError: there is no such id.
+        """
+        several = isinstance(ids, list | np.ndarray | pandas.Index | pandas.Series)
+        wanted = list(ids) if several else [ids]
+        positions = self.ids.get_indexer(wanted)
+        for id, position in zip(wanted, positions, strict=True):
+            if position < 0:
+                raise KeyError(f"no {self.schema.id_name} {id!r} among {len(self)} ids")
+        return self.take(positions)
+
+    @classmethod
+    def concat(cls, panels: Iterable[Contents]) -> Self:
+        """All ids of panels of the same columns, in new memory. Levels of categories that are not ordered are joined,
+        those of the first panel first.
+
+        Raises:
+            TypeError, ValueError: columns, their kinds, units or roles differ; an id is in two panels.
+        """
+        given = list(panels)
+        for panel in given:
+            if not isinstance(panel, Contents):
+                raise TypeError(f"panels must be Panels, got {type(panel).__name__}")
+        if not given:
+            raise ValueError("panels must be one or more, got none")
+        return cls(joining.concat([panel._parts for panel in given]))
+
+    def reindex(self, like: Contents, *, unseen: Unseen = "refuse") -> Self:
+        """The same ids with the columns of another panel: their order, levels, units and labels. Columns that `like`
+        lacks are left out; the target stays.
+
+        Raises:
+            ValueError: a column is missing or times are of another kind; a level is unseen and `unseen` is "refuse".
+        """
+        _checks.one_of("unseen", unseen, ("refuse", "missing"))
+        return type(self)(joining.reindex(self._parts, like.schema, unseen))
+
+    def copy(self) -> Self:
+        """The same with memory of its own: a part that is kept without the whole, or pickled."""
+        return type(self)(joining.compact(self._parts))
+
+    def _take(self, positions: Integers) -> Self:
+        return type(self)(self._parts.take(positions))
+
+
+def _read_like(frame: Any, like: Contents, chosen: dict[str, Any], sort: bool, unseen: Unseen) -> Parts:
+    for name, value in chosen.items():
+        if value is not None and value != ():
+            raise ValueError(f"{name} must be left out where like is given, got {value!r}")
+    schema = like.schema
+    if len(schema.id) > 1:
+        raise ValueError("like must be a panel of ids, got one of windows")
+    named = not schema.indexed
+    key = reading.keys(frame, schema.id[0] if named else None, schema.clock.name if named else None)
+    unit = schema.clock.unit or None
+    parts = reading.read(frame, key, Roles.like(schema, frame.columns), unit, sort, unseen)
+    joining.same_clock(parts.schema.clock, schema.clock)
+    return parts
+
+
+def _part(value: Any, positions: Integers) -> Any:
+    """What is given for each id, of some ids; None, True and a name are for all."""
+    return value if value is None or value is True or isinstance(value, str) else np.asarray(value)[positions]
+
+
+def _nest(pair: tuple[Any, Any], nested: int | None, fold: Any) -> tuple[Any, ...]:
+    return pair if nested is None else (*pair, fold(pair[0], nested))

@@ -1,0 +1,303 @@
+"""A table with a row for each visit, read into the arrays of a panel."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas
+from numpy.typing import NDArray
+
+from rnam.panel import times
+from rnam.panel.columns import Rows, Unseen, is_category, one_for_each_id, plain, read_codes, read_numbers
+from rnam.panel.roles import Roles
+from rnam.panel.schema import Column, Schema
+from rnam.panel.storage import Facts, Floats, Integers, Parts, Sequences, Visits
+from rnam.sklearn import tables
+
+__all__ = ["as_frame", "keys", "read"]
+
+Array = NDArray[Any]
+
+_TOGETHER, _BLOCK = 8, 8192  # so many columns fill a cache line of 64 bytes, and so many rows of them stay in cache
+
+
+class Keys(NamedTuple):
+    """The columns of ids and times, and whether they were the index."""
+
+    id: Any
+    time: Any
+    indexed: bool
+
+
+def as_frame(df: Any) -> Any:
+    """A pandas DataFrame with a row or more, also from polars, whose columns have different names.
+
+    Raises:
+        TypeError, ValueError: `df` is none.
+    """
+    if not isinstance(df, pandas.DataFrame) and hasattr(df, "to_pandas") and hasattr(df, "columns"):
+        df = df.to_pandas()
+    if not isinstance(df, pandas.DataFrame):
+        raise TypeError(f"df must be a DataFrame of pandas or polars, got {type(df).__name__}")
+    tables.refuse_twice("df", list(df.columns))
+    if not len(df):
+        raise ValueError("df must have at least one row, got none")
+    return df
+
+
+def keys(frame: Any, id: Hashable | None, time: Hashable | None) -> Keys:
+    """Ids and times as Series: of columns, or of the (id, time) index where neither is named.
+
+    Raises:
+        ValueError: one is named and the other not; a column is missing; the index has no two levels.
+    """
+    if (id is None) != (time is None):
+        raise ValueError(f"id and time must both be given, or neither with an (id, time) index, got {id!r}, {time!r}")
+    if id is not None:
+        if id == time:
+            raise ValueError(f"id and time must be different columns, got {id!r} twice")
+        require(frame, (id, time), "id and time")
+        return Keys(frame[id], frame[time], False)
+    if frame.index.nlevels != 2:
+        raise ValueError(f"df must have an index of (id, time) where they are not named, got {frame.index.nlevels}")
+    names = [f"level {n}" if name is None else name for n, name in enumerate(frame.index.names)]
+    series = [pandas.Series(frame.index.get_level_values(n), name=names[n]) for n in range(2)]
+    for name in names:
+        if name in frame.columns:
+            raise ValueError(f"the levels of the index must not be columns, too, got {name!r}")
+    return Keys(series[0], series[1], True)
+
+
+def require(frame: Any, names: Sequence[Hashable | None], argument: str) -> None:
+    for name in names:
+        if name not in frame.columns:
+            raise ValueError(f"{argument} must name columns of df, got {name!r}; df has {list(frame.columns)}")
+
+
+def read(frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool, unseen: Unseen) -> Parts:
+    """The arrays of a table.
+
+    Raises:
+        TypeError, ValueError: anything that a panel refuses.
+    """
+    require(frame, roles.read(), "roles")
+    if not key.indexed:
+        for name in (key.id.name, key.time.name):
+            if name in roles.read():
+                raise ValueError(f"each column must have one role, got {name!r} as id or time and in another one")
+    rows = _rows(key, time_unit)
+    order = _order(rows, sort)
+
+    def placed(array: Array) -> Array:
+        """A copy in the order of the panel."""
+        return array.copy() if order is None else array[order]
+
+    values, numbers = _values(frame, roles, rows, order)
+    codes, categories = _categories(frame, roles, rows, placed, unseen)
+    known, static, levels = _static(frame, roles, rows, unseen)
+    labels, targets = _labels(frame, roles, rows, unseen)
+    weight, weight_column = _weight(frame, roles, rows)
+    groups = None if roles.group is None else _groups(frame[roles.group], roles.group, rows)
+    lengths = np.bincount(rows.owners, minlength=len(rows.ids)).astype(np.int64)
+    ends = np.cumsum(lengths)
+    stamps, by_visit = placed(rows.stamps), roles.at == "visit"
+    schema = Schema(
+        id=(key.id.name,), clock=rows.clock, values=numbers, categories=categories, static=static,
+        static_categories=levels, targets=targets, at=roles.at, weight=weight_column, group=roles.group,
+        order=tuple(name for name in frame.columns if name in {key.id.name, key.time.name, *roles.read()}),
+        indexed=key.indexed,
+    )  # fmt: skip
+    visits = Visits(
+        values, codes, stamps,
+        placed(labels) if labels is not None and by_visit else None,
+        placed(weight) if weight is not None and by_visit else None,
+    )  # fmt: skip
+    facts = Facts(
+        rows.ids, known[0], known[1],
+        _of_ids(labels, targets, rows) if labels is not None and not by_visit else None,
+        _weight_of_ids(weight, roles.weight, rows) if weight is not None and not by_visit else None,
+        groups,
+        stamps[ends - 1] if labels is not None and not by_visit else None,
+    )  # fmt: skip
+    return Parts(schema, visits, facts, Sequences(ends - lengths, lengths))
+
+
+def _rows(key: Keys, time_unit: str | None) -> Rows:
+    owners, ids = pandas.factorize(key.id)
+    if (owners < 0).any():
+        row = int((owners < 0).argmax())
+        raise ValueError(f"column {key.id.name!r} must have an id in each row, got {key.id.iloc[row]} in row {row}")
+    clock, stamps, gone = times.read(key.time.name, key.time, time_unit)
+    rows = Rows(pandas.Index(ids, name=key.id.name), owners.astype(np.int64), stamps, key.id.name, clock)
+    if gone.any():
+        row = int(gone.argmax())
+        raise ValueError(f"column {key.time.name!r} must have a time in each row, got none, {rows.of_id(row)}")
+    if clock.kind == "number" and np.isinf(stamps).any():
+        raise ValueError(f"times must be finite, got {rows.place(int(np.isinf(stamps).argmax()))}")
+    return rows
+
+
+def _order(rows: Rows, sort: bool) -> Integers | None:
+    """The rows by id and time; None where they are so.
+
+    Raises:
+        ValueError: an id has a time twice, or its times do not rise and `sort` is False.
+    """
+    owners, stamps = rows.owners, rows.stamps
+    order = None if (owners[1:] >= owners[:-1]).all() else np.argsort(owners, kind="stable")
+    for attempt in range(2):
+        sorted_owners, sorted_stamps = (owners, stamps) if order is None else (owners[order], stamps[order])
+        same = sorted_owners[1:] == sorted_owners[:-1]
+        late = same & (sorted_stamps[1:] <= sorted_stamps[:-1])
+        if not late.any():
+            return order
+        if attempt == 1 or not sort:
+            break
+        order = np.lexsort((stamps, owners))
+    at = int(late.argmax()) + 1
+    row, before = (at, at - 1) if order is None else (int(order[at]), int(order[at - 1]))
+    if stamps[row] == stamps[before]:
+        raise ValueError(f"an id must have one row for each time, got two, {rows.place(row)}")
+    earlier = rows.clock.restore(stamps[[before]])[0]
+    raise ValueError(
+        f"the rows of an id must be in order of time, got {rows.place(row)} after {earlier}; sort=True sorts them"
+    )
+
+
+def _values(frame: Any, roles: Roles, rows: Rows, order: Integers | None) -> tuple[Floats, tuple[Column, ...]]:
+    """float32 (rows, columns) where that holds each number, else float64. Few columns at a time are in memory twice."""
+    names = roles.values
+    kinds = [_dtype_of(frame[name]) for name in names]
+    out = np.empty((len(frame), len(names)), np.result_type(np.float32, *kinds))
+    for first in range(0, len(names), _TOGETHER):
+        chosen = [read_numbers(name, frame[name], rows) for name in names[first : first + _TOGETHER]]
+        for start in range(0, len(frame), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            source = block if order is None else order[block]
+            for n, array in enumerate(chosen, first):
+                out[block, n] = array[source]
+    return out, tuple(roles.column(name, dtype=frame[name].dtype) for name in names)
+
+
+def _dtype_of(series: Any) -> Any:
+    dtype = series.dtype
+    return dtype if isinstance(dtype, np.dtype) and dtype.kind in "biuf" and dtype.itemsize <= 8 else np.float64
+
+
+def _categories(
+    frame: Any, roles: Roles, rows: Rows, placed: Any, unseen: Unseen
+) -> tuple[NDArray[np.int32], tuple[Column, ...]]:
+    names = roles.visit_categories()
+    out = np.empty((len(frame), len(names) + len(roles.one_hot)), np.int32)
+    columns = []
+    for n, name in enumerate(names):
+        codes, column = _category(frame, name, roles, rows, unseen)
+        out[:, n] = placed(codes)
+        columns.append(column)
+    for n, (name, parts) in enumerate(roles.one_hot.items(), len(names)):
+        out[:, n] = placed(_one_hot(name, [read_numbers(part, frame[part], rows) for part in parts], rows))
+        dtype = [frame[part].dtype for part in parts]
+        columns.append(roles.column(name, dtype=dtype, levels=parts, parts=parts))
+    return out, tuple(columns)
+
+
+def _category(frame: Any, name: Hashable, roles: Roles, rows: Rows, unseen: Unseen) -> tuple[NDArray[np.int32], Column]:
+    series = frame[name]
+    given = roles.levels.get(name)
+    codes, levels = read_codes(name, series, rows, given, unseen)
+    by_pandas = bool(getattr(series.dtype, "ordered", False))
+    if name in roles.ordered and given is None and not by_pandas:
+        raise ValueError(f"ordered must name categories whose levels are given or ordered by pandas, got {name!r}")
+    ordered = name in roles.ordered or (by_pandas and given is None)
+    return codes, roles.column(name, dtype=series.dtype, levels=levels, ordered=ordered)
+
+
+def _one_hot(name: Hashable, parts: list[Array], rows: Rows) -> NDArray[np.int32]:
+    """Which of the parts is 1, or -1 where all are missing."""
+    table = np.stack(parts, axis=1)
+    gone = np.isnan(table).all(1) if table.dtype.kind == "f" else np.zeros(len(table), np.bool_)
+    wrong = ~gone & ~(((table == 0) | (table == 1)).all(1) & ((table == 1).sum(1) == 1))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"one_hot[{name!r}] must have a single 1 and else 0, got {table[row].tolist()}, {rows.place(row)}"
+        )
+    return np.where(gone, -1, table.argmax(1)).astype(np.int32)
+
+
+def _static(
+    frame: Any, roles: Roles, rows: Rows, unseen: Unseen
+) -> tuple[tuple[Floats, NDArray[np.int32]], tuple[Column, ...], tuple[Column, ...]]:
+    values, codes, numbers, categories = [], [], [], []
+    for name in roles.static:
+        if name in roles.categories or is_category(frame[name]):
+            code, column = _category(frame, name, roles, rows, unseen)
+            first = one_for_each_id(name, code, code >= 0, rows, column.levels)
+            codes.append(np.where(first >= 0, code[first], -1))
+            categories.append(column)
+        else:
+            number = read_numbers(name, frame[name], rows).astype(np.float64)
+            first = one_for_each_id(name, number, ~np.isnan(number), rows)
+            values.append(np.where(first >= 0, number[first], np.nan))
+            numbers.append(roles.column(name, dtype=frame[name].dtype))
+    ids = len(rows.ids)
+    arrays = (
+        np.stack(values, 1) if values else np.empty((ids, 0)),
+        np.stack(codes, 1).astype(np.int32) if codes else np.empty((ids, 0), np.int32),
+    )
+    return arrays, tuple(numbers), tuple(categories)
+
+
+def _labels(frame: Any, roles: Roles, rows: Rows, unseen: Unseen) -> tuple[Floats | None, tuple[Column, ...]]:
+    """float64 (rows, targets) in the order of the table: numbers, or the codes of classes; NaN where there is none."""
+    if not roles.target:
+        return None, ()
+    out, columns = np.empty((len(frame), len(roles.target))), []
+    for n, name in enumerate(roles.target):
+        known = roles.classes.get(name)
+        if known is not None or is_category(frame[name]):
+            codes, levels = read_codes(name, frame[name], rows, known, unseen)
+            out[:, n] = np.where(codes >= 0, codes, np.nan)
+            columns.append(roles.column(name, dtype=frame[name].dtype, levels=levels))
+        else:
+            out[:, n] = read_numbers(name, frame[name], rows)
+            columns.append(roles.column(name, dtype=frame[name].dtype))
+    return out, tuple(columns)
+
+
+def _of_ids(labels: Floats, targets: tuple[Column, ...], rows: Rows) -> Floats:
+    out = np.full((len(rows.ids), len(targets)), np.nan)
+    for n, column in enumerate(targets):
+        seen = ~np.isnan(labels[:, n])
+        array = labels[:, n] if column.levels is None else np.where(seen, labels[:, n], -1).astype(np.int64)
+        first = one_for_each_id(column.name, array, seen, rows, column.levels)
+        out[:, n] = np.where(first >= 0, labels[first, n], np.nan)
+    return out
+
+
+def _weight(frame: Any, roles: Roles, rows: Rows) -> tuple[NDArray[np.float64] | None, Column | None]:
+    if roles.weight is None:
+        return None, None
+    array = read_numbers(roles.weight, frame[roles.weight], rows).astype(np.float64)
+    bad = ~(array >= 0)
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(
+            f"column {roles.weight!r} must hold weights of at least 0, got {array[row]}, {rows.place(row)}"
+        )
+    return array, roles.column(roles.weight, dtype=frame[roles.weight].dtype)
+
+
+def _weight_of_ids(weight: NDArray[np.float64], name: Hashable, rows: Rows) -> NDArray[np.float64]:
+    return np.asarray(weight[one_for_each_id(name, weight, np.ones(len(weight), np.bool_), rows)])
+
+
+def _groups(series: Any, name: Hashable, rows: Rows) -> Any:
+    codes, found = pandas.factorize(series)
+    if (codes < 0).any():
+        row = int((codes < 0).argmax())
+        raise ValueError(f"column {name!r} must have a group in each row, got {series.iloc[row]}, {rows.place(row)}")
+    first = one_for_each_id(name, codes, codes >= 0, rows, [plain(group) for group in found])
+    return pandas.Index(found, name=name).take(codes[first])
