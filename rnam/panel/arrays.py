@@ -62,7 +62,7 @@ def positions_in(ids: int, positions: Any) -> Integers:
 def padded(parts: Parts, positions: Any, length: int | None) -> dict[str, Array]:
     """`Panel.padded`."""
     chosen = positions_in(len(parts.facts.ids), positions)
-    sequences, visits, facts = parts.sequences.take(chosen), parts.visits, parts.facts.take(chosen)
+    sequences, visits, facts = parts.sequences.take(chosen), parts.visits, parts.facts
     lengths = sequences.lengths
     longest = int(lengths.max()) if len(lengths) else 0
     if length is not None:
@@ -84,9 +84,9 @@ def padded(parts: Parts, positions: Any, length: int | None) -> dict[str, Array]
         "codes": spread(visits.codes[rows], -1),
         "lengths": lengths,
         "times": spread(parts.schema.clock.numbers(visits.stamps[rows]), np.nan),
-        "static": facts.values,
-        "static_mask": ~np.isnan(facts.values),
-        "static_codes": facts.codes,
+        "static": facts.values[chosen],
+        "static_mask": ~np.isnan(facts.values[chosen]),
+        "static_codes": facts.codes[chosen],
     }
     if visits.labels is not None:
         labels = visits.labels[rows]
@@ -94,9 +94,9 @@ def padded(parts: Parts, positions: Any, length: int | None) -> dict[str, Array]
             labels = np.where(sequences.shown[:, None], labels, np.nan)
         batch["target"] = spread(labels, np.nan)
     elif facts.labels is not None:
-        batch["target"] = facts.labels
+        batch["target"] = facts.labels[chosen]
     if visits.weight is not None:
         batch["weight"] = spread(visits.weight[rows], 0.0)
     elif facts.weight is not None:
-        batch["weight"] = facts.weight
+        batch["weight"] = facts.weight[chosen]
     return batch

@@ -161,10 +161,10 @@ class Contents:
     def to_frame(self) -> Any:
         """A pandas DataFrame with a row for each visit, one id after the other: what the panel was read from.
 
-        Columns have the dtypes that they had and stand in the order in which they stood. Four things differ. Rows of
-        ids that took turns come id by id. Columns without a role are gone. Columns of objects that are numbers or dates
-        come with a dtype of those. A value of an id stands in all of its rows. Labels that a part does not show are
-        missing. Windows have the time of their last visit as a second id.
+        Columns have the dtypes that they had and stand in the order in which they stood. What differs: rows of ids that
+        took turns come id by id; columns without a role are gone; objects that are numbers or dates have a dtype of
+        those; what is missing among words that are objects is None; a value of an id stands in all of its rows; labels
+        that a part does not show are missing. Windows have the time of their last visit as a second id.
         """
         return frames.to_frame(self._parts)
 

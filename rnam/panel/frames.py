@@ -116,7 +116,7 @@ def _seen(array: Array) -> Any:
 
 def _summary(array: Array, column: Column) -> dict[str, Any]:
     seen = _seen(array)
-    told: dict[str, Any] = {"unit": column.unit, "missing": 1 - seen.mean()}
+    told: dict[str, Any] = {"unit": column.unit, "missing": (~seen).mean()}
     if column.levels is not None:
         return {**told, "levels": len(column.levels)}
     if not seen.any():
@@ -140,7 +140,7 @@ def words(parts: Parts) -> str:
         f"  {'time':<12}{schema.clock.name}, {first} to {last}{unit}",
     ]
     for role in ("values", "categories", "static"):
-        own = [(str(column), 1 - _seen(array).mean()) for name, array, column in _arrays(parts) if name == role]
+        own = [(str(column), (~_seen(array)).mean()) for name, array, column in _arrays(parts) if name == role]
         if own:
             share = np.mean([missing for _, missing in own])
             told = f"; {share:.1%} missing" if share else ""

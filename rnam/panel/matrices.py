@@ -48,6 +48,8 @@ def to_table(
         raise ValueError(f"X must have shape (n, T, columns) of at least one each, got {values.shape}")
     n, steps, width = values.shape
     ids = np.arange(n) if ids is None else _of_shape("ids", ids, (n,))
+    if not pandas.Index(ids).is_unique:
+        raise ValueError("ids must be different, got one twice")
     within = _within(values, ids)
     owners = np.flatnonzero(within) // steps
 

@@ -162,7 +162,8 @@ class Panel(Contents):
 
         Args:
             df: as in `from_frame`.
-            time: the column of times. The distance of two that follow each other is the same everywhere.
+            time: the column of times, on a grid whose step is the median distance of two that follow each other. Months
+                are not: give their numbers.
             target: the column of labels, or several.
             horizon: rows from the end of a window to its label, at least 0.
             window: rows of a window, without those of `burn_in`.

@@ -96,6 +96,8 @@ def fold_times(parts: Parts, n: int, purge: float) -> list[tuple[Parts, Parts]]:
     distinct, counts = np.unique(times[~np.isnan(labels).all(1)], return_counts=True)
     if len(distinct) < n:
         raise ValueError(f"folds must be at most the {len(distinct)} times of labels, got {n}")
+    # times are rounded, and what lies at the purge but for that is within it
+    near = purge + 4 * np.spacing(max(np.abs(distinct).max(), purge))
     blocks = np.minimum((np.cumsum(counts) - counts / 2) * n // counts.sum(), n - 1)
     found = []
     for n_block in range(n):
@@ -103,7 +105,7 @@ def fold_times(parts: Parts, n: int, purge: float) -> list[tuple[Parts, Parts]]:
         if not len(own):
             raise ValueError(f"folds must have times of labels each, got none in block {n_block} of {n}")
         first, last = own[0], own[-1]
-        train = _seen(parts, np.ones(len(times), np.bool_), (times < first - purge) | (times > last + purge))
+        train = _seen(parts, np.ones(len(times), np.bool_), (first - times > near) | (times - last > near))
         test = _seen(parts, times <= last, (times >= first) & (times <= last))
         if train is None or test is None:
             raise ValueError(f"purge must leave labels to train on, got {purge:g} around block {n_block} of {n}")

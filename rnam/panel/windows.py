@@ -85,7 +85,7 @@ def _ahead(parts: Parts, facts: Facts, places: Integers, rows: Integers) -> Fact
 def runs(parts: Parts, gaps: Gaps) -> Parts:
     """The stretches of each series between which steps of the grid are missing.
 
-    The grid is that of the least distance between two times of a series.
+    The step of the grid is the median distance between two times of a series, the lower of two.
 
     Raises:
         ValueError: a time does not lie on the grid; one is missing and gaps is "refuse"; the series have one time each.
@@ -96,7 +96,7 @@ def runs(parts: Parts, gaps: Gaps) -> Parts:
     if not len(inner):
         raise ValueError("a series must have two times or more, got one in each")
     distance = (stamps[1:] - stamps[:-1])[inner]
-    step = distance.min()
+    step = np.sort(distance)[(len(distance) - 1) // 2]
     count = np.rint(distance / step)
     # float times add their roundings: a grid is regular to a thousandth of its step
     off = np.abs(distance / step - count) > 1e-3

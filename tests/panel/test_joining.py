@@ -1,0 +1,94 @@
+"""Panels put together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rnam
+from tests.panel.support import ROLES, panel, people_panel, series, visits
+from tests.support.assertions import assert_equal
+
+pandas = pytest.importorskip("pandas")
+
+
+def test_parts_put_together_are_the_whole() -> None:
+    p = panel()
+    assert rnam.Panel.concat([p[["c"]], p[["a", "b"]]]).equals(p) and rnam.Panel.concat([p]).equals(p)
+    p = people_panel()
+    for parts in (p.split([0.5, 0.5], seed=0), [p.take([3]), p.take([1, 0])]):
+        joined = rnam.Panel.concat(parts)
+        assert joined.equals(p[list(joined)])
+    first, second = p.split(until=[20])
+    alone = second.take([n for n, id in enumerate(second) if id not in first])
+    joined = rnam.Panel.concat([first, alone])
+    assert_equal("target", joined.target, np.concatenate([first.target, alone.target]), nan=True)
+
+
+def test_levels_and_classes_are_joined() -> None:
+    df = visits()
+    first = rnam.Panel.from_frame(df[df["person"] == "c"], **{**ROLES, "target": "sex", "static": ["age"]})
+    second = rnam.Panel.from_frame(df[df["person"] != "c"], **{**ROLES, "target": "sex", "static": ["age"]})
+    joined = rnam.Panel.concat([second, first])
+    assert first.columns[2].levels == ("x",) and joined.columns[2].levels == ("x", "y", "z")
+    other = rnam.Panel.concat([first, second])
+    assert other.schema.targets[0].levels == ("f", "m") and list(other.target) == ["f", "m", "f"]
+    back = pandas.concat([df[df["person"] == "c"], df[df["person"] != "c"]]).sort_values(
+        "person", key=lambda s: s != "c"
+    )
+    assert other.to_frame()["ward"].fillna("").tolist() == ["x", "x", "y", "", "z", "x"] and len(back) == 6
+
+
+def test_numbers_of_other_dtypes_and_dates_of_other_units_are_joined() -> None:
+    df = visits().assign(day=pandas.to_datetime(visits()["day"], unit="D").astype("datetime64[s]"))
+    rest = df.assign(day=df["day"].astype("datetime64[ns]"), hepato=df["hepato"].astype("float32"))
+    first = rnam.Panel.from_frame(df[df["person"] == "c"], **ROLES)
+    joined = rnam.Panel.concat([first, rnam.Panel.from_frame(rest[rest["person"] != "c"], **ROLES)])
+    assert joined.to_frame()["day"].dtype == "datetime64[ns]" and joined.to_frame()["hepato"].dtype == np.float64
+    assert_equal("times", joined.times, panel().times)
+    zoned = [part.assign(day=part["day"].dt.tz_localize("Europe/Berlin")) for part in (df, rest)]
+    first, second = (rnam.Panel.from_frame(part, **ROLES) for part in zoned)
+    joined = rnam.Panel.concat([first["c"], second[["a", "b"]]])
+    assert str(joined.to_frame()["day"].dtype) == "datetime64[ns, Europe/Berlin]"
+    assert_equal("times", joined.times, first.times)
+
+
+def test_windows_are_joined() -> None:
+    options = dict(group="origin", time="ts", values=["temp"], target="temp", horizon=1, window=3)
+    both = rnam.Panel.from_series(series(), **options)
+    df = series()
+    parts = [rnam.Panel.from_series(df[df["origin"] == name], **options) for name in "AB"]
+    joined = rnam.Panel.concat(parts)
+    assert joined.equals(both)
+    assert [part.target.tolist() for part in joined.split(until=["2013-01-01 12:00"])] == [
+        part.target.tolist() for part in both.split(until=["2013-01-01 12:00"])
+    ]
+
+
+def test_panels_that_differ_are_refused() -> None:
+    p, df = panel(), visits().assign(person=lambda df: df["person"].str.upper())
+    ordered = dict(levels={"ward": ["x", "y", "z"]}, ordered=["ward"])
+    turned = dict(levels={"ward": ["z", "y", "x"]}, ordered=["ward"])
+    dates = df.assign(day=pandas.to_datetime(df["day"], unit="D"))
+
+    def upper(table=df, **changes):
+        return rnam.Panel.from_frame(table, **{**ROLES, **changes})
+
+    for panels, message in (
+        ([], "panels must be one or more"),
+        ([p, df], "panels must be Panels, got DataFrame"),
+        ([p, p["a"]], "an id must be in one panel, got person 'a' in two"),
+        ([p, upper(values=["bili"])], "panels must have the same values"),
+        ([p, upper(at="visit")], "panels must have the same at, got 'id' and 'visit'"),
+        ([p, upper(weight=None)], "panels must have the same weight"),
+        ([p, upper(group=None)], "panels must have the same group"),
+        ([p, upper(target="site", group=None, table=df)], "panels must have the same"),
+        ([p, upper(units={})], "column 'bili' must be the same in all panels"),
+        ([p, upper(time_unit="year")], "times must be numbers in no unit"),
+        ([p, upper(table=dates)], "times must be numbers in no unit"),
+        ([p, upper(categories=["ward", "age"])], "panels must have the same static"),
+        ([p, upper(**ordered)], "column 'ward' must be the same in all panels"),
+        ([panel(**ordered), upper(**turned)], "levels of column 'ward'"),
+    ):  # fmt: skip
+        with pytest.raises((TypeError, ValueError), match=message):
+            rnam.Panel.concat(panels)
