@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import rnam
+import rnam.panel.contents
+import rnam.panel.panel
 import rnam.sklearn.nets
 import rnam.warm_up
 
@@ -30,6 +32,8 @@ MODULES = [
     rnam.explain.tables,
     rnam.sklearn.nets,
     rnam.warm_up,
+    rnam.panel.contents,
+    rnam.panel.panel,
 ]
 
 
@@ -45,10 +49,10 @@ def test_the_reference_is_built_without_a_warning(tmp_path: Path) -> None:
     """As `make docs` does. Every public function and class is in it."""
     pytest.importorskip("pdoc")
     command = [sys.executable, "-W", "error", "-m", "pdoc", "--docformat", "google", "-o", str(tmp_path)]
-    command += ["rnam", "rnam.sklearn"]
+    command += ["rnam", "rnam.sklearn", "rnam.panel"]
     out = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (out.returncode, out.stdout + out.stderr) == (0, "")
-    for module in (rnam, rnam.functional, rnam.explain, rnam.plot, rnam.regularizers, rnam.sklearn):
+    for module in (rnam, rnam.functional, rnam.explain, rnam.plot, rnam.regularizers, rnam.sklearn, rnam.panel):
         page = (tmp_path / f"{module.__name__.replace('.', '/')}.html").read_text()
         members = [name for name in module.__all__ if callable(getattr(module, name))]
         assert not [name for name in members if f'id="{name}"' not in page]

@@ -59,6 +59,7 @@ def test_public_names() -> None:
         "plot",
         "regularizers",
     }
+    assert "Panel" not in rnam.__all__  # `from rnam import *` works without pandas
     assert rnam.linear.Linear is rnam.Linear
     assert rnam.gru.minGRU is rnam.minGRU
 

@@ -351,8 +351,13 @@ class Panel(Contents):
         return type(self)(joining.reindex(self._parts, like.schema, unseen))
 
     def copy(self) -> Self:
-        """The same with memory of its own: a part that is kept without the whole, or pickled."""
+        """The same with memory of its own: a part that is kept without the whole."""
         return type(self)(joining.compact(self._parts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle of a part has its own visits alone."""
+        less = self.lengths.sum() < len(self._parts.visits.stamps)
+        return type(self), (joining.compact(self._parts) if less else self._parts,)
 
     def _take(self, positions: Integers) -> Self:
         return type(self)(self._parts.take(positions))
@@ -365,7 +370,7 @@ def _read_like(frame: Any, like: Contents, chosen: dict[str, Any], sort: bool, u
     schema = like.schema
     if len(schema.id) > 1:
         raise ValueError("like must be a panel of ids, got one of windows")
-    named = not schema.indexed
+    named = {schema.id[0], schema.clock.name} <= set(frame.columns) or not schema.indexed
     key = reading.keys(frame, schema.id[0] if named else None, schema.clock.name if named else None)
     unit = schema.clock.unit or None
     parts = reading.read(frame, key, Roles.like(schema, frame.columns), unit, sort, unseen)

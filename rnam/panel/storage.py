@@ -17,9 +17,24 @@ Integers = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
+class _Arrays:
+    """Arrays that nothing writes to, also after they were pickled."""
+
+    def __post_init__(self) -> None:
+        for each in self._held():
+            if isinstance(each, np.ndarray):
+                each.flags.writeable = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(self._held())
+
+    def _held(self) -> list[Any]:
+        return [getattr(self, each.name) for each in fields(self)]  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, eq=False)
-class Visits:
-    """The rows of the table, in order of time within an id. Nothing writes to these arrays.
+class Visits(_Arrays):
+    """The rows of the table, in order of time within an id.
 
     Args:
         values: float32 or float64 (rows, columns), NaN where missing.
@@ -35,13 +50,10 @@ class Visits:
     labels: Floats | None
     weight: NDArray[np.float64] | None
 
-    def __post_init__(self) -> None:
-        _protect(self)
-
 
 @dataclass(frozen=True, eq=False)
-class Facts:
-    """What is known of each id. Nothing writes to these arrays.
+class Facts(_Arrays):
+    """What is known of each id.
 
     Args:
         ids: a pandas Index of different ids; of windows a MultiIndex.
@@ -60,9 +72,6 @@ class Facts:
     weight: NDArray[np.float64] | None
     groups: Any
     known: NDArray[Any] | None
-
-    def __post_init__(self) -> None:
-        _protect(self)
 
     def take(self, positions: Integers) -> Self:
         def part(array: Any) -> Any:
@@ -142,10 +151,3 @@ def ragged(starts: Integers, lengths: Integers) -> Integers:
     """The numbers from starts[i] to starts[i] + lengths[i] - 1, for each i in turn."""
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
-
-
-def _protect(holder: Any) -> None:
-    for each in fields(holder):
-        array = getattr(holder, each.name)
-        if isinstance(array, np.ndarray):
-            array.flags.writeable = False

@@ -170,7 +170,7 @@ def test_a_table_comes_back_as_it_was(data: st.DataObject) -> None:
     df.insert(2, "t", np.arange(len(df)) ** 2)
     df = df.astype({"f": data.draw(st.sampled_from(["float32", "float64", "Float32"])), "t": "int32"})
     dtype = data.draw(st.sampled_from(["object", "category", "str"]))
-    df["w"] = pandas.Series(df["w"].where(df["w"].notna(), None).tolist(), dtype=dtype)
+    df["w"] = pandas.Series([None if pandas.isna(word) else word for word in df["w"]], dtype=dtype)
     p = rnam.Panel.from_frame(df, id="id", time="t", values=["f"], categories=["b"], target="w", at="visit")
     pandas.testing.assert_frame_equal(p.to_frame(), df)
     again = rnam.Panel.from_frame(

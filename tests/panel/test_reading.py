@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -124,6 +125,7 @@ def test_an_index_of_ids_and_times() -> None:
     roles = {name: value for name, value in ROLES.items() if name not in ("id", "time")}
     p = rnam.Panel.from_frame(df, **roles)
     assert p.equals(panel())
+    assert rnam.Panel.from_frame(df, like=p).equals(p) and rnam.Panel.from_frame(visits(), like=p).equals(p)
     order = [0, 4, 1, 2, 5, 3]
     pandas.testing.assert_frame_equal(p.to_frame(), df.iloc[order].drop(columns="note"))
 
@@ -185,6 +187,16 @@ def test_parts_share_the_memory_of_the_visits_and_nothing_writes_to_it() -> None
     pandas.testing.assert_frame_equal(p.to_frame(), before)
     assert p.take([5, 1]).copy().equals(p.take([5, 1]))
     assert not np.shares_memory(p.copy().values, p.values)
+
+
+def test_a_pickle_of_a_part_has_its_own_visits_alone() -> None:
+    p = people_panel()
+    parts = (p, p.take([1]), p.split(until=[20])[1], p.windows(2))
+    sizes = [len(pickle.loads(pickle.dumps(part))._parts.visits.stamps) for part in parts]
+    assert sizes == [len(p.times), p.lengths[1], parts[2].lengths.sum(), len(p.times)]
+    for part in parts:
+        loaded = pickle.loads(pickle.dumps(part))
+        assert type(loaded) is rnam.Panel and loaded.equals(part) and not loaded.static.flags.writeable
 
 
 def test_equal_panels_have_equal_contents() -> None:
