@@ -25,6 +25,8 @@ class Contents:
     """
 
     def __init__(self, parts: Parts) -> None:
+        if not isinstance(parts, Parts):
+            raise TypeError(f"a Panel is made by from_frame, from_array or from_series, got {type(parts).__name__}")
         self._parts = parts
 
     @property

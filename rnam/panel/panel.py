@@ -201,14 +201,14 @@ class Panel(Contents):
 
     @overload
     def split(
-        self, parts: Sequence[float], *, by: Literal["id"] = ..., seed: int | None = ..., stratify: Any = ...
+        self, parts: Sequence[float], *, by: Literal["id"] | None = ..., seed: int | None = ..., stratify: Any = ...
     ) -> list[Self]: ...
     @overload
-    def split(self, *, until: Sequence[Any]) -> list[Self]: ...
+    def split(self, *, until: Sequence[Any], by: Literal["time"] | None = ...) -> list[Self]: ...
 
     def split(
-        self, parts: Sequence[float] | None = None, *, by: str = "id", seed: int | None = None, stratify: Any = None,
-        until: Sequence[Any] | None = None,
+        self, parts: Sequence[float] | None = None, *, by: str | None = None, seed: int | None = None,
+        stratify: Any = None, until: Sequence[Any] | None = None,
     ) -> list[Self]:  # fmt: skip
         """Parts of the panel: of ids, by share, or of times, by limits.
 
@@ -221,7 +221,7 @@ class Panel(Contents):
 
         Args:
             parts: shares that sum to 1.
-            by: "id".
+            by: "id" with parts, "time" with until; it may be left out.
             seed: of the draw, which comes back with the same panel and seed; None for another one each time.
             stratify: give each part as many ids of each kind: True for the label, the name of a static category, or a
                 kind for each id.
@@ -232,7 +232,7 @@ class Panel(Contents):
             TypeError, ValueError: shares do not sum to 1, limits do not rise, a part would be empty, kinds differ
                 within a group.
         """
-        _checks.one_of("by", by, ("id",))
+        _checks.one_of("by", by, (None, "id" if until is None else "time"))
         if (parts is None) == (until is None):
             raise ValueError("split must have either parts or until, got " + ("none" if parts is None else "both"))
         if parts is None:

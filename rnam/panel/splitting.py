@@ -38,8 +38,8 @@ def split_ids(parts: Parts, fractions: Sequence[float], seed: int | None, strati
     for n, positions in enumerate(found):
         if not len(positions):
             raise ValueError(
-                f"split must leave an id for each part, got none for part {n} of share {shares[n]:g}: "
-                f"there are {len(sizes)} {'ids' if parts.facts.groups is None else 'groups'}"
+                f"split must leave an id for each part, got none for part {n} of share {shares[n]:g} "
+                f"of {len(sizes)} {'ids' if parts.facts.groups is None else 'groups'}"
             )
     return found
 
@@ -60,7 +60,10 @@ def fold_ids(parts: Parts, n: int, seed: int | None, groups: Any, stratify: Any)
         _refuse_rare(strata, n)
         folder = StratifiedGroupKFold if grouped else StratifiedKFold
     dealt = folder(n, shuffle=True, random_state=seed).split(np.zeros(len(owners)), strata, owners if grouped else None)
-    return [(np.sort(train), np.sort(test)) for train, test in dealt]
+    found = [(np.sort(train), np.sort(test)) for train, test in dealt]
+    if not all(len(test) for _, test in found):
+        raise ValueError(f"folds must hold an id out each, which {n} folds of {count} groups with these kinds do not")
+    return found
 
 
 def split_times(parts: Parts, limits: Sequence[Any]) -> list[Parts]:

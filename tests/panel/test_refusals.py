@@ -118,6 +118,8 @@ def test_roles_that_contradict_each_other_are_refused(case: str) -> None:
 
 
 def test_tables_that_are_none_are_refused() -> None:
+    with pytest.raises(TypeError, match="a Panel is made by from_frame, from_array or from_series, got DataFrame"):
+        rnam.Panel(visits())  # type: ignore[arg-type]
     for df, message in (
         (visits().iloc[:0], "df must have at least one row"),
         (visits().to_numpy(), "df must be a DataFrame of pandas or polars, got ndarray"),

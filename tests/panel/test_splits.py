@@ -124,7 +124,8 @@ def test_splits_that_cannot_be_are_refused() -> None:
         (lambda: p.split([1.0]), "parts must be two shares or more, got 1"),
         (lambda: p.split([1.5, -0.5]), r"parts\[1\] must be finite and greater than 0, got -0.5"),
         (lambda: p.split([0.98, 0.02]), "split must leave an id for each part, got none for part 1 of share 0.02"),
-        (lambda: p.split([0.5, 0.5], by="time"), "by must be one of 'id'"),
+        (lambda: p.split([0.5, 0.5], by="time"), "by must be one of None, 'id', got 'time'"),
+        (lambda: p.split(until=[3], by="id"), "by must be one of None, 'time', got 'id'"),
         (lambda: p.split([0.5, 0.5], seed=0.5), "seed must be an int"),
         (lambda: p.split([0.5, 0.5], stratify=True), "must have one target of ids, got 1 targets of visits"),
         (lambda: p.split([0.5, 0.5], stratify=[1, 2]), r"stratify must have shape \(12,\)"),
@@ -155,7 +156,7 @@ def test_splits_that_cannot_be_are_refused() -> None:
 
 def test_parts_by_time_have_the_visits_up_to_their_limit_and_the_labels_of_their_own_time() -> None:
     p, df = people_panel(), people()
-    parts = p.split(until=[10, 25])
+    parts = p.split(until=[10, 25], by="time")
     for n, part in enumerate(parts):
         low, high = (-1, 10, 25, 99)[n : n + 2]
         own = df[(df["day"] > low) & (df["day"] <= high) & df["label"].notna()]
