@@ -47,16 +47,12 @@ class Clock:
         return getattr(self.dtype, "tz", None)
 
     def numbers(self, stamps: Array) -> NDArray[np.float64]:
-        """Times in units: of dates since the start of 1970 (UTC where they have a zone).
-
-        Whole units are counted as integers, so that nothing is lost but the last rounding to float64.
-        """
+        """Times in units: of dates since the start of 1970 (UTC where they have a zone), rounded to float64 before they
+        are divided by the unit and after."""
         if self.kind == "number":
             return stamps.astype(np.float64)
         per_unit = SECONDS[self.unit] * _TICKS[np.datetime_data(stamps.dtype)[0]]
-        counted = stamps.astype(np.int64)
-        whole = counted // per_unit
-        return whole + (counted - whole * per_unit) / per_unit
+        return stamps.astype(np.int64) / per_unit
 
     def restore(self, stamps: Array) -> Any:
         """Stamps as a pandas Series of the table's dtype."""

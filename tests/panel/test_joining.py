@@ -27,16 +27,20 @@ def test_parts_put_together_are_the_whole() -> None:
 
 def test_levels_and_classes_are_joined() -> None:
     df = visits()
-    first = rnam.Panel.from_frame(df[df["person"] == "c"], **{**ROLES, "target": "sex", "static": ["age"]})
-    second = rnam.Panel.from_frame(df[df["person"] != "c"], **{**ROLES, "target": "sex", "static": ["age"]})
+
+    def panel_of(rows: pandas.DataFrame) -> rnam.Panel:
+        return rnam.Panel.from_frame(rows, **{**ROLES, "target": "sex", "static": ["age"]})
+
+    first, second = panel_of(df[df["person"] == "c"]), panel_of(df[df["person"] != "c"])
     joined = rnam.Panel.concat([second, first])
     assert first.columns[2].levels == ("x",) and joined.columns[2].levels == ("x", "y", "z")
     other = rnam.Panel.concat([first, second])
     assert other.schema.targets[0].levels == ("f", "m") and list(other.target) == ["f", "m", "f"]
-    back = pandas.concat([df[df["person"] == "c"], df[df["person"] != "c"]]).sort_values(
-        "person", key=lambda s: s != "c"
-    )
-    assert other.to_frame()["ward"].fillna("").tolist() == ["x", "x", "y", "", "z", "x"] and len(back) == 6
+    assert other.to_frame()["ward"].fillna("").tolist() == ["x", "x", "y", "", "z", "x"]
+    third, first = (panel_of(df[df["person"] == person]) for person in "ac")
+    turned = rnam.Panel.concat([third, first])
+    assert turned.schema.targets[0].levels == ("m", "f") and list(turned.target) == ["m", "f"]
+    assert turned.columns[2].levels == ("y", "z", "x") and turned.codes[:, 0].tolist() == [0, -1, 1, 2, 2]
 
 
 def test_numbers_of_other_dtypes_and_dates_of_other_units_are_joined() -> None:

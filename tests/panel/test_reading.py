@@ -181,8 +181,13 @@ def test_parts_share_the_memory_of_the_visits_and_nothing_writes_to_it() -> None
     before = p.to_frame()
     roles = dict(id="person", time="day", values=["x"], categories=["kind"], static=["sex"], target="label", at="visit")
     own = rnam.Panel.from_frame(df, **roles)
-    df["x"] = 0.0
-    df.iloc[:, 1] = -1
+    dates = pandas.DataFrame({"person": 0, "day": pandas.date_range("2013", periods=3), "x": 1.0})
+    dated = rnam.Panel.from_frame(dates, id="person", time="day", values=["x"])
+    dates.loc[:, "day"] = dates["day"][0]
+    assert list(np.diff(dated.times)) == [1, 1]
+    df.loc[:, "x"] = 0.0  # in the memory of the table
+    df.loc[:, "day"] = -1
+    df.loc[:, "label"] = 7.0
     assert own.equals(p)
     pandas.testing.assert_frame_equal(p.to_frame(), before)
     assert p.take([5, 1]).copy().equals(p.take([5, 1]))
