@@ -32,7 +32,7 @@ class Contents:
     @property
     def schema(self) -> Schema:
         """The columns by role: `values`, `categories`, `static`, `static_categories`, `targets`, each a tuple of
-        columns with a name, a label, a unit, levels, a period; and `at`, `clock`, `weight`, `group`."""
+        columns with a name, a title, a unit, levels, a period; and `at`, `clock`, `weight`, `group`."""
         return self._parts.schema
 
     @property

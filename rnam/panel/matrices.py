@@ -17,7 +17,7 @@ __all__ = ["ROLES", "chosen", "joined", "to_table"]
 
 Array = NDArray[Any]
 
-ROLES = ("categories", "cyclic", "memoryless", "levels", "ordered", "time_unit", "units", "labels")
+ROLES = ("categories", "cyclic", "memoryless", "levels", "ordered", "time_unit", "units", "titles")
 
 
 def chosen(roles: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Panel(Contents):
         levels: Mapping[Any, Iterable[Any]] | None = None, ordered: Names = (),
         target: Hashable | Names | None = None, at: At = "id", weight: Hashable | None = None,
         group: Hashable | None = None, time_unit: str | None = None, units: Mapping[Any, str] | None = None,
-        labels: Mapping[Any, str] | None = None, sort: bool = False, like: Contents | None = None,
+        titles: Mapping[Any, str] | None = None, sort: bool = False, like: Contents | None = None,
         unseen: Unseen = "refuse",
     ) -> Self:  # fmt: skip
         """From a table with a row for each visit. Columns that no argument names are not read.
@@ -83,12 +83,12 @@ class Panel(Contents):
             target: the column of labels, or several. Numbers or, as words, classes. A missing one is no label.
             at: "id": an id has one label, which may stand in some of its rows only. "visit": each visit has its own.
             weight: a column of weights of at least 0, of ids or visits as `at` says.
-            group: a column of groups. Each id is in one, and a group is never split.
+            group: a column of groups. Each id is in one, and no split by id divides a group.
             time_unit: "year" (365.25 days), "week", "day", "hour", "minute" or "second" of dates and durations, by
                 default "day"; of numbers what they count, "" by default.
-            units, labels: of columns, what people read on a picture: {"bili": "mg/dl"}, {"bili": "Bilirubin"}.
+            units, titles: of columns, what people read on a picture: {"bili": "mg/dl"}, {"bili": "Bilirubin"}.
             sort: sort rows of an id that are not in order of time, rather than refuse them.
-            like: a panel whose roles, levels, units and labels are taken; no other argument is given then but `df`,
+            like: a panel whose roles, levels, units and titles are taken; no other argument is given then but `df`,
                 `sort`, `unseen`. A target, a weight or a group that `df` lacks is left out.
             unseen: of a level that is not among those given or known: "refuse" it, or take it as "missing".
 
@@ -103,7 +103,7 @@ class Panel(Contents):
         chosen: dict[str, Any] = {
             "id": id, "time": time, "values": values, "categories": categories, "static": static, "cyclic": cyclic,
             "one_hot": one_hot, "memoryless": memoryless, "levels": levels, "ordered": ordered, "target": target,
-            "weight": weight, "group": group, "time_unit": time_unit, "units": units, "labels": labels,
+            "weight": weight, "group": group, "time_unit": time_unit, "units": units, "titles": titles,
         }  # fmt: skip
         _checks.boolean_flag("sort", sort)
         _checks.one_of("unseen", unseen, ("refuse", "missing"))
@@ -135,7 +135,7 @@ class Panel(Contents):
             static_names: of its columns, by default s0, s1, ...
             weight: (n,), with at="visit" (n, T).
             groups: (n,).
-            **roles: cyclic, memoryless, categories, levels, ordered, time_unit, units, labels of `from_frame`.
+            **roles: cyclic, memoryless, categories, levels, ordered, time_unit, units, titles of `from_frame`.
 
         Raises:
             TypeError, ValueError: a shape is another; an id has no visit; or as `from_frame` does.
@@ -175,7 +175,7 @@ class Panel(Contents):
             gaps: "refuse" a series in which a time of the grid is missing, or "split" it there: no window and no
                 horizon reaches over a gap.
             sort: sort rows that are not in order of time.
-            **roles: categories, static, cyclic, one_hot, memoryless, levels, ordered, weight, time_unit, units, labels
+            **roles: categories, static, cyclic, one_hot, memoryless, levels, ordered, weight, time_unit, units, titles
                 of `from_frame`.
 
         Raises:
@@ -341,7 +341,7 @@ class Panel(Contents):
         return cls(joining.concat([panel._parts for panel in given]))
 
     def reindex(self, like: Contents, *, unseen: Unseen = "refuse") -> Self:
-        """The same ids with the columns of another panel: their order, levels, units and labels. Columns that `like`
+        """The same ids with the columns of another panel: their order, levels, units and titles. Columns that `like`
         lacks are left out; the target stays.
 
         Raises:

@@ -42,13 +42,13 @@ class Roles:
     weight: Hashable | None
     group: Hashable | None
     units: Mapping[Hashable, str]
-    labels: Mapping[Hashable, str]
+    titles: Mapping[Hashable, str]
     classes: Mapping[Hashable, tuple[Any, ...]] = field(default_factory=dict)  # of a target, where they are known
 
     @staticmethod
     def of(
         *, values: Any, categories: Any, static: Any, cyclic: Any, one_hot: Any, memoryless: Any, levels: Any,
-        ordered: Any, target: Any, at: Any, weight: Hashable | None, group: Hashable | None, units: Any, labels: Any,
+        ordered: Any, target: Any, at: Any, weight: Hashable | None, group: Hashable | None, units: Any, titles: Any,
         ahead: bool = False,
     ) -> Roles:  # fmt: skip
         """The roles that arguments give. A target that lies ahead of what is read may be a column of values, too.
@@ -74,7 +74,7 @@ class Roles:
             weight=weight,
             group=group,
             units=_words("units", units),
-            labels=_words("labels", labels),
+            titles=_words("titles", titles),
         )
         roles._check(ahead)
         return roles
@@ -102,7 +102,7 @@ class Roles:
             weight=schema.weight.name if schema.weight is not None and schema.weight.name in there else None,
             group=schema.group if schema.group in there else None,
             units={column.name: column.unit for column in every if column.unit},
-            labels={column.name: column.label for column in every},
+            titles={column.name: column.title for column in every},
             classes={column.name: column.levels for column in schema.targets if column.levels is not None},
         )
 
@@ -119,7 +119,7 @@ class Roles:
         """The column of this name, with what the roles say of it."""
         return Column(
             name=name,
-            label=self.labels.get(name, str(name)),
+            title=self.titles.get(name, str(name)),
             unit=self.units.get(name, ""),
             period=self.cyclic.get(name),
             memoryless=name in self.memoryless,
@@ -142,7 +142,7 @@ class Roles:
             ("levels", self.levels, set(self.categories), "columns of categories"),
             ("ordered", self.ordered, set(self.categories), "columns of categories"),
             ("units", self.units, known, "columns of the panel"),
-            ("labels", self.labels, known, "columns of the panel"),
+            ("titles", self.titles, known, "columns of the panel"),
         ):
             for name in given:
                 if name not in among:

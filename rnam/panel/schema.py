@@ -19,7 +19,7 @@ class Column:
 
     Args:
         name: in the table.
-        label: what people read; the name where nothing else was given.
+        title: what people read; the name where nothing else was given.
         unit: "" for none.
         dtype: of the table's column, to which `to_frame` goes back.
         levels: of a category, in order; a code counts in them. None of a column of numbers.
@@ -30,7 +30,7 @@ class Column:
     """
 
     name: Hashable
-    label: str
+    title: str
     unit: str = ""
     dtype: Any = field(default=None, compare=False)
     levels: tuple[Any, ...] | None = None
@@ -40,7 +40,7 @@ class Column:
     parts: tuple[Hashable, ...] = ()
 
     def __str__(self) -> str:
-        told = f"{self.label} ({self.unit})" if self.unit else self.label
+        told = f"{self.title} ({self.unit})" if self.unit else self.title
         kinds = [f"{len(self.levels)} levels"] if self.levels is not None else []
         kinds += ["ordered"] * self.ordered + ["memoryless"] * self.memoryless
         kinds += [] if self.period is None else [f"period {self.period:g}"]

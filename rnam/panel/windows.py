@@ -56,7 +56,7 @@ def windows(parts: Parts, length: int, step: int, burn_in: int, horizon: int | N
     schema = replace(schema, id=(*schema.id, named), group=schema.id[0] if schema.group is None else schema.group)
     if horizon is not None:
         facts = _ahead(parts, facts, firsts + whole - 1 + horizon, cut.starts + whole - 1 + horizon)
-        targets = tuple(replace(own, name=f"{own.name}_ahead", label=f"{own.label} ahead") for own in schema.targets)
+        targets = tuple(replace(own, name=f"{own.name}_ahead", title=f"{own.title} ahead") for own in schema.targets)
         schema = replace(schema, at="id", targets=targets if horizon else schema.targets)
         visits, cut = replace(visits, labels=None, weight=None), replace(cut, shown=None)
     return Parts(schema, visits, facts, cut)

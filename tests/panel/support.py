@@ -11,7 +11,7 @@ import rnam
 
 ROLES: dict[str, Any] = dict(
     id="person", time="day", values=["bili", "hepato"], categories=["ward"], static=["age", "sex"], target="died",
-    weight="weight", group="site", units={"bili": "mg/dl"}, labels={"bili": "Bilirubin"},
+    weight="weight", group="site", units={"bili": "mg/dl"}, titles={"bili": "Bilirubin"},
 )  # fmt: skip
 
 

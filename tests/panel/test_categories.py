@@ -87,7 +87,7 @@ def test_classes_of_a_later_table_are_those_of_the_first() -> None:
 
 def test_reindex_gives_the_columns_of_another_panel() -> None:
     first, df = panel(), visits()
-    other = panel(values=["hepato", "bili"], units={"hepato": "0, 1"}, labels={})
+    other = panel(values=["hepato", "bili"], units={"hepato": "0, 1"}, titles={})
     assert other.reindex(first).equals(first) and other.take([1, 0]).reindex(first).equals(first.take([1, 0]))
     fewer = rnam.Panel.from_frame(df[df["ward"] != "y"], **ROLES)
     assert fewer.columns[2].levels == ("x", "z")
@@ -98,14 +98,14 @@ def test_reindex_gives_the_columns_of_another_panel() -> None:
     assert_equal("codes", first.reindex(fewer, unseen="missing").codes[:, 0], np.array([0, 0, -1, -1, 1, 0], np.int32))
     assert first["b"].reindex(fewer).columns == fewer.columns  # of others alone is a level unseen
     with pytest.raises(ValueError, match="values must have column 'age', got"):
-        first.reindex(panel(values=["age"], static=["sex"], units={}, labels={}))
+        first.reindex(panel(values=["age"], static=["sex"], units={}, titles={}))
 
 
 def test_one_hot_columns_are_one_category() -> None:
     df = pandas.DataFrame({"id": 0, "t": [0, 1, 2], "s1": [1.0, 0, np.nan], "s2": [0, 1, np.nan]})
-    roles = dict(id="id", time="t", one_hot={"stage": ["s1", "s2"]}, labels={"stage": "Stage"})
+    roles = dict(id="id", time="t", one_hot={"stage": ["s1", "s2"]}, titles={"stage": "Stage"})
     p = rnam.Panel.from_frame(df, **roles)
-    assert p.columns[0].levels == ("s1", "s2") and p.columns[0].label == "Stage"
+    assert p.columns[0].levels == ("s1", "s2") and p.columns[0].title == "Stage"
     assert_equal("codes", p.codes[:, 0], np.array([0, 1, -1], np.int32))
     pandas.testing.assert_frame_equal(p.to_frame(), df)
     assert rnam.Panel.from_frame(df, like=p).equals(p)

@@ -36,7 +36,7 @@ def test_arrays_hold_one_id_after_the_other_in_the_order_of_their_first_rows() -
 
 def test_columns_know_their_names_units_and_levels() -> None:
     bili, hepato, ward, age, sex = panel().columns
-    assert (bili.name, bili.label, bili.unit, hepato.label, age.name) == ("bili", "Bilirubin", "mg/dl", "hepato", "age")
+    assert (bili.name, bili.title, bili.unit, hepato.title, age.name) == ("bili", "Bilirubin", "mg/dl", "hepato", "age")
     assert ward.levels == ("x", "y", "z") and sex.levels == ("f", "m") and bili.levels is None
     assert panel().schema.targets[0].name == "died" and panel().at == "id" and panel().time_unit == ""
 
