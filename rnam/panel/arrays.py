@@ -82,7 +82,7 @@ def padded(parts: Parts, positions: Any, length: int | None) -> dict[str, Array]
         "values": values,
         "mask": ~np.isnan(values),
         "codes": spread(visits.codes[rows], -1),
-        "lengths": lengths,
+        "lengths": lengths.copy(),
         "times": spread(parts.schema.clock.numbers(visits.stamps[rows]), np.nan),
         "static": facts.values[chosen],
         "static_mask": ~np.isnan(facts.values[chosen]),

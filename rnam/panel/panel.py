@@ -242,10 +242,21 @@ class Panel(Contents):
             return [type(self)(part) for part in splitting.split_times(self._parts, until)]
         return [self._take(positions) for positions in splitting.split_ids(self._parts, parts, seed, stratify)]
 
+    @overload
+    def folds(
+        self, n: int, *, by: Literal["id", "time"] = ..., seed: int | None = ..., groups: Any = ...,
+        stratify: Any = ..., purge: float | None = ..., nested: None = ...,
+    ) -> list[tuple[Self, Self]]: ...  # fmt: skip
+    @overload
+    def folds(
+        self, n: int, *, by: Literal["id", "time"] = ..., seed: int | None = ..., groups: Any = ...,
+        stratify: Any = ..., purge: float | None = ..., nested: int,
+    ) -> list[tuple[Self, Self, list[tuple[Self, Self]]]]: ...  # fmt: skip
+
     def folds(
         self, n: int, *, by: Literal["id", "time"] = "id", seed: int | None = None, groups: Any = None,
         stratify: Any = None, purge: float | None = None, nested: int | None = None,
-    ) -> list[tuple[Any, ...]]:  # fmt: skip
+    ) -> list[Any]:  # fmt: skip
         """Pairs of a training part and a held-out part; each id or each label is held out once.
 
         By id the ids are dealt at random, and a group is held out as a whole. By time the labels are cut into n blocks
@@ -273,16 +284,15 @@ class Panel(Contents):
         for name, value in other.items():
             if value is not None:
                 raise ValueError(f"{name} must be left out with by={by!r}, got {value!r}")
+        found: list[Any] = []
         if by == "time":
-            pairs = splitting.fold_times(self._parts, n, 0.0 if purge is None else purge)
-            found: list[Any] = [(type(self)(train), type(self)(test)) for train, test in pairs]
-            return [_nest(pair, nested, lambda train, m: train.folds(m, by="time", purge=purge)) for pair in found]
-        folds = []
+            for before, after in splitting.fold_times(self._parts, n, 0.0 if purge is None else purge):
+                found.append(_nest(type(self)(before), type(self)(after), nested, by=by, purge=purge))
+            return found
         for train, test in splitting.fold_ids(self._parts, n, seed, groups, stratify):
-            own = {name: _part(value, train) for name, value in (("groups", groups), ("stratify", stratify))}
-            again = lambda panel, m, own=own: panel.folds(m, seed=seed, **own)  # noqa: E731
-            folds.append(_nest((self._take(train), self._take(test)), nested, again))
-        return folds
+            own = {"groups": _part(groups, train), "stratify": _part(stratify, train)}
+            found.append(_nest(self._take(train), self._take(test), nested, seed=seed, **own))
+        return found
 
     def windows(self, length: int, *, step: int = 1, burn_in: int = 0, horizon: int | None = None) -> Self:
         """Windows of consecutive visits, each of which is an id of the new panel. Those of one id are a group.
@@ -383,5 +393,5 @@ def _part(value: Any, positions: Integers) -> Any:
     return value if value is None or value is True or isinstance(value, str) else np.asarray(value)[positions]
 
 
-def _nest(pair: tuple[Any, Any], nested: int | None, fold: Any) -> tuple[Any, ...]:
-    return pair if nested is None else (*pair, fold(pair[0], nested))
+def _nest(train: Panel, test: Panel, nested: int | None, **options: Any) -> tuple[Any, ...]:
+    return (train, test) if nested is None else (train, test, train.folds(nested, **options))

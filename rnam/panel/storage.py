@@ -81,7 +81,7 @@ class Facts(_Arrays):
 
 
 @dataclass(frozen=True, eq=False)
-class Sequences:
+class Sequences(_Arrays):
     """Which rows each id has: `lengths` consecutive ones from `starts` on. They may overlap those of another id.
 
     Args:

@@ -201,7 +201,8 @@ def test_a_pickle_of_a_part_has_its_own_visits_alone() -> None:
     assert sizes == [len(p.times), p.lengths[1], parts[2].lengths.sum(), len(p.times)]
     for part in parts:
         loaded = pickle.loads(pickle.dumps(part))
-        assert type(loaded) is rnam.Panel and loaded.equals(part) and not loaded.static.flags.writeable
+        assert type(loaded) is rnam.Panel and loaded.equals(part)
+        assert not loaded.static.flags.writeable and not loaded.lengths.flags.writeable
 
 
 def test_equal_panels_have_equal_contents() -> None:
