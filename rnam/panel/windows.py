@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import pandas
 
 from rnam import _checks
 from rnam.panel.columns import plain
+from rnam.panel.schema import Schema
 from rnam.panel.storage import Facts, Integers, Parts, Sequences, ragged
 
 __all__ = ["Gaps", "runs", "windows"]
@@ -59,7 +61,16 @@ def windows(parts: Parts, length: int, step: int, burn_in: int, horizon: int | N
         targets = tuple(replace(own, name=f"{own.name}_ahead", title=f"{own.title} ahead") for own in schema.targets)
         schema = replace(schema, at="id", targets=targets if horizon else schema.targets)
         visits, cut = replace(visits, labels=None, weight=None), replace(cut, shown=None)
+    _refuse_twice(schema)
     return Parts(schema, visits, facts, cut)
+
+
+def _refuse_twice(schema: Schema) -> None:
+    """Raises ValueError if a column is called as the ends or the labels of windows are."""
+    names = [*schema.id, schema.clock.name, *(column.name for _, column in schema.columns())]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"windows must have a name of their own for {name!r}, which is a column: rename that")
 
 
 def _ids(parts: Parts, owners: Integers, ends: Integers) -> Any:

@@ -157,6 +157,22 @@ def test_labels_at_visits_and_several_of_any_kind() -> None:
     assert_equal("target", exact, np.array([[1.0, 1], [0, 2], [1, 0]]))
 
 
+@pytest.mark.parametrize("dtype", ["category", "str", "object", "datetime64[s]", "Int64", "bool"])
+def test_ids_and_groups_of_any_kind(dtype: str) -> None:
+    df = visits()[["day", "bili"]]
+    numbers = pandas.Series([0, 1, 1, 0, 0, 1])
+    df["id"] = df["group"] = (
+        numbers.astype(dtype) if dtype != "datetime64[s]" else pandas.to_datetime(numbers, unit="D")
+    )
+    df = df.sort_values(["id", "day"], ignore_index=True)
+    p = rnam.Panel.from_frame(df, id="id", time="day", values=["bili"], group="group")
+    first, second = p.ids
+    assert second in p and p[second].values[:, 0].tolist()[0] == 2.0
+    pandas.testing.assert_frame_equal(p.to_frame(), df)
+    assert rnam.Panel.concat([p[[first]], p[[second]]]).to_frame()["bili"].equals(df["bili"])
+    assert [len(part) for part in p.split([0.5, 0.5], seed=0)] == [1, 1]
+
+
 def test_ids_are_taken_by_name_and_by_position() -> None:
     p = panel()
     assert list(p["a"]) == ["a"] and list(p[["b", "c"]]) == ["b", "c"]

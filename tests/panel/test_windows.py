@@ -136,6 +136,13 @@ def test_series_that_give_no_windows_are_refused(case: str) -> None:
         rnam.Panel.from_series(series(), **{**ROLES, "horizon": 1, "window": 3, **changes})
 
 
+@pytest.mark.parametrize("name", ["ts_end", "temp_ahead"])
+def test_a_column_called_as_windows_call_theirs_is_refused(name: str) -> None:
+    df = series().assign(**{name: 1.0})
+    with pytest.raises(ValueError, match=f"windows must have a name of their own for '{name}'"):
+        rnam.Panel.from_series(df, horizon=1, window=3, **{**ROLES, "values": [name]})
+
+
 def test_series_off_the_grid_are_refused() -> None:
     df = series()
     df.loc[5, "ts"] += pandas.Timedelta("10min")
