@@ -10,7 +10,7 @@ look into a dictionary.
 
 import functools
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -67,7 +67,9 @@ def planned(launcher: Callable[Arguments, Result]) -> Callable[Arguments, Result
         kind = tuple(key)
         plan = _plans.get(kind)
         if plan is not None:
-            return plan(operands)  # type: ignore[no-any-return]
+            for step in plan.steps:  # here: a function more would be one more on every call's stack
+                step(operands)
+            return _filled(plan.result, operands)  # type: ignore[no-any-return]
         if kind not in _plans:
             if len(_plans) >= MOST_PLANS:
                 _plans.clear()
@@ -98,16 +100,13 @@ def _describe(values: Iterable[Any], key: list[Hashable], operands: Values) -> N
             key.append(value)
 
 
+@dataclass
 class Plan:
-    """The steps of a launcher, and which of the tensors are its result."""
+    """The steps of a launcher, each of which adds the tensors that it makes to the values of a call, and the result,
+    with places for tensors."""
 
-    def __init__(self, steps: list[Step], result: Any) -> None:
-        self.steps, self.result = steps, result
-
-    def __call__(self, values: Values) -> Any:
-        for step in self.steps:
-            step(values)
-        return _filled(self.result, values)
+    steps: list[Step]
+    result: Any
 
 
 class _Place(int):

@@ -232,7 +232,7 @@ def test_what_is_copied_is_copied_each_time(made: list[plan.Plan]) -> None:
 
 def test_needs(made: list[plan.Plan]) -> None:
     call, given = a_call(), states()
-    for needs in ((True, True, True), (True, False, True), (False, True, False)):
+    for needs in ((True, True, True, False), (True, False, True, False), (False, True, False, False)):
         got = thrice(kernels.recurrence_backward, call, kernels.MIN_GRU, *given, needs=needs)
         assert [g is not None for g in got] == list(needs)
     assert len(made) == 3
