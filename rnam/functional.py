@@ -230,6 +230,8 @@ def min_gru(
         >>> h, h_last = min_gru(input, weight)
         >>> h.shape, h_last.shape
         (torch.Size([3, 8, 10, 5]), torch.Size([3, 8, 1, 5]))
+        >>> days = torch.rand(8, 10)  # since the step before, for every term alike
+        >>> h, h_last = min_gru(input, weight, elapsed=days)
     """
     _checks.tensor("weight", weight)
     call = Recurrence(

@@ -187,6 +187,8 @@ class minGRU(Cell):
         >>> output, state = layer(torch.randn(3, 8, 1, 4), state)  # one step more
         >>> output.shape, state.shape
         (torch.Size([3, 8, 1, 4]), torch.Size([3, 8, 1, 4]))
+        >>> layer = rnam.minGRU(3, 4, timescales=(1, 365))  # memories from a day to a year
+        >>> output, state = layer(torch.randn(3, 8, 10, 4), elapsed=torch.rand(8, 10))
     """
 
     cell = "mingru"
