@@ -233,7 +233,7 @@ def test_no_rows_or_no_steps(name: str, shape: tuple[int, int]) -> None:
 
 
 def test_missing_is_learned_after_a_detached_state() -> None:
-    """What an unobserved term contributes is the parameter of now, and not what the state had."""
+    """An unobserved term contributes the parameter as it is now, and not as it was in the state."""
     model = rnam.RNAM(2, 4, 1, 1, missing=True)
     x, none = torch.randn(2, 3, 4, 1), torch.zeros(2, 3, 4, dtype=torch.bool)
     *_, state = model(x, none, return_state=True)

@@ -57,7 +57,7 @@ def _log_gates(name: str, preacts: list[Tensor], elapsed: float) -> tuple[Tensor
 
 
 def _network(parameters: dict[str, Tensor], f: int, x: Tensor, elapsed: list[float], blocks: int, cell: str) -> Tensor:
-    """What network f gives at its observed steps x (steps, width), `elapsed` after one another."""
+    """The outputs of network f at its observed steps x (steps, width), `elapsed` after one another."""
 
     def linear(v: Tensor, name: str) -> Tensor:
         return v @ parameters[f"{name}.weight"][f, : len(v)] + parameters[f"{name}.bias"][f, 0]

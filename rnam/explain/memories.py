@@ -152,7 +152,7 @@ def memory(
 
 
 class _Rates:
-    """What a cell forgets, by network and channel, summed over the calls."""
+    """A hook that sums what a cell forgets, by network and channel."""
 
     forgotten: Floats
     time: Floats

@@ -62,7 +62,7 @@ class RecurrentNetworks(nn.Module):
         last: Tensor | int | None,
         elapsed: Tensor | None,
     ) -> tuple[Tensor, list[Tensor]]:
-        """What the networks give at every step or at one, and the states of the blocks after the last step.
+        """The outputs of the networks at every step or at one, and the states of the blocks after the last step.
 
         Args:
             x: (terms, batch, seq, widest).
@@ -91,8 +91,8 @@ class RecurrentNetworks(nn.Module):
         return self.proj(x), states
 
     def _embed(self, x: Tensor) -> tuple[Tensor, Embedded | None]:
-        """What the first block reads: x and the parameters of the embedding where it has use for both, else what comes
-        out of it."""
+        """The input of the first block: x and the parameters of the embedding where the block has use for both, else
+        the embedded x."""
         emb, first = self.emb, self.blocks[0]
         plain = untouched(emb, Embedding) and emb.bias is not None and emb.activation is None
         fused = plain and not watched() and isinstance(first, Block) and first.keeps_embedding()

@@ -228,7 +228,7 @@ class RNAM(Terms, Described):
                 than 0 acts as 0 and more than seq as seq, since looking would wait for a device. Both may
                 be given; a step is observed when both say so.
             times: (batch, seq), floating or integers of any width, when each step was; with `timing` or `continuous`,
-                and only then. What it holds at steps without an observed term has no effect. They should not decrease
+                and only then. At steps without an observed term it may hold anything. They should not decrease
                 along a row: a negative time since a visit or an observed step acts as 0. Of large ones in float32, such
                 as seconds since 1970, a warning tells where the input is on a CPU.
             static: (batch, columns of static_columns, or more), with `static_columns`, and only then. It may be left

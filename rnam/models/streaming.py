@@ -28,7 +28,7 @@ _ROWS_FIRST = ("last_visit", "visited")  # the rows of the others are the second
 
 @dataclass(frozen=True, eq=False, repr=False)
 class State:
-    """What `rnam.RNAM` remembers of the steps that it has seen: `step` and `forward` return one and take it again.
+    """The memory of an `rnam.RNAM` after some steps. `step` and `forward` return one and take it again.
 
     A row is a sequence of the batch. The tensors are attributes, and entries by name: `state["hidden"]`. Those that the
     model has no use for are None, and are no entries. torch.save writes a state, and torch.load(weights_only=True)
@@ -165,7 +165,7 @@ class State:
         return State(**made)
 
     def _kind(self) -> dict[str, Any]:
-        """What states of one model have in common: entries, and their sizes without the rows, dtypes and device."""
+        """The same for all states of one model: entries, and their sizes without the rows, dtypes and device."""
 
         def kind(name: str, value: Tensor) -> Any:
             sizes = tuple(size for dim, size in enumerate(value.shape) if dim != _dim(name))
@@ -178,7 +178,7 @@ class State:
 
 
 class Streamed(NamedTuple):
-    """What an additive model returns with its state. contributions.sum(0) + bias is prediction."""
+    """The output of an additive model, with its state. contributions.sum(0) + bias is prediction."""
 
     prediction: Tensor
     contributions: Tensor

@@ -19,7 +19,7 @@ __all__ = ["Terms"]
 
 
 class Read(NamedTuple):
-    """What the networks read of a call.
+    """The inputs of the networks in a call.
 
     x, observed   (terms, batch, seq, widest), 0 where masked, and bool (terms, batch, seq), or None where all are: of
                   the recurrent terms, the timing term the last
@@ -67,7 +67,7 @@ class Terms(RecurrentNetworks):
 
     @property
     def reads_times(self) -> bool:
-        """Whether a call must come with times."""
+        """True where a call must come with times."""
         return self.timing or self.continuous
 
     @property
@@ -147,7 +147,7 @@ class Terms(RecurrentNetworks):
         times: Tensor | None,
         state: State | None,
     ) -> Read:
-        """What the networks read of a call, and the state before, checked."""
+        """The inputs of the networks, and the state before, checked."""
         x, observed, now, seen = self._read_values(input, mask, lengths)
         before = None
         if state is not None:
@@ -170,8 +170,8 @@ class Terms(RecurrentNetworks):
     def _read_values(
         self, input: Tensor, mask: Tensor | None, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """What the recurrent terms read, 0 where masked, and where they are observed; and the same of the memoryless
-        ones."""
+        """The values that the recurrent terms read, 0 where masked, and where they are observed; and the same of the
+        memoryless ones."""
         layout = "terms, batch, seq, in_dim" if self.columns is None else "batch, seq, columns"
         check_values("input", input, layout, self.any_parameter())
         if self.columns is not None:
@@ -258,8 +258,8 @@ class Terms(RecurrentNetworks):
         return self._seen(contributions, seen, unseen(self._missing(static=True), contributions)), seen
 
     def _before(self, like: Tensor, state: State | None) -> Tensor | int:
-        """What terms contribute before their first observed step, after the state where there is one, broadcastable to
-        `like` (terms, batch, [1,] out_dim)."""
+        """The contributions of terms before their first observed step, after the state where there is one,
+        broadcastable to `like` (terms, batch, [1,] out_dim)."""
         if state is None:
             return unseen(self._missing(static=False), like)
         held = state.contributions

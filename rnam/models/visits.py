@@ -71,8 +71,8 @@ class Elapsed(NamedTuple):
 def read_elapsed(
     times: Tensor, observed: Tensor | None, like: Tensor, before: State | None = None, unit: float = 1.0
 ) -> Elapsed:
-    """What passes between the observed steps of each term: time goes on over the masked ones, at which elapsed is of no
-    use. The arguments are those of `read_visits`; elapsed is float32, or float64 like the terms."""
+    """The time between the observed steps of each term. It goes on over the masked ones, at which elapsed is of no use.
+    The arguments are those of `read_visits`; elapsed is float32, or float64 like the terms."""
     times = _checked(times, like)
     terms, start = like.shape[0], None
     if before is not None and before.last_times is not None:
