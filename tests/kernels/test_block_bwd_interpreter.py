@@ -196,7 +196,7 @@ def test_bad_arguments():
     )
     call, given = Call(x, weight, state), dict(params=params, h=x, dy=x, dh_last=state)
     for wrong, kind, message in (
-        (dict(weight=torch.zeros(1, 4, 6)), ValueError, "weight: expected"),
+        (dict(weight=torch.zeros(1, 5, 6)), ValueError, "weight: expected"),
         (dict(input=torch.zeros(1, 1, 2, 33)), ValueError, "x: expected rows of 1 to 32"),
         (dict(params=torch.zeros(1, 29)), ValueError, "params: expected"),
         (dict(dy=x.double()), TypeError, "dy: expected float32"),

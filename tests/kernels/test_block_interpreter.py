@@ -193,7 +193,7 @@ def test_bad_arguments():
     x, weight, params = torch.zeros(1, 1, 2, 3), torch.zeros(1, 3, 6), torch.zeros(1, 30)
     call = Call(x, weight, need_h=False)
     for wrong, kind, message in (
-        (dict(weight=torch.zeros(1, 4, 6)), ValueError, "weight: expected"),
+        (dict(weight=torch.zeros(1, 5, 6)), ValueError, "weight: expected"),
         (dict(weight=weight.half()), ValueError, "weight: expected"),
         (dict(params=torch.zeros(1, 29)), ValueError, "params: expected"),
         (dict(input=x.double()), TypeError, "x: expected float32"),
