@@ -93,7 +93,7 @@ def test_what_a_model_gives(other: torch.dtype) -> None:
 
     def outputs() -> list[torch.Tensor]:
         prediction, parts, state = model.step(x[:, :, 0], **first)
-        states = [*state.pop("hidden"), *state.values()]
+        states = [*state.hidden, *(value for name, value in state.items() if name != "hidden")]
         return [*model(x, **given), *model(x, **given, return_sequence=True), prediction, parts, *states]
 
     with torch.no_grad():
