@@ -63,16 +63,16 @@ class Cell(nn.Module):
             if expansion_factor == 1
             else Linear(terms, hidden, dim, bias=False, device=device, dtype=dtype)
         )
-        self._start_gates()
+        self.start_gates()
 
     def reset_parameters(self) -> None:
         """Draw the parameters again, in the order of construction."""
         for layer in self.children():
             if isinstance(layer, Linear):
                 layer.reset_parameters()
-        self._start_gates()
+        self.start_gates()
 
-    def _start_gates(self) -> None:
+    def start_gates(self) -> None:
         """Set the part of the bias that is the gates'."""
         project = self.to_hidden_and_gate
         if not isinstance(project, Linear) or project.bias is None:
@@ -138,7 +138,8 @@ class Cell(nn.Module):
         if not isinstance(self.to_hidden_and_gate, Linear):
             return ""  # it was replaced, and the layer in its place says what it is
         terms, dim, columns = self.to_hidden_and_gate.weight.shape
-        return f"terms={terms}, dim={dim}, hidden={columns // CELLS[self.cell].num_preacts}"
+        scales = "" if self.timescales is None else f", timescales={self.timescales}"
+        return f"terms={terms}, dim={dim}, hidden={columns // CELLS[self.cell].num_preacts}{scales}"
 
 
 def _gate_of_timescales(shortest: float, longest: float, hidden: int) -> Tensor:

@@ -259,9 +259,23 @@ def test_times_of_every_dtype_in_steps_and_chunks(dtype: torch.dtype) -> None:
 def test_coarse_times_are_told_of() -> None:
     model, x = rnam.RNAM(1, 4, 1, 1, continuous=True), torch.zeros(1, 2, 2, 1)
     seconds = torch.tensor([[1.7e9, 1.7e9 + 256], [0.0, 1.0]])
-    for dtype in (torch.float32, torch.bfloat16):
-        with pytest.warns(UserWarning, match=f"times in {str(dtype)[6:]} must be below 16777216, .* got 1[67]"):
-            model(x, times=seconds.to(dtype))
+    days = torch.tensor([[2100.0, 2101], [0.0, 1.0]])
+    for times, limit in (
+        (seconds, 16777216),
+        (seconds.bfloat16(), 256),
+        (days.bfloat16(), 256),
+        (days.half(), 2048),
+    ):
+        with pytest.warns(UserWarning, match=f"times in {str(times.dtype)[6:]} must be below {limit}, .*, got"):
+            model(x, times=times)
+    model.time_unit = 1e-3
+    with pytest.warns(UserWarning, match="must be below 16777.216, from where a unit of 0.001 is lost"):
+        model(x, times=10 * days)
+    model.time_unit = 1e9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(x, times=seconds)
+    model.time_unit = 1.0
     mask = torch.tensor([[[False, False], [True, True]]])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

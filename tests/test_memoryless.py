@@ -153,8 +153,9 @@ def test_the_seed_gives_the_sequence_terms_as_without() -> None:
 
 
 def test_reset_meta_and_names() -> None:
-    model, inputs = _model(missing=True), _inputs()
-    empty = _model(missing=True, device="meta").to_empty(device="cpu")
+    options = {"missing": True, "timescales": (1.0, 50.0)}
+    model, inputs = _model(**options), _inputs()
+    empty = _model(**options, device="meta").to_empty(device="cpu")
     torch.manual_seed(0)
     empty.reset_parameters()
     nn.init.zeros_(model.missing)

@@ -93,7 +93,11 @@ class OneValue:
         if columns is None:
             return given.movedim(-1, 0)
         laid = given.new_zeros(*given.shape[:-1], columns.least)
+        first: dict[tuple[int, ...], int] = {}
         for term, own in enumerate(columns.columns):
+            other = first.setdefault(own, term)
+            if not torch.equal(given[..., other].nan_to_num(), given[..., term].nan_to_num()):
+                raise ValueError(f"terms {other} and {term} must be given the same values: both read column {own[0]}")
             laid[..., list(own)] = given[..., term, None]
         return laid
 
@@ -112,9 +116,8 @@ class OneValue:
     def _times(self, rows: int, time: Floats) -> dict[str, Tensor]:
         if not self.reads_times:
             return {}
-        # not in half precision, in which neighbouring times are soon the same
-        dtype = torch.promote_types(self.dtype, torch.float32)
-        return {"times": torch.as_tensor(time, dtype=dtype, device=self.device).expand(rows, -1)}
+        # whatever the model's dtype: in a narrower one neighbouring times are soon the same
+        return {"times": torch.as_tensor(time, dtype=torch.float64, device=self.device).expand(rows, -1)}
 
     def at_one_time(self, values: Floats, scaled: Floats) -> dict[str, Tensor]:
         """All that the model is given for rows of single values (rows, terms): those of the sequence, then the static

@@ -86,6 +86,8 @@ def evaluate(
 ) -> NDArray[Any]:
     """The model's contributions with the batch before the terms, as numpy; of an ensemble with `each_member` those of
     each."""
+    if options.get("return_state"):
+        raise ValueError("return_state must be False: contributions have no state")
     if over_time:
         options["return_sequence"] = True
     if each_member and getattr(model, "members", 1) > 1:

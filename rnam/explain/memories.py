@@ -36,8 +36,9 @@ class Memory:
     Args:
         term: their names.
         timescale: ([members,] terms, blocks, channels), the e-folding time of each channel of each block's state: in
-            steps or, of a model of continuous time, in the unit of `times`. NaN where `steps` is 0.
-        steps: (terms,) the observed steps that it is of: all but the first of each sequence.
+            steps or, of a model of continuous time, in the unit of `times`. NaN where no time passed.
+        steps: (terms,) the observed steps that it is of: all but the first of each sequence, and but those after an
+            infinite time.
         change: ([members,] terms, out), the root mean square of what the contribution changes by, where the term is
             observed, when the term sees its last value only.
         loss: ([members]), the loss of the model; None without a target.
@@ -98,16 +99,18 @@ def memory(
 
     Args:
         model: an `rnam.RNAM`, evaluated as in `contributions`.
-        input, *arguments, **options: what the model takes, `mask=` and `lengths=` among them.
+        input, *arguments, **options: what the model takes, `mask=` and `lengths=` among them; sequences from their
+            start, so no `state=`.
         target: what the loss compares the prediction with.
         loss: a function of prediction and target that gives a number, such as torch's; the prediction is (batch, out),
-            or (batch, seq, out) over time, that of each member where there are several.
+            or (batch, seq, out) over time, that of each member where there are several. Over time it is given every
+            step, padding among them: a loss that leaves out what has no target leaves these out.
         over_time: predict at every step; else after the last.
         names: of the terms, instead of those stored with the model.
 
     Raises:
         TypeError: the model is no `rnam.RNAM`, or has blocks or cells of another kind.
-        TypeError, ValueError: what the model raises; the loss gives no number.
+        TypeError, ValueError: what the model raises; the loss gives no number; a state is given.
 
     Example:
         >>> model = rnam.RNAM(terms=2, hidden_dim=4, out_dim=1, blocks=1, timescales=(2.0, 50.0))
@@ -117,6 +120,8 @@ def memory(
     """
     own: Any = getattr(model, "_orig_mod", model)  # not the shell that torch.compile puts around it
     cells = _cells(own)
+    if options.get("state") is not None:
+        raise ValueError("state must be None: the memory is that of sequences from their start")
     terms, members = own.terms + own.timing, own.members
     rates = [_Rates() for _ in cells]
     with _before_each(cells, rates):
@@ -126,6 +131,8 @@ def memory(
     axis = int(members > 1) + 1  # of the terms
     known = labels(own, whole.shape[axis], whole.shape[-1], names)
     seen = observed(own, input, *arguments, over_time=over_time, **options)[:, :terms]
+    if over_time and (at_step := rates[0].observed) is not None:
+        seen = seen & at_step[:terms].swapaxes(0, 1)
     weights = _arrays.places(seen.shape, None, seen)
     total = weights.sum(axis=(0, *range(2, weights.ndim)))[:, None]
     change = cut.astype(np.float64) - whole
@@ -157,14 +164,17 @@ class _Rates:
     forgotten: Floats
     time: Floats
     steps: NDArray[np.int64]
+    observed: NDArray[np.bool_] | None  # at each step; None is everywhere
 
     def __call__(self, cell: Cell, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         relaxation = CELLS[cell.cell].reference.relaxation
         assert relaxation is not None, cell.cell
         x, mask, elapsed = arguments[0], options.get("mask"), options.get("elapsed")
+        self.observed = None if mask is None else np.asarray(_arrays.plain(mask.expand(x.shape[:3])))
         seen = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device) if mask is None else mask
         seen = seen & (seen.cumsum(-1) > 1)  # at the first there is nothing to forget
         passed = torch.ones(1, 1, 1, device=x.device) if elapsed is None else elapsed
+        seen = seen & passed.isfinite()  # a gap without end forgets all, at every rate
         passed = torch.where(seen, passed, 0).double()
         preacts = cell.to_hidden_and_gate(x)
         _, gate = relaxation(*preacts.chunk(CELLS[cell.cell].num_preacts, dim=-1))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rnam import _checks
+from rnam.gru import Cell
 from rnam.linear import Linear
 from rnam.models.additive import Additive, Sum, join
 from rnam.models.block import CELLS, CellName
@@ -70,8 +71,8 @@ class RNAM(Terms, Described):
             as in `rnam.minGRU` (after arXiv 1804.11188): in steps or, with `continuous`, in units of `time_unit`. None
             starts it near 1.4.
         continuous: let time pass between the steps. A state decays by exp(-elapsed softplus(k)), and no longer by
-            sigmoid(-k), which it is at an elapsed time of 1 (`rnam.functional.min_gru`; this form is ours). Elapsed is
-            the time since that term's own last observed step, so that a masked stretch is the same as a sequence
+            sigmoid(-k), which it is at an elapsed time of 1 (`rnam.functional.min_gru`; this form is ours); that of a
+            minLSTM by its normalised forget gate to the power of elapsed, which is the same. Elapsed is the time since that term's own last observed step, so that a masked stretch is the same as a sequence
             without it. It is 1 at a term's first observed step.
         time_unit: the time that counts as 1, in the unit of `times`: about the usual gap. A change of that unit, with
             `time_unit` changed alike, changes nothing.
@@ -189,8 +190,14 @@ class RNAM(Terms, Described):
         for module in self.modules():
             if isinstance(module, Columns | Linear | nn.LayerNorm | Sum):
                 module.reset_parameters()
+        for module in self.modules():  # after their biases, which are drawn with the layers
+            if isinstance(module, Cell):
+                module.start_gates()
         if self.missing is not None:
             nn.init.zeros_(self.missing)
+
+    def extra_repr(self) -> str:
+        return f"continuous=True, time_unit={self.time_unit:g}" if self.continuous else ""
 
     def sizes(self) -> Sizes:
         static = 0 if self.static_columns is None else len(self.static_columns.columns)

@@ -97,6 +97,8 @@ class State:
             TypeError: there is one that is no State.
             ValueError: there is none, or they are not of one model.
         """
+        if not isinstance(states, Sequence):
+            raise TypeError(f"states must be a sequence of State, got {type(states).__name__}")
         if not states:
             raise ValueError("states must have at least one, got none")
         for n, state in enumerate(states):
@@ -133,7 +135,13 @@ class State:
         return self._map(lambda name, value: value.detach())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> State:
-        """The state on another device."""
+        """The state on another device, in its dtypes.
+
+        Raises:
+            TypeError: `device` is none.
+        """
+        if not isinstance(device, torch.device | str):
+            raise TypeError(f"device must be a device or its name, got {device!r}")
         return self._map(lambda name, value: value.to(device, non_blocking=non_blocking))
 
     def keys(self) -> tuple[str, ...]:
@@ -218,8 +226,9 @@ def _chosen(rows: object, batch: int, like: Tensor) -> slice | Tensor:
     """`rows` as an index of one dimension."""
     if isinstance(rows, slice):
         return rows
-    if isinstance(rows, np.ndarray | list | tuple):
-        rows = torch.as_tensor(rows, device=like.device) if len(rows) else torch.zeros(0, dtype=torch.int64)
+    if isinstance(rows, np.ndarray | Sequence) and not isinstance(rows, str):
+        given = np.ascontiguousarray(rows)  # torch takes no array that runs backwards
+        rows = torch.as_tensor(given, device=like.device) if len(given) else torch.zeros(0, dtype=torch.int64)
     if not isinstance(rows, Tensor):
         expected = "a slice, a sequence of ints or a tensor"
         raise TypeError(f"rows must be {expected} (of one row, state[n : n + 1]), got {type(rows).__name__}")

@@ -164,7 +164,7 @@ class Terms(RecurrentNetworks):
                 x, observed = with_timing(x, observed, visits)
             if self.continuous:
                 elapsed = read_elapsed(times, observed, x, before, self.time_unit)
-            warn_of_coarse_times(times, observed)
+            warn_of_coarse_times(times, observed, self.time_unit)
         return Read(x, observed, now, seen, visits, elapsed, before)
 
     def _read_values(

@@ -18,7 +18,6 @@ from rnam.models.streaming import State
 __all__ = ["WIDTH", "Elapsed", "Visits", "read_elapsed", "read_visits", "warn_of_coarse_times", "with_timing"]
 
 WIDTH = 2  # inputs of the timing term
-_COARSE = 2.0**24  # from here on float32 has not every whole number
 
 
 class Visits(NamedTuple):
@@ -113,23 +112,25 @@ def _gaps(times: Tensor, counts: Tensor, before: tuple[Tensor, Tensor] | None) -
     latest_time = every.gather(-1, latest.clamp(min=0))
     first = latest[..., :-1] < 0
     # in the dtype of the times, since differences of large ones lose digits in a narrower one
-    since = torch.where(first, 0, times - latest_time[..., :-1]).clamp(min=0)
+    steady = times == latest_time[..., :-1]  # inf - inf would be NaN
+    since = torch.where(first | steady, 0, times - latest_time[..., :-1]).clamp(min=0)
     there = latest[..., -1] >= 0
     return _Gaps(since, first, torch.where(there, latest_time[..., -1], 0), there)
 
 
-def warn_of_coarse_times(times: Tensor, observed: Tensor | None) -> None:
-    """Warns of times in float32 of which not every whole number is one, such as seconds since 1970, where looking costs
+def warn_of_coarse_times(times: Tensor, observed: Tensor | None, unit: float) -> None:
+    """Warns of floating times that a unit does not change, such as seconds since 1970 in float32, where looking costs
     nothing."""
     if not times.is_floating_point() or times.dtype == torch.float64 or not _checks.is_readable(times):
         return
     seen = times.detach() if observed is None else times.detach()[observed.any(0)]
     largest = float(seen.float().abs().nan_to_num(0, 0).max()) if seen.numel() else 0.0
-    if largest >= _COARSE:
+    coarse = 2 / torch.finfo(times.dtype).eps * unit
+    if largest >= coarse:
         dtype = str(times.dtype).removeprefix("torch.")
         warnings.warn(
-            f"times in {dtype} must be below {_COARSE:.0f}, from where it has not every whole number, "
-            f"got {largest:.0f}: give integers or float64, or times since a later start",
+            f"times in {dtype} must be below {coarse:.8g}, from where a unit of {unit:g} is lost in rounding, "
+            f"got {largest:.8g}: give integers or float64, or times since a later start",
             UserWarning,
             stacklevel=2,
         )

@@ -171,8 +171,10 @@ class ColumnsByName:
             raise ValueError(f"X must have at least {least} columns, since the terms read them, got {count}")
         read = len(columns.columns)
         chosen = getattr(self, "module__columns", None) is not None
-        if not chosen and count > read and columns.columns == tuple((n,) for n in range(read)):
-            name = tables.column("X", read if called is None else called[read])
+        others = () if memoryless is None else memoryless.columns
+        unread = [n for n in range(read, count) if not any(n in own for own in others)]
+        if not chosen and unread and columns.columns == tuple((n,) for n in range(read)):
+            name = tables.column("X", unread[0] if called is None else called[unread[0]])
             raise ValueError(
                 f"X must have a term for each of its {count} columns, got module__terms={read}: no term reads {name}. "
                 "module__columns says which columns the terms read"

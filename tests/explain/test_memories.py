@@ -120,7 +120,7 @@ def test_what_a_memory_is_worth(over_time: bool, members: int, cell: str) -> Non
         options = {"return_members": True, "return_sequence": over_time}
         whole = model(x, mask, **options)
         cut = _cut(model, x, mask, over_time, return_members=True)
-    seen = (mask.cumsum(-1) > 0) if over_time else mask.any(-1)
+    seen = mask if over_time else mask.any(-1)
     for k in range(members):
         own = (k,) if members == 2 else ()
         assert found.loss is not None and found.cut_loss is not None
@@ -133,6 +133,30 @@ def test_what_a_memory_is_worth(over_time: bool, members: int, cell: str) -> Non
             np.testing.assert_allclose(found.change[(*own, f, 0)], change, rtol=ROUNDING)
     assert found.term == ("a", "b")
     assert found.change.min() > 0
+
+
+def test_padding_changes_no_change() -> None:
+    model, (x, _) = _model(), _inputs()
+    padded, lengths = torch.cat([x, torch.full_like(x, torch.nan)], dim=2), torch.full((BATCH,), SEQ)
+    found = explain.memory(model, padded, lengths=lengths, over_time=True)
+    np.testing.assert_allclose(found.change, explain.memory(model, x, over_time=True).change, rtol=ROUNDING)
+
+
+def test_a_gap_without_end_is_left_out() -> None:
+    model, x = _model(continuous=True), torch.randn(TERMS, 1, 4, 1, dtype=EXACT)
+    times = torch.tensor([[0.0, 1.0, torch.inf, torch.inf]], dtype=EXACT)
+    found = explain.memory(model, x, times=times)
+    np.testing.assert_array_equal(found.steps, [2] * TERMS)  # the last two times are one
+    np.testing.assert_allclose(found.timescale, explain.memory(model, x[:, :, :2], times=times[:, :2]).timescale)
+
+
+def test_a_state_is_refused() -> None:
+    model, (x, _) = _model(), _inputs()
+    state = model(x, return_state=True).state
+    with pytest.raises(ValueError, match="state must be None"):
+        explain.memory(model, x, state=state)
+    with pytest.raises(ValueError, match="return_state must be False"):
+        explain.contributions(model, x, return_state=True)
 
 
 def test_other_terms_and_the_timing_term() -> None:
