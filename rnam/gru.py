@@ -82,7 +82,8 @@ class Cell(nn.Module):
             for n, gate in enumerate(gates):
                 gate.zero_()
                 if self.timescales is not None and self.gate_signs is not None:
-                    gate += self.gate_signs[n] * _gate_of_timescales(*self.timescales, gate.shape[2]).to(gate)
+                    k = _gate_of_timescales(*self.timescales, gate.shape[2])
+                    gate += self.gate_signs[n] * k.clamp(max=torch.finfo(gate.dtype).max).to(gate)
 
     def forward(
         self,

@@ -110,7 +110,9 @@ def _zeros(model: nn.Module, batch: int, seq: int, mask: bool) -> tuple[list[Ten
         like, columns = model.gam.bias, model.columns
         sizes = (batch,) if isinstance(model, NAM) else (batch, seq)
         # the mask has the sizes of the input, but for terms that are no columns
-        shape = (model.terms, *sizes, model.in_dim) if columns is None else (*sizes, columns.least)
+        others = getattr(model, "memoryless_columns", None)
+        least = 0 if columns is None else max(columns.least, 0 if others is None else others.least)
+        shape = (model.terms, *sizes, model.in_dim) if columns is None else (*sizes, least)
         observed = shape[:3] if columns is None else shape
     elif isinstance(model, Cell | Linear):
         like = (model.to_hidden_and_gate if isinstance(model, Cell) else model).weight
@@ -125,7 +127,7 @@ def _zeros(model: nn.Module, batch: int, seq: int, mask: bool) -> tuple[list[Ten
         raise ValueError("mask must be False for a Linear, which takes none, got True")
     arguments = [like.new_zeros(shape)]
     given = {"mask": like.new_ones(observed, dtype=torch.bool)} if mask else {}
-    if isinstance(model, RNAM) and model.timing:
+    if isinstance(model, RNAM) and model.reads_times:
         given["times"] = like.new_zeros(batch, seq)
     if isinstance(model, RNAM) and model.static_columns is not None:
         given["static"] = like.new_zeros(batch, model.static_columns.least)
@@ -133,11 +135,15 @@ def _zeros(model: nn.Module, batch: int, seq: int, mask: bool) -> tuple[list[Ten
 
 
 def _step(model: nn.Module, arguments: list[Tensor], given: dict[str, Any]) -> None:
-    """A call with gradients, and its backwards: of the first output, and of all. A layer's input wants its own."""
-    wanted: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    """A call with gradients, and its backwards: of the first output, and of all. A layer is called twice, since the
+    input of the first layer wants no gradient and that of a later one does."""
+    _backwards(model, arguments, given)
     if isinstance(model, Cell | Linear):
-        arguments = [x.detach().requires_grad_() for x in arguments]
-        wanted += arguments
+        _backwards(model, [x.detach().requires_grad_() for x in arguments], given)
+
+
+def _backwards(model: nn.Module, arguments: list[Tensor], given: dict[str, Any]) -> None:
+    wanted = [x for x in (*model.parameters(), *arguments) if x.requires_grad]
     with torch.enable_grad():
         output = model(*arguments, **given)
     outputs = [output] if isinstance(output, Tensor) else list(output)

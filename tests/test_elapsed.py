@@ -247,6 +247,32 @@ def test_gradients_at_extreme_gates_are_finite(space: str, gate: float, time: fl
         assert_within("h", h.detach()[..., 0], torch.full((1, 2, seq), 1.2), 4 * bounds.unit(torch.float32))
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("seq", [1, 6])
+def test_gradients_pass_a_step_of_no_time_whatever_it_holds(seq: int, part: int, bad: float) -> None:
+    """As they pass a step that is not there."""
+    drawn_preacts, h0 = torch.randn(1, 2, seq, 4, dtype=torch.float64), torch.rand(1, 2, 1, 2, dtype=torch.float64)
+    still = seq // 2
+    keep = [t for t in range(seq) if t != still]
+
+    def gradients(preacts: Tensor, elapsed: Tensor) -> tuple[Tensor, ...]:
+        given = preacts.clone().requires_grad_(), h0.clone().requires_grad_()
+        h, h_last = of_preacts(*given, elapsed)
+        return torch.autograd.grad(h.sin().sum() + h_last.sum(), given)
+
+    broken = drawn_preacts.clone()
+    broken[:, :, still, 2 * part : 2 * part + 2] = bad
+    elapsed = torch.ones(seq, dtype=torch.float64)
+    elapsed[still] = 0
+    calm = drawn_preacts.clone()
+    calm[:, :, still] = 0.5
+    (d_preacts, dh0), (expected, expected_h0) = gradients(broken, elapsed), gradients(calm, elapsed)
+    bounds.assert_same(dh0, expected_h0)
+    bounds.assert_same(d_preacts[:, :, keep], expected[:, :, keep])
+    assert_finite("d_preacts", d_preacts)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("backend", ["torch", "reference"])
 @pytest.mark.parametrize("seq", [1, 2])

@@ -126,3 +126,16 @@ def test_in_a_graph() -> None:
     with torch._subclasses.FakeTensorMode() as mode:
         fake = {name: mode.from_tensor(value) for name, value in given.items()}
         assert grouped_linear(**fake, out=torch.empty(TERMS, ROWS, DIM)).shape == right.shape
+
+
+@pytest.mark.usefixtures("backend")
+def test_writing_is_seen_by_a_graph_that_kept_it() -> None:
+    """As in torch: a backward that would read what was written over it raises."""
+    given, out, factor = _arguments(), torch.empty(TERMS, ROWS, DIM), torch.rand(DIM, requires_grad=True)
+    with torch.no_grad():
+        grouped_linear(**given, out=out)
+    loss = (factor * out).sum()
+    with torch.no_grad():
+        grouped_linear(**given, out=out)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

@@ -135,7 +135,7 @@ def min_gru_timed_gates(u, k, dt):
     """
     rate, e = min_gru_rate(k)
     x = dt * rate
-    small = x < 1.0
+    small = tl.abs(x) < 1.0  # a negative time has the formula, too
     z_small = x * one_minus_exp2_ratio(x)
     a_large = tl.exp2(-x)
     z = tl.where(small, z_small, 1.0 - a_large)

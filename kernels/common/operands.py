@@ -117,7 +117,12 @@ def flag_words(flags: torch.Tensor, T: int) -> torch.Tensor:
     copy, in which the steps past the end are masked.
     """
     whole = flags.shape[2] == T and T % WORD == 0 and flags.stride(2) == 1
-    if not whole or any(n % WORD for n in flags.stride()[:2]) or flags.data_ptr() % ALIGNMENT:
+    if (
+        not whole
+        or any(n % WORD for n in flags.stride()[:2])
+        or flags.data_ptr() % ALIGNMENT
+        or flags.storage_offset() % WORD
+    ):
         rows = flags.new_full((*flags.shape[:2], -(-T // WORD) * WORD), MASKED)
         rows[..., :T] = flags
         flags = rows

@@ -37,6 +37,8 @@ _plans: "dict[Hashable, Plan | None]" = {}  # None: a kind that came once
 _RUN = Launch.run
 
 aten = torch.ops.aten
+
+_GONE = torch.empty(0)  # in the place of a tensor that no later step reads
 ALLOCATIONS = (
     aten.empty.memory_format,
     aten.empty_like.default,
@@ -74,14 +76,20 @@ def planned(launcher: Callable[Arguments, Result]) -> Callable[Arguments, Result
             if len(_plans) >= MOST_PLANS:
                 _plans.clear()
             _plans[kind] = None
-        elif not torch.is_autocast_enabled(operands[0].device.type):  # its casts are below what is watched
+        elif not torch.is_autocast_enabled(operands[0].device.type) and not _learns(operands):
+            # the casts of autocast are below what is watched, and so is what autograd writes down
             trace = _Trace(operands)
             result = trace.watch(launcher, arguments, options)
-            _plans[kind] = Plan(trace.steps, trace.form(result))
-            return _filled(trace.form(result), operands + trace.made)  # type: ignore[no-any-return]
+            form = trace.form(result)
+            _plans[kind] = Plan(trace.forgetful(form), form)
+            return _filled(form, operands + trace.made)  # type: ignore[no-any-return]
         return launcher(*arguments, **options)
 
     return call
+
+
+def _learns(operands: Values) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in operands)
 
 
 def _describe(values: Iterable[Any], key: list[Hashable], operands: Values) -> None:
@@ -135,6 +143,7 @@ class _Trace(TorchDispatchMode):
         self.made: Values = []  # kept, so that no other tensor gets the id of one of these
         self.places = {id(x): _Place(n) for n, x in enumerate(self.operands)}
         self.steps: list[Step] = []
+        self.read: list[set[_Place]] = []  # by each step
         self.launching = False
 
     def watch(self, launcher: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -144,6 +153,22 @@ class _Trace(TorchDispatchMode):
         options = {name: _replaced(value, rest) for name, value in options.items()}
         with self, watched(self.launch):
             return launcher(*arguments, **options)
+
+    def forgetful(self, result: Any) -> list[Step]:
+        """The steps, and between them others that drop what no later one reads, so that a plan holds no more memory
+        than its launcher."""
+        kept = _places(result)
+        last: dict[int, list[_Place]] = {}
+        for place in self.places.values():
+            if place >= len(self.operands) and place not in kept:
+                readers = [n for n, read in enumerate(self.read) if place in read]
+                last.setdefault(max(readers, default=len(self.steps)), []).append(place)
+        steps: list[Step] = []
+        for n, step in enumerate(self.steps):
+            steps.append(step)
+            if n in last and n + 1 < len(self.steps):
+                steps.append(_forgetting(last[n]))
+        return steps
 
     def form(self, value: Any) -> Any:
         """`value` with places for tensors."""
@@ -158,6 +183,7 @@ class _Trace(TorchDispatchMode):
         launch.execute()
         self.launching = False
         arguments = {name: self.form(value) for name, value in launch.arguments.items()}
+        self.read.append(_places(list(arguments.values())))
         self.steps.append(_launching(launch, replace(launch, arguments=arguments)))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -169,12 +195,27 @@ class _Trace(TorchDispatchMode):
                 raise RuntimeError(f"a launcher may not look at values, got {func}")
             new = [x for x in outputs if id(x) not in self.places]  # an operation in place gives its operand
             form = self.form(args), {name: self.form(value) for name, value in kwargs.items()}
+            self.read.append(_places([form[0], list(form[1].values())]))
             picked = [n for n, x in enumerate(outputs) if id(x) not in self.places]
             for x in new:
                 self.places[id(x)] = _Place(len(self.operands) + len(self.made))
                 self.made.append(x)
             self.steps.append(_allocating(result) if func in ALLOCATIONS else _operating(func, form, picked))
         return result
+
+
+def _places(form: Any) -> "set[_Place]":
+    if type(form) is _Place:
+        return {form}
+    return set().union(*map(_places, form)) if isinstance(form, NESTED) else set()
+
+
+def _forgetting(places: "list[_Place]") -> Step:
+    def step(values: Values) -> None:
+        for place in places:
+            values[place] = _GONE
+
+    return step
 
 
 def _replaced(value: Any, tensors: Any) -> Any:

@@ -19,9 +19,9 @@ def encode(mask: Tensor | None, reset: Tensor | None) -> Tensor | None:
     """Flags of a mask (True = observed) and resets: uint8, three dimensions of the full size or 1; None of neither."""
     flags: Tensor | None = None
     if mask is not None:
-        flags = (~mask).to(torch.uint8) * MASKED
+        flags = (~mask).view(torch.uint8)  # True is MASKED
     if reset is not None:
-        bits = reset.to(torch.uint8) * RESET
+        bits = reset.view(torch.uint8) * RESET
         flags = bits if flags is None else flags | bits
     return None if flags is None else flags[(None,) * (3 - flags.dim())]
 

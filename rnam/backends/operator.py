@@ -4,8 +4,8 @@ An operator has three entries, and `__call__` chooses one:
 
     the op         under torch.compile and torch.export, for which it is opaque, and wherever something watches
                    operators: a dispatch mode, a tensor subclass, a trace, a profiler
-    the Function   in eager mode with gradients: func.grad fails on an op's autograd formula, and compile(func.grad)
-                   gives zeros with a Function alone
+    the Function   in eager mode with gradients: func.grad fails on an op's autograd formula. compile(func.grad) gives
+                   zeros with a Function alone; with the op in its place torch raises
     the launcher   in eager mode without a gradient; the boundary of an op would take longer than a small call
 """
 

@@ -71,9 +71,10 @@ class RNAM(Terms, Described):
             as in `rnam.minGRU` (after arXiv 1804.11188): in steps or, with `continuous`, in units of `time_unit`. None
             starts it near 1.4.
         continuous: let time pass between the steps. A state decays by exp(-elapsed softplus(k)), and no longer by
-            sigmoid(-k), which it is at an elapsed time of 1 (`rnam.functional.min_gru`; this form is ours); that of a
-            minLSTM by its normalised forget gate to the power of elapsed, which is the same. Elapsed is the time since that term's own last observed step, so that a masked stretch is the same as a sequence
-            without it. It is 1 at a term's first observed step.
+            sigmoid(-k), which it is at an elapsed time of 1 (`rnam.functional.min_gru`; this form is ours). That of a
+            minLSTM decays by its normalised forget gate to the power of elapsed. Elapsed is the time since that term's
+            own last observed step, so that a masked stretch is the same as a sequence without it. It is 1 at a term's
+            first observed step.
         time_unit: the time that counts as 1, in the unit of `times`: about the usual gap. A change of that unit, with
             `time_unit` changed alike, changes nothing.
 

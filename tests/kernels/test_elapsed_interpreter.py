@@ -223,3 +223,14 @@ def test_bad_arguments():
             recurrence_forward(Call(x, weight, elapsed=elapsed), MIN_GRU)
     with pytest.raises(ValueError, match="elapsed: expected None for a cell whose gates take no time"):
         recurrence_forward(Call(x, torch.zeros(1, 3, 12), elapsed=torch.ones(1, 1, 1)), MIN_LSTM)
+
+
+def test_a_negative_time_has_the_formula_too():
+    """It runs away from g(u); below dt rate = -1 the polynomial of z does not hold."""
+    u, k, h0 = torch.full((1, 1, 1, 4), 0.3), torch.tensor([-3.0, 0.0, 2.0, 5.0]).expand(1, 1, 1, 4), 0.5
+    for time in (-0.2, -1.0, -3.0):
+        call = Call(torch.cat([u, k], 3), None, torch.full((1, 1, 1, 4), h0), elapsed=torch.full((1, 1, 1), time))
+        _, got = recurrence_forward(call, MIN_GRU)
+        a = torch.exp(-time * torch.log1p(k.double().exp()))
+        exact = a * h0 + (1 - a) * (u.double() + 0.5)
+        assert_within("h", got, exact, 1e-4 * exact.abs())  # the polynomial is off by 4e-5 at dt rate = -1

@@ -364,3 +364,24 @@ def test_a_tensor_from_elsewhere_is_refused() -> None:
     adds(torch.ones(2))
     with pytest.raises(RuntimeError, match="neither an operand nor made"):
         adds(torch.ones(2))
+
+
+def test_a_plan_drops_what_no_later_step_reads(made: list[plan.Plan]) -> None:
+    """In the backward of a wide layer the pre-activations are not needed to the end."""
+    launcher, *arguments = drawn(CALLS["minGRU of width 70, backward"])
+    _ = thrice(launcher, *arguments)
+    (one,) = made
+    values: list[torch.Tensor] = []
+    plan._describe(arguments, [], values)
+    operands = len(values)
+    for step in one.steps:
+        step(values)
+    dropped = [n for n, value in enumerate(values) if value is plan._GONE]
+    assert len(dropped) > 1 and min(dropped) >= operands
+    assert_equal("gradients", plan._filled(one.result, values), scratch(launcher, *arguments))
+
+
+def test_a_weight_that_learns_is_watched_by_nobody(made: list[plan.Plan]) -> None:
+    weight = torch.rand(F, D, 70, requires_grad=True)
+    got = [kernels.grouped_linear_forward(rows(), weight).requires_grad for _ in range(4)]
+    assert got == [True] * 4 and not made

@@ -171,6 +171,10 @@ def _min_gru_after(times: Times, learns: bool) -> Gates:
 
     def gates(preacts: Preacts, buffer: Callable[[str], Tensor]) -> Kept:
         u, k = preacts
+        if not times.positive:  # where no time passes the state is held, and 0 times what u and k are may be NaN
+            still = times.elapsed == 0
+            u.masked_fill_(still & ~u.isfinite(), 0)
+            k.masked_fill_(still & ~k.isfinite(), -torch.inf)
         s = torch.sigmoid(u, out=buffer("s"))
         v = torch.add(u, 0.5, out=buffer("v"))
         torch.maximum(v, s, out=v)
