@@ -224,7 +224,7 @@ class Panel(Contents):
             by: "id" with parts, "time" with until; it may be left out.
             seed: of the draw, which comes back with the same panel and seed; None for another one each time.
             stratify: give each part as many ids of each kind: True for the label, the name of a static category, or a
-                kind for each id.
+                kind for each id: an array in the order of the ids, or a Series whose index holds the ids.
             until: limits that rise, of the kind of the times. What is at a limit is before it. A date is its first
                 moment.
 
@@ -269,7 +269,8 @@ class Panel(Contents):
             n: of folds, at least 2.
             by: "id" or "time".
             seed: by id, of the draw.
-            groups: by id, a group for each id, in the place of the panel's own.
+            groups: by id, a group for each id, in the place of the panel's own: an array in the order of the ids, or a
+                Series whose index holds the ids.
             stratify: by id, as in `split`.
             purge: by time, in units of `times`; 0 by default.
             nested: fold each training part again, in so many folds, in the same way: a fold is then a triple of the
@@ -389,8 +390,9 @@ def _read_like(frame: Any, like: Contents, chosen: dict[str, Any], sort: bool, u
 
 
 def _part(value: Any, positions: Integers) -> Any:
-    """What is given for each id, of some ids; None, True and a name are for all."""
-    return value if value is None or value is True or isinstance(value, str) else np.asarray(value)[positions]
+    """What is given for each id, of some ids; None, True and a name are for all, and a Series is read by its index."""
+    whole = value is None or value is True or isinstance(value, str | pandas.Series)
+    return value if whole else np.asarray(value)[positions]
 
 
 def _nest(train: Panel, test: Panel, nested: int | None, **options: Any) -> tuple[Any, ...]:

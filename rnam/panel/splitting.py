@@ -17,6 +17,8 @@ from rnam.panel.storage import Bools, Integers, Parts
 
 __all__ = ["fold_ids", "fold_times", "split_ids", "split_times"]
 
+Array = NDArray[Any]
+
 
 def split_ids(parts: Parts, fractions: Sequence[float], seed: int | None, stratify: Any) -> list[Integers]:
     """The positions of the ids of each part, in rising order. A group is in one part."""
@@ -161,18 +163,39 @@ def _groups(parts: Parts, groups: Any) -> tuple[Integers, Any]:
     groups = parts.facts.groups if groups is None else groups
     if groups is None:
         return np.arange(len(ids)), ids
-    return _kinds("groups", groups, len(ids))
+    return _kinds("groups", groups, ids)
 
 
-def _kinds(argument: str, value: Any, ids: int) -> tuple[Integers, Any]:
-    """`value`, one item for each id, as numbers from 0, and the items that these stand for."""
+def _kinds(argument: str, value: Any, ids: Any) -> tuple[Integers, Any]:
+    """`value`, one item for each id, as numbers from 0, and the items that these stand for. A Series is read by its
+    index, anything else by position."""
+    if isinstance(value, pandas.Series):
+        value = _by_index(argument, value, ids)
     array = value if isinstance(value, pandas.Index) else np.asarray(value)
-    if array.shape != (ids,):
-        raise ValueError(f"{argument} must have shape {(ids,)}, one item for each id, got {array.shape}")
+    if array.shape != (len(ids),):
+        raise ValueError(f"{argument} must have shape {(len(ids),)}, one item for each id, got {array.shape}")
     owners, names = pandas.factorize(array)
     if (owners < 0).any():
         raise ValueError(f"{argument} must have an item for each id, got none at position {int((owners < 0).argmax())}")
     return owners.astype(np.int64), names
+
+
+def _by_index(argument: str, series: Any, ids: Any) -> Array:
+    """The items of a Series in the order of the ids, which its index holds.
+
+    Raises:
+        ValueError: the index holds an item twice, or lacks an id.
+    """
+    if not series.index.is_unique:
+        twice = plain(series.index[series.index.duplicated()][0])
+        raise ValueError(f"the index of {argument} must hold each id once, got {twice!r} twice")
+    positions = series.index.get_indexer(ids)
+    if (positions < 0).any():
+        lost = plain(ids[int((positions < 0).argmax())])
+        raise ValueError(
+            f"the index of {argument} must hold the ids, got none that is {lost!r}; an array is read by position"
+        )
+    return np.asarray(series.to_numpy()[positions])
 
 
 def _strata(parts: Parts, stratify: Any) -> Integers:
@@ -183,13 +206,13 @@ def _strata(parts: Parts, stratify: Any) -> Integers:
             raise ValueError("stratify=True must have one target of ids, got " + (
                 "none" if not schema.targets else f"{len(schema.targets)} targets of {schema.at}s"
             ))  # fmt: skip
-        return _kinds("stratify", np.where(np.isnan(facts.labels[:, 0]), np.inf, facts.labels[:, 0]), len(facts.ids))[0]
+        return _kinds("stratify", np.where(np.isnan(facts.labels[:, 0]), np.inf, facts.labels[:, 0]), facts.ids)[0]
     if isinstance(stratify, str):
         names = [column.name for column in schema.static_categories]
         if stratify not in names:
             raise ValueError(f"stratify must be a static category, one of {names}, got {stratify!r}")
-        return _kinds("stratify", facts.codes[:, names.index(stratify)], len(facts.ids))[0]
-    return _kinds("stratify", stratify, len(facts.ids))[0]
+        return _kinds("stratify", facts.codes[:, names.index(stratify)], facts.ids)[0]
+    return _kinds("stratify", stratify, facts.ids)[0]
 
 
 def _by_group(parts: Parts, stratify: Any, owners: Integers, names: Any) -> Integers:

@@ -151,6 +151,27 @@ def test_splits_that_cannot_be_are_refused() -> None:
             call()
 
 
+def test_kinds_of_a_series_are_read_by_its_index() -> None:
+    """pandas gives ids sorted, and a panel has them in the order of their first rows."""
+    ids, household = [7, 3, 5, 1, 8, 2], [0, 1, 0, 1, 2, 2]
+    df = pandas.DataFrame({"id": ids, "t": 0, "x": 1.0, "house": household})
+    p = rnam.Panel.from_frame(df, id="id", time="t", values=["x"])
+    own = df.groupby("id")["house"].first()
+    assert list(own.index) == sorted(ids)
+    for train, test, inner in p.folds(3, seed=0, groups=own, nested=2):
+        for first, second in [(train, test), *inner]:
+            assert not set(own[list(first)]) & set(own[list(second)])
+    kinds = pandas.Series([0, 1, 0, 1, 1, 0], index=ids).sort_index()
+    parts = [p.split([0.5, 0.5], seed=1, stratify=given) for given in (kinds, kinds[ids].to_numpy())]
+    assert [part.equals(other) for part, other in zip(*parts, strict=True)] == [True] * 2
+    for _, test in p.folds(3, seed=0, stratify=kinds):
+        assert sorted(kinds[list(test)]) == [0, 1]
+    with pytest.raises(ValueError, match="the index of groups must hold the ids, got none that is 7; an array is read"):
+        p.folds(2, groups=pandas.Series(household))
+    with pytest.raises(ValueError, match="the index of stratify must hold each id once, got 7 twice"):
+        p.split([0.5, 0.5], stratify=pandas.Series(0, index=[*ids, 7]))
+
+
 # by time
 
 
