@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import numbers
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,10 +13,20 @@ import pandas
 from numpy.typing import NDArray
 
 from rnam.panel.storage import Bools, Integers
-from rnam.panel.times import EXACT, Clock
+from rnam.panel.times import Clock, inexact
 from rnam.sklearn import tables
 
-__all__ = ["Rows", "Unseen", "is_category", "one_for_each_id", "plain", "read_codes", "read_numbers", "recode"]
+__all__ = [
+    "Rows",
+    "Unseen",
+    "is_category",
+    "level_kind",
+    "one_for_each_id",
+    "plain",
+    "read_codes",
+    "read_numbers",
+    "recode",
+]
 
 Array = NDArray[Any]
 Unseen = Literal["refuse", "missing"]
@@ -70,12 +81,12 @@ def read_numbers(name: Hashable, series: Any, rows: Rows) -> Array:
     except (TypeError, ValueError) as error:
         advice = "; name it in categories if its values are levels" if is_category(series) else ""
         raise type(error)(f"{error}{_first_refused(where, series, rows)}{advice}") from error
-    if array.dtype.kind in "iu" and array.itemsize == 8:
-        large = (array > EXACT) | (array < -EXACT)
-        if large.any():
-            row = int(large.argmax())
-            raise ValueError(f"{where} must hold whole numbers of at most 2**53, got {array[row]}, {rows.place(row)}")
-    elif array.dtype.kind == "f" and np.isinf(array).any():
+    large = inexact(series)
+    if large.any():
+        row = int(large.argmax())
+        got = plain(series.iloc[row])
+        raise ValueError(f"{where} must hold whole numbers of at most 2**53, got {got}, {rows.place(row)}")
+    if array.dtype.kind == "f" and np.isinf(array).any():
         row = int(np.isinf(array).argmax())
         raise ValueError(f"{where} must hold finite numbers, got {array[row]}, {rows.place(row)}")
     return array
@@ -156,6 +167,13 @@ def _sorted(where: str, codes: Array, found: list[Any]) -> tuple[Array, list[Any
     place[order] = np.arange(len(order))
     place[-1] = -1
     return place[codes], [found[n] for n in order]
+
+
+def level_kind(level: Any) -> str:
+    """bool, number, or else the name of the type: levels of a column are of one kind."""
+    if isinstance(level, bool):
+        return "bool"
+    return "number" if isinstance(level, numbers.Number) else type(level).__name__
 
 
 def _check_level(where: str, level: Any) -> None:

@@ -55,9 +55,11 @@ def to_frame(parts: Parts) -> Any:
 
 
 def _numbers(array: Array, column: Column) -> Any:
-    """As the table's dtype, if it is one of numbers."""
+    """As the table's dtype, if it is one of numbers that holds what is missing, too."""
     series, dtype = pandas.Series(array), column.dtype
     if not pandas.api.types.is_numeric_dtype(dtype):  # bool is one, an object is none
+        return series.astype(np.float64)
+    if isinstance(dtype, np.dtype) and dtype.kind in "biu" and np.isnan(array).any():
         return series.astype(np.float64)
     return series.astype(dtype)
 
@@ -70,7 +72,18 @@ def _levels(codes: Array, column: Column) -> Any:
     levels = np.empty(len(column.levels) + 1, dtype=object)
     levels[:-1] = column.levels
     levels[-1] = np.nan if pandas.api.types.is_float_dtype(column.dtype) else None
-    return pandas.Series(levels[codes], dtype=column.dtype)
+    return pandas.Series(levels[codes], dtype=column.dtype if _holds(column, (codes < 0).any()) else object)
+
+
+def _holds(column: Column, gone: bool) -> bool:
+    """Whether the dtype of the table's column holds all levels as they are, and what is `gone`."""
+    dtype, levels = column.dtype, list(column.levels or ())
+    if dtype is None or (gone and isinstance(dtype, np.dtype) and dtype.kind in "biu"):
+        return False
+    try:
+        return pandas.Series(levels, dtype=dtype).tolist() == levels
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _parts(codes: Array, column: Column) -> Iterator[tuple[Any, Any]]:
@@ -82,9 +95,6 @@ def _parts(codes: Array, column: Column) -> Iterator[tuple[Any, Any]]:
 def _label(labels: Array, column: Column) -> Any:
     if column.levels is not None:
         return _levels(np.where(np.isnan(labels), -1, labels).astype(np.int64), column)
-    gone = np.isnan(labels)
-    if gone.any() and isinstance(column.dtype, np.dtype):  # hidden labels, in a table whose dtype has no NaN
-        return pandas.Series(labels)
     return _numbers(labels, column)
 
 

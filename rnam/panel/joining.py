@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas
 from numpy.typing import NDArray
 
-from rnam.panel.columns import Unseen, plain, recode
+from rnam.panel.columns import Unseen, level_kind, plain, recode
 from rnam.panel.schema import Column, Schema
 from rnam.panel.storage import Facts, Parts, Sequences, Visits
 from rnam.panel.times import Clock
@@ -56,8 +57,11 @@ def reindex(parts: Parts, like: Schema, unseen: Unseen) -> Parts:
     visits, same = kept.visits, values == list(range(len(own.values)))
     return kept._replace(
         schema=replace(
-            own, values=like.values, categories=like.categories, static=like.static,
-            static_categories=like.static_categories,
+            own,
+            values=_renamed(values, own.values, like.values),
+            categories=_renamed(categories, own.categories, like.categories),
+            static=_renamed(static, own.static, like.static),
+            static_categories=_renamed(levels, own.static_categories, like.static_categories),
         ),
         visits=replace(
             visits,
@@ -69,7 +73,12 @@ def reindex(parts: Parts, like: Schema, unseen: Unseen) -> Parts:
             values=facts.values[:, static],
             codes=codes(facts.codes, levels, own.static_categories, like.static_categories),
         ),
-    )  # fmt: skip
+    )
+
+
+def _renamed(positions: Sequence[int], own: Sequence[Column], like: Sequence[Column]) -> tuple[Column, ...]:
+    """The columns of another panel with the dtypes of the own table."""
+    return tuple(replace(other, dtype=own[n].dtype) for n, other in zip(positions, like, strict=True))
 
 
 def concat(panels: Sequence[Parts]) -> Parts:
@@ -168,13 +177,31 @@ def _joined_column(column: Column, other: Column) -> Column:
         raise ValueError(f"column {column.name!r} must be the same in all panels, got {column} and {other}")
     if column.levels is None or other.levels is None:
         return column if column.dtype == other.dtype else replace(column, dtype=np.dtype(np.float64))
+    kinds = sorted({level_kind(level) for level in (*column.levels, *other.levels)})
+    if len(kinds) > 1:
+        raise ValueError(
+            f"column {column.name!r} must have levels of one kind in all panels, got {' and '.join(kinds)}"
+        )
+    column = replace(column, dtype=_dtype_of_levels(column, other))
     if column.levels == other.levels:
         return column
+    assert column.levels is not None
     if column.ordered or column.parts:
         raise ValueError(
             f"levels of column {column.name!r} must be the same in all panels, got {column.levels} and {other.levels}"
         )
     return replace(column, levels=(*column.levels, *(level for level in other.levels if level not in column.levels)))
+
+
+def _dtype_of_levels(column: Column, other: Column) -> Any:
+    """The dtype of both; float64 of each part of a one-hot group, else that of objects, where the two differ."""
+    if column.parts:
+        return [
+            own if own == theirs else np.dtype(np.float64)
+            for own, theirs in zip(column.dtype, other.dtype, strict=True)
+        ]
+    by_pandas = [isinstance(each.dtype, pandas.CategoricalDtype) for each in (column, other)]
+    return column.dtype if column.dtype == other.dtype or all(by_pandas) else np.dtype(object)
 
 
 def _relabelled(parts: Parts, schema: Schema) -> Parts:

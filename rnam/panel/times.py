@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import numbers
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from rnam.sklearn import tables
 
-__all__ = ["EXACT", "SECONDS", "Clock", "read"]
+__all__ = ["SECONDS", "Clock", "inexact", "read"]
 
 Array = NDArray[Any]
 
@@ -127,13 +128,25 @@ def _read_numbers(name: Hashable, where: str, series: Any, unit: str | None) -> 
     except (TypeError, ValueError) as error:
         advice = "; pandas.to_datetime reads dates from words" if series.dtype.kind in "OUS" else ""
         raise TypeError(f"{where} must be numbers or dates: {error}{advice}") from error
-    if stamps.dtype.kind in "iu":
-        if len(stamps) and (stamps.max() > EXACT or stamps.min() < -EXACT):
-            raise ValueError(f"{where} must be at most 2**53 in size, got {max(stamps.max(), -stamps.min())}")
-        stamps = stamps.astype(np.int64)
-    else:
-        stamps = stamps.astype(np.float64)
+    large = inexact(series)
+    if large.any():
+        raise ValueError(f"{where} must be at most 2**53 in size, got {series.iloc[int(large.argmax())]}")
+    stamps = stamps.astype(np.int64 if stamps.dtype.kind in "iu" else np.float64)
     return Clock(name, "number", _any_unit(unit), series.dtype), stamps, np.isnan(stamps.astype(np.float64))
+
+
+def inexact(series: Any) -> NDArray[np.bool_]:
+    """Where a column of numbers, nullable numbers or objects holds whole numbers that a float64 may not hold."""
+    kind = series.dtype.kind
+    if kind == "O":
+        whole = (isinstance(item, numbers.Integral) and abs(int(item)) > EXACT for item in series)
+        return np.fromiter(whole, np.bool_, len(series))
+    if kind not in "iu" or series.dtype.itemsize < 8:
+        return np.zeros(len(series), np.bool_)
+    if isinstance(series.dtype, np.dtype):
+        array = series.to_numpy()
+        return np.asarray((array > EXACT) | (array < -EXACT))
+    return np.asarray(((series > EXACT) | (series < -EXACT)).fillna(False).to_numpy(dtype=np.bool_))
 
 
 def _all_dates(series: Any) -> bool:

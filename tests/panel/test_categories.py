@@ -140,3 +140,24 @@ def test_numbers_of_ids_may_be_levels() -> None:
     assert [column.name for column in p.schema.static_categories] == ["age", "sex"]
     assert p.schema.static_categories[0].levels == (33.0, 41.0, 50.0)
     assert rnam.Panel.from_frame(visits(), like=p).equals(p)
+
+
+def test_levels_that_are_missing_come_back_as_missing() -> None:
+    """A dtype of bools or of whole numbers has no missing value, and would make one of the levels of it."""
+    for column, levels, expected in (
+        ([True, False], [True], [True, None]),
+        ([1, 2], [2], [None, 2]),
+        (pandas.array([True, None, False], dtype="boolean"), [True], [True, pandas.NA, pandas.NA]),
+    ):
+        got = of_levels(column, levels={"c": levels}, unseen="missing").to_frame()["c"]
+        pandas.testing.assert_series_equal(got, pandas.Series(expected, dtype=got.dtype, name="c"))
+        assert got.isna().tolist() == [pandas.isna(item) for item in expected]
+
+
+def test_reindex_keeps_the_numbers_and_the_dtypes_of_the_table() -> None:
+    df = pandas.DataFrame({"id": 0, "t": [0, 1], "x": [1, 2], "s": 3, "c": [1, 2]})
+    roles = dict(id="id", time="t", values=["x"], static=["s"], categories=["c"])
+    like = rnam.Panel.from_frame(df, **roles)
+    other = df.assign(x=[1.5, np.nan], s=3.5, c=[1.0, np.nan])
+    frame = rnam.Panel.from_frame(other, **roles).reindex(like).to_frame()
+    pandas.testing.assert_frame_equal(frame, other)

@@ -57,6 +57,34 @@ def test_numbers_of_other_dtypes_and_dates_of_other_units_are_joined() -> None:
     assert_equal("times", joined.times, first.times)
 
 
+def test_levels_of_other_dtypes_are_joined() -> None:
+    def of(id: int, column: object, **roles: object) -> rnam.Panel:
+        df = pandas.DataFrame({"id": id, "t": [0, 1], "c": column})
+        return rnam.Panel.from_frame(df, id="id", time="t", categories=["c"], **roles)
+
+    for first, second, expected in (
+        ([True, False], np.array([None, True], object), [True, False, None, True]),
+        ([1, 2], [2.5, np.nan], [1, 2, 2.5, None]),
+        (["a", "b"], np.array(["c", None], object), ["a", "b", "c", None]),
+    ):
+        got = rnam.Panel.concat([of(0, first), of(1, second)]).to_frame()["c"]
+        assert [None if pandas.isna(item) else item for item in got] == expected
+    for first, second, kinds in (
+        ([False, True], [1, 2], "bool and number"),
+        ([1, 2], ["a", "b"], "number and str"),
+    ):
+        with pytest.raises(ValueError, match=f"column 'c' must have levels of one kind in all panels, got {kinds}"):
+            rnam.Panel.concat([of(0, first), of(1, second)])
+
+
+def test_one_hot_columns_of_other_dtypes_are_joined() -> None:
+    roles = dict(id="id", time="t", one_hot={"stage": ["s1", "s2"]})
+    whole = pandas.DataFrame({"id": 0, "t": [0, 1], "s1": [1, 0], "s2": [0, 1]})
+    gaps = pandas.DataFrame({"id": 1, "t": [0, 1], "s1": [1, np.nan], "s2": [0, np.nan]})
+    got = rnam.Panel.concat([rnam.Panel.from_frame(df, **roles) for df in (whole, gaps)]).to_frame()
+    assert_equal("s1", got["s1"].to_numpy(), np.array([1, 0, 1, np.nan]), nan=True)
+
+
 def test_windows_are_joined() -> None:
     options = dict(group="origin", time="ts", values=["temp"], target="temp", horizon=1, window=3)
     both = rnam.Panel.from_series(series(), **options)

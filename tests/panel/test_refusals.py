@@ -75,10 +75,16 @@ def test_whole_numbers_that_no_float64_holds_are_refused() -> None:
     df["hepato"] = [0, 0, 2**53 + 1, 0, 0, 0]
     with pytest.raises(ValueError, match=r"'hepato' must hold whole numbers of at most 2\*\*53.* person 'a' at day 4"):
         rnam.Panel.from_frame(df, **ROLES)
+    for dtype in ("Int64", "UInt64", object):
+        with pytest.raises(ValueError, match=r"of at most 2\*\*53, got 9007199254740993, person 'a' at day 4"):
+            rnam.Panel.from_frame(df.astype({"hepato": dtype}), **ROLES)
+    df["hepato"] = pandas.array([0, 0, -(2**53), None, 0, 2**53], dtype="Int64")
+    assert rnam.Panel.from_frame(df, **ROLES).values[[3, 4], 1].tolist() == [-(2.0**53), 2.0**53]
     df = visits()
     df["day"] = df["day"] + 2**60
-    with pytest.raises(ValueError, match=r"times of column 'day' must be at most 2\*\*53"):
-        rnam.Panel.from_frame(df, **ROLES)
+    for dtype in ("int64", "Int64", object):
+        with pytest.raises(ValueError, match=r"times of column 'day' must be at most 2\*\*53"):
+            rnam.Panel.from_frame(df.astype({"day": dtype}), **ROLES)
 
 
 ROLE_ERRORS = {
