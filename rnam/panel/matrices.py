@@ -50,7 +50,8 @@ def to_table(
     ids = np.arange(n) if ids is None else _of_shape("ids", ids, (n,))
     if not pandas.Index(ids).is_unique:
         raise ValueError("ids must be different, got one twice")
-    within = _within(values, ids)
+    targets = {} if y is None else _targets(y, (n,) if at == "id" else (n, steps))
+    within = _within(values, list(targets.values()) if at == "visit" else [], ids)
     owners = np.flatnonzero(within) // steps
 
     def at_visits(array: Array) -> Array:
@@ -66,7 +67,6 @@ def to_table(
         known["static"] = _names("static_names", static_names, "s", facts.shape[1])
         added |= {name: facts[owners, k] for k, name in enumerate(known["static"])}
     if y is not None:
-        targets = _targets(y, (n,) if at == "id" else (n, steps))
         known["target"] = list(targets)
         added |= {name: at_visits(array) for name, array in targets.items()}
     if weight is not None:
@@ -81,11 +81,15 @@ def to_table(
     return pandas.concat([pandas.DataFrame(added), frame], axis=1), known
 
 
-def _within(values: Array, ids: Array) -> NDArray[np.bool_]:
-    """bool (n, T): the steps up to the last one at which a column is there."""
+def _within(values: Array, labels: Sequence[Array], ids: Array) -> NDArray[np.bool_]:
+    """bool (n, T): the steps up to the last one at which a column is there, or a label (n, T) whose dtype could
+    say that there is none."""
     seen = np.ones(values.shape[:2], np.bool_)
     if values.dtype.kind == "f":
         np.any(~np.isnan(values), axis=2, out=seen)
+        for array in labels:
+            if array.dtype.kind in "fOmM":
+                seen |= ~tables.absent(array)
     if not seen.any(1).all():
         raise ValueError(f"X must have a number for each id, got none for id {ids[int(np.argmin(seen.any(1)))]}")
     last = values.shape[1] - seen[:, ::-1].argmax(1)

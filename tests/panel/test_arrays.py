@@ -118,6 +118,16 @@ def test_an_array_with_labels_names_and_everything_else() -> None:
     assert_equal("target", named.target, np.array([[1, 3.5], [0, 9]]))
 
 
+def test_a_step_with_a_label_alone_is_a_visit() -> None:
+    X = np.array([[[1.0], [np.nan], [np.nan]], [[2.0], [np.nan], [np.nan]]])
+    y = np.array([[0, 1, np.nan], [np.nan, np.nan, 1]])
+    p = rnam.Panel.from_array(X, y=y, at="visit")
+    assert p.lengths.tolist() == [2, 3]
+    assert_equal("target", p.padded()["target"][..., 0], y, nan=True)
+    classes = np.array([["a", "b", None], ["a", None, None]], object)
+    assert rnam.Panel.from_array(X, y=classes, at="visit").target.tolist() == ["a", "b", "a"]
+
+
 def test_whole_numbers_and_tensors_are_arrays_too() -> None:
     X = np.arange(12).reshape(2, 3, 2)
     p = rnam.Panel.from_array(torch.from_numpy(X))
