@@ -139,11 +139,14 @@ def _positions(role: str, own: Sequence[Column], like: Sequence[Column]) -> list
 
 
 def same_clock(own: Clock, other: Clock) -> None:
+    """Raises ValueError if times are of another kind, unit or zone, or called something else."""
     if (own.kind, own.unit, str(own.zone)) != (other.kind, other.unit, str(other.zone)):
         raise ValueError(
             f"times must be {other.kind}s in {other.unit or 'no unit'} of zone {other.zone}, got {own.kind}s in "
             f"{own.unit or 'no unit'} of zone {own.zone}"
         )
+    if own.name != other.name:
+        raise ValueError(f"times must be in column {other.name!r}, got {own.name!r}")
 
 
 def _joined(schema: Schema, other: Schema) -> Schema:

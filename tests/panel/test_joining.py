@@ -97,6 +97,14 @@ def test_windows_are_joined() -> None:
     ]
 
 
+def test_times_of_another_name_are_refused() -> None:
+    p = panel()
+    other = rnam.Panel.from_frame(visits().rename(columns={"day": "t"}), **{**ROLES, "time": "t"})
+    for call in (lambda: rnam.Panel.concat([p["a"], other["b"]]), lambda: other.reindex(p)):
+        with pytest.raises(ValueError, match=r"times must be in column '(day|t)', got '(day|t)'"):
+            call()
+
+
 def test_panels_that_differ_are_refused() -> None:
     p, df = panel(), visits().assign(person=lambda df: df["person"].str.upper())
     ordered = dict(levels={"ward": ["x", "y", "z"]}, ordered=["ward"])
