@@ -65,13 +65,15 @@ class Panel(Contents):
 
         Args:
             df: a DataFrame of pandas, or of polars.
-            id, time: the columns of ids and times; both are left out of a frame with an (id, time) index. The rows of
-                an id must be in order of time; the ids may take turns, and come in the order of their first rows. Times
-                are numbers, dates, periods (their starts) or durations, each once for an id.
+            id, time: the columns of ids and times, or the levels of the index; both are left out of a frame with an
+                (id, time) index. The rows of an id must be in order of time; the ids may take turns, and come in the
+                order of their first rows. Times are numbers, dates, periods (their starts) or durations, each once for
+                an id.
             values: columns of numbers. NaN, NA and None are missing.
             categories: columns of levels: words, numbers or bools.
             static: columns of which an id has one value. It may stand in some of its rows only. Words are levels,
-                numbers are numbers, or levels where `categories` names the column, too.
+                numbers are numbers, or levels where `categories` names the column, too. Words that are all numbers,
+                such as "41", are refused unless `categories` names the column.
             cyclic: periods, such as {"hour": 24}: a column of numbers that begins again after so much. A column that
                 is not in `values` or `static` is read as if it were in `values`.
             one_hot: {"stage": ["stage_1", "stage_2"]}: columns of 0 and 1, one of which is 1 at each visit, or all of
@@ -88,9 +90,10 @@ class Panel(Contents):
                 default "day"; of numbers what they count, "" by default.
             units, titles: of columns, what people read on a picture: {"bili": "mg/dl"}, {"bili": "Bilirubin"}.
             sort: sort rows of an id that are not in order of time, rather than refuse them.
-            like: a panel whose roles, levels, units and titles are taken; no other argument is given then but `df`,
-                `sort`, `unseen`. A target, a weight or a group that `df` lacks is left out.
-            unseen: of a level that is not among those given or known: "refuse" it, or take it as "missing".
+            like: a panel whose roles, kinds, levels, units and titles are taken; no other argument is given then but
+                `df`, `sort`, `unseen`. A target, a weight or a group that `df` lacks is left out.
+            unseen: of a level that is not among those given or known: "refuse" it, or take it as "missing". A class of
+                the target that is not known is refused.
 
         Raises:
             TypeError: `df` is no frame, an argument is of another kind, times are neither numbers nor dates, levels
@@ -122,7 +125,8 @@ class Panel(Contents):
         """From an array (n, T, columns) of numbers with NaN where they are missing.
 
         The last steps of an id at which all columns are NaN are padding. A step before them is a visit, also where all
-        are missing.
+        are missing. With at="visit" a step with a label is one, too, where y has a dtype of floats or objects, with NaN
+        or None for no label. Other labels have no effect at padding.
 
         Args:
             X: (n, T, columns).
@@ -381,7 +385,8 @@ def _read_like(frame: Any, like: Contents, chosen: dict[str, Any], sort: bool, u
     schema = like.schema
     if len(schema.id) > 1:
         raise ValueError("like must be a panel of ids, got one of windows")
-    named = {schema.id[0], schema.clock.name} <= set(frame.columns) or not schema.indexed
+    here = {*frame.columns, *frame.index.names}
+    named = {schema.id[0], schema.clock.name} <= here or not schema.indexed
     key = reading.keys(frame, schema.id[0] if named else None, schema.clock.name if named else None)
     unit = schema.clock.unit or None
     parts = reading.read(frame, key, Roles.like(schema, frame.columns), unit, sort, unseen)

@@ -48,16 +48,19 @@ def as_frame(df: Any) -> Any:
 
 
 def keys(frame: Any, id: Hashable | None, time: Hashable | None) -> Keys:
-    """Ids and times as Series: of columns, or of the (id, time) index where neither is named.
+    """Ids and times as Series: of columns or levels of the index, or of the (id, time) index where neither is named.
 
     Raises:
-        ValueError: one is named and the other not; a column is missing; the index has no two levels.
+        ValueError: one is named and the other not; a column is missing; the index has no two levels, or two of one
+            name, or times before ids.
     """
     if (id is None) != (time is None):
         raise ValueError(f"id and time must both be given, or neither with an (id, time) index, got {id!r}, {time!r}")
     if id is not None:
         if id == time:
             raise ValueError(f"id and time must be different columns, got {id!r} twice")
+        if _of_levels(frame, id, time):
+            return Keys(*(pandas.Series(frame.index.get_level_values(name), name=name) for name in (id, time)), True)
         require(frame, (id, time), "id and time")
         return Keys(frame[id], frame[time], False)
     if frame.index.nlevels != 2:
@@ -67,7 +70,20 @@ def keys(frame: Any, id: Hashable | None, time: Hashable | None) -> Keys:
     for name in names:
         if name in frame.columns:
             raise ValueError(f"the levels of the index must not be columns, too, got {name!r}")
+    if names[0] == names[1]:
+        raise ValueError(f"the levels of the index must have different names, got {names[0]!r} twice")
+    if times.of_calendar(series[0].dtype) and not times.of_calendar(series[1].dtype):
+        raise ValueError(
+            f"the index must be (id, time), got {series[0].dtype} and then {series[1].dtype}; id={names[1]!r}, "
+            f"time={names[0]!r} reads it in the other order"
+        )
     return Keys(series[0], series[1], True)
+
+
+def _of_levels(frame: Any, id: Hashable, time: Hashable) -> bool:
+    """Whether ids and times are the two levels of the index, and no columns."""
+    levels = list(frame.index.names)
+    return frame.index.nlevels == 2 and {id, time} == set(levels) and not {id, time} & set(frame.columns)
 
 
 def require(frame: Any, names: Sequence[Hashable | None], argument: str) -> None:
@@ -97,7 +113,7 @@ def read(frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool,
     values, numbers = _values(frame, roles, rows, order)
     codes, categories = _categories(frame, roles, rows, placed, unseen)
     known, static, levels = _static(frame, roles, rows, unseen)
-    labels, targets = _labels(frame, roles, rows, unseen)
+    labels, targets = _labels(frame, roles, rows)
     weight, weight_column = _weight(frame, roles, rows)
     groups = None if roles.group is None else _groups(frame[roles.group], roles.group, rows)
     lengths = np.bincount(rows.owners, minlength=len(rows.ids)).astype(np.int64)
@@ -232,7 +248,7 @@ def _static(
 ) -> tuple[tuple[Floats, NDArray[np.int32]], tuple[Column, ...], tuple[Column, ...]]:
     values, codes, numbers, categories = [], [], [], []
     for name in roles.static:
-        if name in roles.categories or is_category(frame[name]):
+        if name in roles.categories or (not roles.decided and _are_words(name, frame[name])):
             code, column = _category(frame, name, roles, rows, unseen)
             first = one_for_each_id(name, code, code >= 0, rows, column.levels)
             codes.append(np.where(first >= 0, code[first], -1))
@@ -250,15 +266,33 @@ def _static(
     return arrays, tuple(numbers), tuple(categories)
 
 
-def _labels(frame: Any, roles: Roles, rows: Rows, unseen: Unseen) -> tuple[Floats | None, tuple[Column, ...]]:
+def _are_words(name: Hashable, series: Any) -> bool:
+    """Whether a static column is one of levels.
+
+    Raises:
+        ValueError: each of its words is a number.
+    """
+    if not is_category(series):
+        return False
+    if not isinstance(series.dtype, pandas.CategoricalDtype):
+        numbers = pandas.to_numeric(series.dropna(), errors="coerce")
+        if not numbers.isna().any():
+            raise ValueError(
+                f"column {name!r} must hold numbers or words, got numbers as words, such as "
+                f"{series.dropna().iloc[0]!r}; pandas.to_numeric reads them as numbers, categories as levels"
+            )
+    return True
+
+
+def _labels(frame: Any, roles: Roles, rows: Rows) -> tuple[Floats | None, tuple[Column, ...]]:
     """float64 (rows, targets) in the order of the table: numbers, or the codes of classes; NaN where there is none."""
     if not roles.target:
         return None, ()
     out, columns = np.empty((len(frame), len(roles.target))), []
     for n, name in enumerate(roles.target):
         known = roles.classes.get(name)
-        if known is not None or is_category(frame[name]):
-            codes, levels = read_codes(name, frame[name], rows, known, unseen)
+        if known is not None or (not roles.decided and is_category(frame[name])):
+            codes, levels = read_codes(name, frame[name], rows, known, "refuse")
             out[:, n] = np.where(codes >= 0, codes, np.nan)
             columns.append(roles.column(name, dtype=frame[name].dtype, levels=levels))
         else:

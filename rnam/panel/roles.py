@@ -44,6 +44,7 @@ class Roles:
     units: Mapping[Hashable, str]
     titles: Mapping[Hashable, str]
     classes: Mapping[Hashable, tuple[Any, ...]] = field(default_factory=dict)  # of a target, where they are known
+    decided: bool = False  # by a panel: columns that are not among categories and classes hold numbers
 
     @staticmethod
     def of(
@@ -82,11 +83,11 @@ class Roles:
     @staticmethod
     def like(schema: Schema, present: Iterable[Hashable]) -> Roles:
         """The roles that the columns of a panel have. Targets, the weight and the group are read where the table has
-        them (of the targets, all)."""
+        them."""
         there = set(present)
         visits, ids = (*schema.values, *schema.categories), (*schema.static, *schema.static_categories)
         both = [column for column in (*visits, *ids) if column.levels is not None and not column.parts]
-        target = tuple(column.name for column in schema.targets)
+        target = tuple(column.name for column in schema.targets if column.name in there)
         every = [column for _, column in schema.columns()]
         return Roles(
             values=_names(schema.values),
@@ -97,13 +98,14 @@ class Roles:
             memoryless=tuple(column.name for column in visits if column.memoryless),
             levels={column.name: column.levels for column in both if column.levels is not None},
             ordered=tuple(column.name for column in both if column.ordered),
-            target=target if set(target) <= there else (),
+            target=target,
             at=schema.at,
             weight=schema.weight.name if schema.weight is not None and schema.weight.name in there else None,
             group=schema.group if schema.group in there else None,
             units={column.name: column.unit for column in every if column.unit},
             titles={column.name: column.title for column in every},
             classes={column.name: column.levels for column in schema.targets if column.levels is not None},
+            decided=True,
         )
 
     def visit_categories(self) -> Names:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rnam.sklearn import tables
 
-__all__ = ["SECONDS", "Clock", "inexact", "read"]
+__all__ = ["SECONDS", "Clock", "inexact", "of_calendar", "read"]
 
 Array = NDArray[Any]
 
@@ -133,6 +133,11 @@ def _read_numbers(name: Hashable, where: str, series: Any, unit: str | None) -> 
         raise ValueError(f"{where} must be at most 2**53 in size, got {series.iloc[int(large.argmax())]}")
     stamps = stamps.astype(np.int64 if stamps.dtype.kind in "iu" else np.float64)
     return Clock(name, "number", _any_unit(unit), series.dtype), stamps, np.isnan(stamps.astype(np.float64))
+
+
+def of_calendar(dtype: Any) -> bool:
+    """Whether a dtype is one of dates, periods or durations."""
+    return isinstance(dtype, pandas.PeriodDtype) or dtype.kind in "mM"
 
 
 def inexact(series: Any) -> NDArray[np.bool_]:

@@ -161,3 +161,35 @@ def test_reindex_keeps_the_numbers_and_the_dtypes_of_the_table() -> None:
     other = df.assign(x=[1.5, np.nan], s=3.5, c=[1.0, np.nan])
     frame = rnam.Panel.from_frame(other, **roles).reindex(like).to_frame()
     pandas.testing.assert_frame_equal(frame, other)
+
+
+def test_a_later_table_has_the_kinds_of_the_first() -> None:
+    first, ages = panel(), visits().assign(age=visits()["age"].astype(str))
+    with pytest.raises(ValueError, match=r"column 'age' must hold numbers, got '50.0', person 'c' at day 0"):
+        rnam.Panel.from_frame(ages, like=first)
+    words = visits().assign(died=visits()["died"].map({True: "yes", False: "no"}))
+    with pytest.raises(ValueError, match="column 'died' must hold numbers, got 'yes'"):
+        rnam.Panel.from_frame(words, like=first)
+
+
+def test_an_unknown_class_is_refused_where_an_unseen_level_is_missing() -> None:
+    first = panel(target="sex", static=["age"])
+    for sex in ("x", None):
+        later = visits().assign(sex=["f", "m", "m", sex, "f", "m"])
+        if sex is None:
+            assert rnam.Panel.from_frame(later, like=first, unseen="missing").target.tolist() == ["f", "m", None]
+            continue
+        with pytest.raises(ValueError, match="column 'sex' must hold one of 'f', 'm', got 'x', person 'b' at day 2"):
+            rnam.Panel.from_frame(later, like=first, unseen="missing")
+
+
+def test_of_two_targets_the_one_that_is_there_is_read() -> None:
+    first = panel(target=["died", "sex"], static=["age"])
+    later = rnam.Panel.from_frame(visits().drop(columns="died"), like=first)
+    assert [column.name for column in later.schema.targets] == ["sex"] and later.target.tolist() == ["f", "m", "f"]
+
+
+def test_a_later_table_may_have_ids_and_times_in_its_index() -> None:
+    first, indexed = panel(), visits().set_index(["person", "day"])
+    assert rnam.Panel.from_frame(indexed, like=first).equals(first)
+    assert rnam.Panel.from_frame(visits(), like=rnam.Panel.from_frame(indexed, like=first)).equals(first)

@@ -133,6 +133,9 @@ def test_tables_that_are_none_are_refused() -> None:
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             rnam.Panel.from_frame(df, **ROLES)
+    equal = visits().set_index(["person", "day"]).rename_axis(["a", "a"])
+    with pytest.raises(ValueError, match="levels of the index must have different names, got 'a' twice"):
+        rnam.Panel.from_frame(equal, values=["bili"])
     df = visits().set_index(["person", "day"]).assign(day=0)
     with pytest.raises(ValueError, match="levels of the index must not be columns, too, got 'day'"):
         rnam.Panel.from_frame(df, values=["bili"])
@@ -145,3 +148,20 @@ def test_rows_of_people_who_take_turns_are_checked_for_their_order() -> None:
     df = pandas.concat([visits(), visits().iloc[[1]]])
     with pytest.raises(ValueError, match="one row for each time, got two, person 'a' at day 1"):
         rnam.Panel.from_frame(df, sort=True, **ROLES)
+
+
+def test_an_index_of_times_and_then_ids_is_refused_unless_it_is_named() -> None:
+    df = visits().assign(day=pandas.to_datetime(visits()["day"], unit="D"))
+    turned = df.set_index(["day", "person"])
+    with pytest.raises(ValueError, match=r"the index must be \(id, time\), got datetime64.* and then .*; id='person'"):
+        rnam.Panel.from_frame(turned, values=["bili"])
+    named = rnam.Panel.from_frame(turned, id="person", time="day", values=["bili"])
+    assert named.equals(rnam.Panel.from_frame(df.set_index(["person", "day"]), values=["bili"]))
+
+
+def test_numbers_as_words_are_refused_where_words_are_levels() -> None:
+    df = visits().assign(age=["50", "41", None, "33", "50", "41"])
+    with pytest.raises(ValueError, match="column 'age' must hold numbers or words, got numbers as words, such as '50'"):
+        rnam.Panel.from_frame(df, **ROLES)
+    levels = rnam.Panel.from_frame(df, **{**ROLES, "categories": ["ward", "age"]})
+    assert levels.schema.static_categories[0].levels == ("33", "41", "50")
