@@ -94,7 +94,8 @@ class Contents:
 
     @property
     def static(self) -> Floats:
-        """float64 (ids, columns of `schema.static`), NaN where missing."""
+        """float64 (ids, columns of `schema.static`), NaN where missing. A value is there from the first visit on that
+        holds it, and missing in a part by time or a window that ends before."""
         return self._parts.facts.values
 
     @property
@@ -165,8 +166,9 @@ class Contents:
 
         Columns have the dtypes that they had and stand in the order in which they stood. What differs: rows of ids that
         took turns come id by id; columns without a role are gone; objects that are numbers or dates have a dtype of
-        those; what is missing among words that are objects is None; a value of an id stands in all of its rows; labels
-        that a part does not show are missing. Windows have the time of their last visit as a second id.
+        those; what is missing among words that are objects is None; a value of an id stands in all of its rows from the
+        first one on that held it; labels that a part does not show are missing. Windows have the time of their last
+        visit as a second id.
         """
         return frames.to_frame(self._parts)
 
@@ -176,7 +178,8 @@ class Contents:
         return frames.describe(self._parts)
 
     def equals(self, other: object) -> bool:
-        """Whether another panel has the same columns, ids, times, values, labels, weights and groups, in this order."""
+        """Whether another panel has the same columns, ids, times, values, labels, weights and groups, in this order,
+        and the same first visits of static values."""
         if not isinstance(other, Contents) or self.schema != other.schema:
             return False
         return _same(_contents(self._parts), _contents(other._parts))
@@ -200,7 +203,9 @@ def _contents(parts: Parts) -> list[Any]:
     visits, facts, rows = parts.visits, parts.facts, parts.sequences.rows()
     weight = None if visits.weight is None else visits.weight[rows]
     arrays = [parts.sequences.lengths, parts.stamps(), visits.values[rows], visits.codes[rows], parts.labels(), weight]
-    return [*arrays, *(getattr(facts, name) for name in Facts.__dataclass_fields__ if name != "labels")]
+    arrays += [facts.values_from[~np.isnan(facts.values)], facts.codes_from[facts.codes >= 0]]
+    apart = ("labels", "values_from", "codes_from")
+    return [*arrays, *(getattr(facts, name) for name in Facts.__dataclass_fields__ if name not in apart)]
 
 
 def _same(own: list[Any], other: list[Any]) -> bool:

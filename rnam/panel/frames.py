@@ -33,9 +33,11 @@ def to_frame(parts: Parts) -> Any:
         codes = parts.visits.codes[rows, n]
         columns |= dict(_parts(codes, column)) if column.parts else {column.name: _levels(codes, column)}
     for n, column in enumerate(schema.static):
-        columns[column.name] = _numbers(facts.values[owners, n], column)
+        late = stamps < facts.values_from[owners, n]
+        columns[column.name] = _numbers(np.where(late, np.nan, facts.values[owners, n]), column)
     for n, column in enumerate(schema.static_categories):
-        columns[column.name] = _levels(facts.codes[owners, n], column)
+        late = stamps < facts.codes_from[owners, n]
+        columns[column.name] = _levels(np.where(late, -1, facts.codes[owners, n]), column)
     labels = parts.labels()
     if labels is not None:
         labels = labels if schema.at == "visit" else labels[owners]
@@ -72,7 +74,7 @@ def _levels(codes: Array, column: Column) -> Any:
     levels = np.empty(len(column.levels) + 1, dtype=object)
     levels[:-1] = column.levels
     levels[-1] = np.nan if pandas.api.types.is_float_dtype(column.dtype) else None
-    return pandas.Series(levels[codes], dtype=column.dtype if _holds(column, (codes < 0).any()) else object)
+    return pandas.Series(levels[codes], dtype=column.dtype if _holds(column, bool((codes < 0).any())) else object)
 
 
 def _holds(column: Column, gone: bool) -> bool:
@@ -81,7 +83,7 @@ def _holds(column: Column, gone: bool) -> bool:
     if dtype is None or (gone and isinstance(dtype, np.dtype) and dtype.kind in "biu"):
         return False
     try:
-        return pandas.Series(levels, dtype=dtype).tolist() == levels
+        return bool(pandas.Series(levels, dtype=dtype).tolist() == levels)
     except (TypeError, ValueError, OverflowError):
         return False
 

@@ -19,6 +19,8 @@ __all__ = ["compact", "concat", "reindex", "same_clock"]
 
 Array = NDArray[Any]
 
+_OF_IDS = ("values", "codes", "values_from", "codes_from", "labels", "weight", "known")
+
 
 def compact(parts: Parts) -> Parts:
     """The same with arrays that hold the visits of this panel and no others."""
@@ -71,6 +73,8 @@ def reindex(parts: Parts, like: Schema, unseen: Unseen) -> Parts:
         facts=replace(
             facts,
             values=facts.values[:, static],
+            values_from=facts.values_from[:, static],
+            codes_from=facts.codes_from[:, levels],
             codes=codes(facts.codes, levels, own.static_categories, like.static_categories),
         ),
     )
@@ -119,7 +123,7 @@ def concat(panels: Sequence[Parts]) -> Parts:
         Visits(**{name: _stack(visits, name) for name in ("values", "codes", "stamps", "labels", "weight")}),
         Facts(
             ids=ids, groups=groups,
-            **{name: _stack(facts, name) for name in ("values", "codes", "labels", "weight", "known")},
+            **{name: _stack(facts, name) for name in _OF_IDS},
         ),
         Sequences(np.cumsum(lengths) - lengths, lengths, hidden),
     )  # fmt: skip

@@ -208,11 +208,13 @@ class Panel(Contents):
         self, parts: Sequence[float], *, by: Literal["id"] | None = ..., seed: int | None = ..., stratify: Any = ...
     ) -> list[Self]: ...
     @overload
-    def split(self, *, until: Sequence[Any], by: Literal["time"] | None = ...) -> list[Self]: ...
+    def split(
+        self, *, until: Sequence[Any], by: Literal["time"] | None = ..., purge: float | None = ...
+    ) -> list[Self]: ...
 
     def split(
         self, parts: Sequence[float] | None = None, *, by: str | None = None, seed: int | None = None,
-        stratify: Any = None, until: Sequence[Any] | None = None,
+        stratify: Any = None, until: Sequence[Any] | None = None, purge: float | None = None,
     ) -> list[Self]:  # fmt: skip
         """Parts of the panel: of ids, by share, or of times, by limits.
 
@@ -221,7 +223,8 @@ class Panel(Contents):
         By time, with k limits, there are k + 1 parts, the last of what is after the last limit. Labels of visits:
         a part has the visits up to its limit, and the labels after the limit before it; the earlier visits are there to
         be read, and their labels are hidden. Ids without a label of the part are left out. Labels of ids: an id is in
-        the part in which its label became known, at its last visit, or at the horizon of a window.
+        the part in which its label became known, at its last visit, or at the horizon of a window. A static value is
+        missing in a part of visits that end before the first one that holds it.
 
         Args:
             parts: shares that sum to 1.
@@ -231,19 +234,23 @@ class Panel(Contents):
                 kind for each id: an array in the order of the ids, or a Series whose index holds the ids.
             until: limits that rise, of the kind of the times. What is at a limit is before it. A date is its first
                 moment.
+            purge: by time, in units of `times`; 0 by default. Labels less than so much before a limit are in no part.
+                Give how far a label looks ahead: one of the next year, at year 71, is not known by the end of 71.
 
         Raises:
             TypeError, ValueError: shares do not sum to 1, limits do not rise, a part would be empty, kinds differ
-                within a group.
+                within a group, windows with labels at visits would be cut by time.
         """
         _checks.one_of("by", by, (None, "id" if until is None else "time"))
         if (parts is None) == (until is None):
             raise ValueError("split must have either parts or until, got " + ("none" if parts is None else "both"))
+        if until is None and purge is not None:
+            raise ValueError(f"purge must be left out where parts are given, got {purge!r}")
         if parts is None:
             assert until is not None
             if seed is not None or stratify is not None:
                 raise ValueError("seed and stratify must be left out where until is given")
-            return [type(self)(part) for part in splitting.split_times(self._parts, until)]
+            return [type(self)(part) for part in splitting.split_times(self._parts, until, purge)]
         return [self._take(positions) for positions in splitting.split_ids(self._parts, parts, seed, stratify)]
 
     @overload

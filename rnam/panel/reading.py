@@ -13,7 +13,7 @@ from rnam.panel import times
 from rnam.panel.columns import Rows, Unseen, is_category, one_for_each_id, plain, read_codes, read_numbers
 from rnam.panel.roles import Roles
 from rnam.panel.schema import Column, Schema
-from rnam.panel.storage import Facts, Floats, Integers, Parts, Sequences, Visits
+from rnam.panel.storage import Bools, Facts, Floats, Integers, Parts, Sequences, Visits
 from rnam.sklearn import tables
 
 __all__ = ["as_frame", "keys", "read"]
@@ -60,7 +60,8 @@ def keys(frame: Any, id: Hashable | None, time: Hashable | None) -> Keys:
         if id == time:
             raise ValueError(f"id and time must be different columns, got {id!r} twice")
         if _of_levels(frame, id, time):
-            return Keys(*(pandas.Series(frame.index.get_level_values(name), name=name) for name in (id, time)), True)
+            own, times_of = (pandas.Series(frame.index.get_level_values(name), name=name) for name in (id, time))
+            return Keys(own, times_of, True)
         require(frame, (id, time), "id and time")
         return Keys(frame[id], frame[time], False)
     if frame.index.nlevels != 2:
@@ -112,7 +113,7 @@ def read(frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool,
 
     values, numbers = _values(frame, roles, rows, order)
     codes, categories = _categories(frame, roles, rows, placed, unseen)
-    known, static, levels = _static(frame, roles, rows, unseen)
+    known, static, levels = _static(frame, roles, rows, unseen, sort)
     labels, targets = _labels(frame, roles, rows)
     weight, weight_column = _weight(frame, roles, rows)
     groups = None if roles.group is None else _groups(frame[roles.group], roles.group, rows)
@@ -131,7 +132,7 @@ def read(frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool,
         placed(weight) if weight is not None and by_visit else None,
     )  # fmt: skip
     facts = Facts(
-        rows.ids, known[0], known[1],
+        rows.ids, *known,
         _of_ids(labels, targets, rows) if labels is not None and not by_visit else None,
         _weight_of_ids(weight, roles.weight, rows) if weight is not None and not by_visit else None,
         groups,
@@ -244,26 +245,40 @@ def _one_hot(name: Hashable, parts: list[Array], rows: Rows) -> NDArray[np.int32
 
 
 def _static(
-    frame: Any, roles: Roles, rows: Rows, unseen: Unseen
-) -> tuple[tuple[Floats, NDArray[np.int32]], tuple[Column, ...], tuple[Column, ...]]:
+    frame: Any, roles: Roles, rows: Rows, unseen: Unseen, sort: bool
+) -> tuple[tuple[Floats, NDArray[np.int32], Array, Array], tuple[Column, ...], tuple[Column, ...]]:
+    """The first four arrays of `Facts`, and the columns of numbers and of levels."""
     values, codes, numbers, categories = [], [], [], []
+    values_from, codes_from = [], []
     for name in roles.static:
         if name in roles.categories or (not roles.decided and _are_words(name, frame[name])):
             code, column = _category(frame, name, roles, rows, unseen)
             first = one_for_each_id(name, code, code >= 0, rows, column.levels)
             codes.append(np.where(first >= 0, code[first], -1))
+            codes_from.append(_first_stamps(code >= 0, first, rows, sort))
             categories.append(column)
         else:
             number = read_numbers(name, frame[name], rows).astype(np.float64)
             first = one_for_each_id(name, number, ~np.isnan(number), rows)
             values.append(np.where(first >= 0, number[first], np.nan))
+            values_from.append(_first_stamps(~np.isnan(number), first, rows, sort))
             numbers.append(roles.column(name, dtype=frame[name].dtype))
     ids = len(rows.ids)
     arrays = (
         np.stack(values, 1) if values else np.empty((ids, 0)),
         np.stack(codes, 1).astype(np.int32) if codes else np.empty((ids, 0), np.int32),
+        np.stack(values_from, 1) if values else np.empty((ids, 0), rows.stamps.dtype),
+        np.stack(codes_from, 1) if codes else np.empty((ids, 0), rows.stamps.dtype),
     )
     return arrays, tuple(numbers), tuple(categories)
+
+
+def _first_stamps(seen: Bools, first: Integers, rows: Rows, sort: bool) -> Array:
+    """For each id the earliest stamp at which a value is seen, which is in its `first` row unless rows are sorted."""
+    stamps = rows.stamps[first]
+    if sort:
+        np.minimum.at(stamps, rows.owners[seen], rows.stamps[seen])
+    return stamps
 
 
 def _are_words(name: Hashable, series: Any) -> bool:

@@ -68,8 +68,12 @@ def fold_ids(parts: Parts, n: int, seed: int | None, groups: Any, stratify: Any)
     return found
 
 
-def split_times(parts: Parts, limits: Sequence[Any]) -> list[Parts]:
-    """One part up to each limit, and one of what is after the last."""
+def split_times(parts: Parts, limits: Sequence[Any], purge: float | None) -> list[Parts]:
+    """One part up to each limit, and one of what is after the last. Labels that reach over a limit are in none."""
+    _refuse_cut_windows(parts)
+    if purge is not None and parts.labels() is None:
+        raise ValueError(f"purge must be left out for a panel without a target, got {purge}")
+    purge = _purge(0.0 if purge is None else purge)
     clock = parts.schema.clock
     times = [clock.limit("until", value) for value in limits]
     if not times:
@@ -78,11 +82,19 @@ def split_times(parts: Parts, limits: Sequence[Any]) -> list[Parts]:
         raise ValueError(f"until must rise, got {list(limits)}")
     stamps = parts.stamps() if parts.facts.known is None else parts.facts.known
     number = np.sum([stamps > time for time in times], axis=0)  # of the part that a visit or a label is in
+    at, ends = clock.numbers(stamps), clock.numbers(np.array(times))
+    reach = purge - (0.0 if not purge else _rounding(at, purge))  # what reaches the limit but for rounding is before it
     found = []
     for n in range(len(times) + 1):
-        part = _seen(parts, number <= n, number == n)
+        own = number == n
+        if n < len(times) and purge:
+            own &= ends[n] - at >= reach
+        part = _seen(parts, number <= n, own)
         if part is None:
-            raise ValueError(f"until must leave {_what(parts)} for each part, got none for part {n} of {list(limits)}")
+            told = f" and purge {purge:g}" if purge else ""
+            raise ValueError(
+                f"until must leave {_what(parts)} for each part, got none for part {n} of {list(limits)}{told}"
+            )
         found.append(part)
     return found
 
@@ -90,9 +102,8 @@ def split_times(parts: Parts, limits: Sequence[Any]) -> list[Parts]:
 def fold_times(parts: Parts, n: int, purge: float) -> list[tuple[Parts, Parts]]:
     """The training and the held-out part of each block of times."""
     _checks.whole_number("n", n, least=2)
-    purge = _checks.finite_number("purge", purge)
-    if purge < 0:
-        raise ValueError(f"purge must be at least 0, got {purge}")
+    purge = _purge(purge)
+    _refuse_cut_windows(parts)
     labels = parts.labels()
     if labels is None:
         raise ValueError('folds by="time" must have labels to hold out, got a panel without a target')
@@ -102,7 +113,7 @@ def fold_times(parts: Parts, n: int, purge: float) -> list[tuple[Parts, Parts]]:
     if len(distinct) < n:
         raise ValueError(f"folds must be at most the {len(distinct)} times of labels, got {n}")
     # times are rounded, and what lies at the purge but for that is within it
-    near = purge + 4 * np.spacing(max(np.abs(distinct).max(), purge))
+    near = purge + _rounding(distinct, purge)
     blocks = np.minimum((np.cumsum(counts) - counts / 2) * n // counts.sum(), n - 1)
     found = []
     for n_block in range(n):
@@ -120,13 +131,13 @@ def fold_times(parts: Parts, n: int, purge: float) -> list[tuple[Parts, Parts]]:
 
 def _seen(parts: Parts, within: Bools, shown: Bools) -> Parts | None:
     """Labels of visits: the visits `within`, the first ones of each id, with the labels `shown`, of the ids that have
-    any; labels of ids: the ids `shown`. None where nothing is left."""
+    any; labels of ids: the labelled ids `shown`. None where nothing is left."""
+    labels = parts.labels()
     if parts.facts.known is not None:
-        positions = np.flatnonzero(shown)
+        positions = np.flatnonzero(shown if labels is None else shown & ~np.isnan(labels).all(1))
         return parts.take(positions) if len(positions) else None
     owners, count = parts.sequences.owners(), len(parts.facts.ids)
     counts = np.bincount(owners[within], minlength=count)
-    labels = parts.labels()
     kept = counts > 0
     if labels is not None:
         shown = shown & ~np.isnan(labels).all(1)
@@ -137,7 +148,28 @@ def _seen(parts: Parts, within: Bools, shown: Bools) -> Parts | None:
     chosen = parts.take(positions)
     return chosen._replace(
         sequences=chosen.sequences.first(counts[positions], shown[kept[owners]] if labels is not None else None)
-    )
+    ).of_its_time()
+
+
+def _refuse_cut_windows(parts: Parts) -> None:
+    """Raises ValueError for windows with labels at visits, or without a target, which a limit would cut."""
+    if len(parts.schema.id) > 1 and parts.facts.known is None:
+        raise ValueError(
+            "windows with labels at visits, or without a target, must not be cut by time: split or fold the panel "
+            "first, and then make windows of each part"
+        )
+
+
+def _purge(value: float) -> float:
+    purge = _checks.finite_number("purge", value)
+    if purge < 0:
+        raise ValueError(f"purge must be at least 0, got {purge}")
+    return purge
+
+
+def _rounding(times: Array, purge: float) -> Any:
+    """How far the difference of two rounded times and the purge may be off."""
+    return 4 * np.spacing(max(np.abs(times).max(), purge))
 
 
 def _what(parts: Parts) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -59,6 +59,8 @@ class Facts(_Arrays):
         ids: a pandas Index of different ids; of windows a MultiIndex.
         values: float64 (ids, columns), NaN where missing.
         codes: int32 (ids, categories), -1 where missing.
+        values_from, codes_from: of the same shapes: the stamp of the first visit that holds the value; of any visit
+            where it is missing.
         labels: float64 (ids, targets) where labels are of ids, as those of visits.
         weight: float64 (ids,) or None.
         groups: a pandas Index (ids,) of the group that each id is in, or None.
@@ -68,6 +70,8 @@ class Facts(_Arrays):
     ids: Any
     values: Floats
     codes: NDArray[np.int32]
+    values_from: NDArray[Any]
+    codes_from: NDArray[Any]
     labels: Floats | None
     weight: NDArray[np.float64] | None
     groups: Any
@@ -134,6 +138,16 @@ class Parts(NamedTuple):
     def take(self, positions: Integers) -> Parts:
         """Some of the ids."""
         return self._replace(facts=self.facts.take(positions), sequences=self.sequences.take(positions))
+
+    def of_its_time(self) -> Parts:
+        """The same without static values that stand first in a later visit than an id has here."""
+        facts, sequences = self.facts, self.sequences
+        last = self.visits.stamps[sequences.starts + sequences.lengths - 1][:, None]
+        values, codes = facts.values_from > last, facts.codes_from > last
+        if not (values.any() or codes.any()):
+            return self
+        known = replace(facts, values=np.where(values, np.nan, facts.values), codes=np.where(codes, -1, facts.codes))
+        return self._replace(facts=known)
 
     def stamps(self) -> NDArray[Any]:
         """Of all visits, one id after the other."""

@@ -47,7 +47,7 @@ def windows(parts: Parts, length: int, step: int, burn_in: int, horizon: int | N
         late = np.tile(np.arange(whole) >= burn_in, len(owners))
         shown = late if shown is None else shown & late
     cut = Sequences(sequences.starts[owners] + skipped, lengths, shown)
-    facts = parts.facts.take(owners)
+    facts = Parts(schema, parts.visits, parts.facts.take(owners), cut).of_its_time().facts
     facts = replace(
         facts,
         ids=_ids(parts, owners, cut.starts + whole - 1),

@@ -245,3 +245,82 @@ def test_windows_are_split_by_the_times_of_their_labels() -> None:
     for learned, held in p.folds(3, by="time", purge=10 / 24):
         own, other = learned.target % 100, held.target % 100
         assert np.abs(own[:, None] - other).min() == 11
+
+
+def test_labels_that_look_over_a_limit_are_purged() -> None:
+    p, every = people_panel(), labels_by_id(people_panel())
+    for purge, last in ((0, 20), (5, 15), (5.5, 14)):
+        early, late = (labels_by_id(part) for part in p.split(until=[20], purge=purge))
+        assert early == {key: label for key, label in every.items() if key[1] <= last}
+        assert late == {key: label for key, label in every.items() if key[1] > 20}
+    middle = labels_by_id(p.split(until=[10, 25], purge=3)[1])
+    assert middle == {key: label for key, label in every.items() if 10 < key[1] <= 22}
+    options = dict(group="origin", time="ts", values=["temp"], target="temp", horizon=6, window=4, time_unit="hour")
+    train, test = rnam.Panel.from_series(series(hours=48), **options).split(until=["2013-01-02"], purge=6)
+    assert ((train.target % 100).max(), (test.target % 100).min()) == (18, 25)
+    for call, message in (
+        (lambda: p.split([0.5, 0.5], purge=1), "purge must be left out where parts are given, got 1"),
+        (lambda: p.split(until=[20], purge=-1), "purge must be at least 0, got -1"),
+        (lambda: p.split(until=[20], purge=21), r"got none for part 0 of \[20\] and purge 21"),
+        (lambda: of_ids(x=[1.0, 2]).split(until=[0], purge=1), "left out for a panel without a target, got 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_a_static_value_is_known_from_the_first_visit_that_holds_it() -> None:
+    nan = np.nan
+    df = pandas.DataFrame(
+        {
+            "id": [1, 1, 1, 1, 2, 2],
+            "t": [0, 1, 2, 3, 0, 3],
+            "x": 1.0,
+            "dx": [nan, nan, nan, 5, 6, nan],
+            "sex": [None, "f", None, "f", None, "m"],
+        }
+    )
+    roles = dict(id="id", time="t", values=["x"], static=["dx", "sex"])
+    p = rnam.Panel.from_frame(df, **roles)
+    early, late = p.split(until=[1])
+    assert_equal("early", early.static[:, 0], np.array([nan, 6]), nan=True)
+    assert early.static_codes[:, 0].tolist() == [0, -1]
+    assert_equal("padded", early.padded()["static"], early.static, nan=True)
+    assert late.equals(p) and p.static[:, 0].tolist() == [5, 6]
+    cut = p.windows(2)
+    assert_equal("windows", cut.static[:, 0], np.array([nan, nan, 5, 6]), nan=True)
+    assert cut.static_codes[:, 0].tolist() == [0, 0, 0, 1]
+    frame = p.to_frame()
+    assert frame["sex"].fillna("").tolist() == ["", "f", "f", "f", "", "m"]
+    assert_equal("frame", frame["dx"].to_numpy(), np.array([nan, nan, nan, 5, 6, 6]), nan=True)
+    for again in (
+        rnam.Panel.from_frame(frame, **roles),
+        rnam.Panel.from_frame(frame.iloc[::-1], sort=True, **roles)[[1, 2]],
+        rnam.Panel.concat([p[1], p[2]]),
+        p.copy(),
+        p.reindex(p),
+    ):
+        assert again.equals(p) and again.split(until=[1])[0].equals(early)
+    assert rnam.Panel.from_frame(early.to_frame(), like=p).equals(early)
+
+
+def test_ids_without_a_label_are_in_no_part_by_time() -> None:
+    df = pandas.DataFrame({"id": range(6), "t": range(6), "x": 1.0, "y": [0, np.nan, 1, 1, np.nan, 0]})
+    p = rnam.Panel.from_frame(df, id="id", time="t", values=["x"], target="y")
+    assert [list(part) for part in p.split(until=[2])] == [[0, 2], [3, 5]]
+    assert [(list(train), list(test)) for train, test in p.folds(2, by="time")] == [([3, 5], [0, 2]), ([0, 2], [3, 5])]
+    hours = series(groups=1).assign(temp=lambda df: df["temp"].where(df["hour"] % 2 == 0))
+    cut = rnam.Panel.from_series(hours, time="ts", values=["hour"], target="temp", horizon=1, window=2)
+    parts = cut.split(until=["2013-01-01 12:00"])
+    assert [bool(part.labelled.all()) for part in parts] == [True, True]
+    assert sum(map(len, parts)) == cut.labelled.sum() < len(cut)
+
+
+def test_windows_that_a_limit_would_cut_are_refused() -> None:
+    for cut in (people_panel().windows(2, step=2), people_panel(target=None).windows(2)):
+        for call in (lambda cut=cut: cut.split(until=[9]), lambda cut=cut: cut.folds(2, by="time")):
+            with pytest.raises(
+                ValueError, match="must not be cut by time: split or fold the panel first, and then make"
+            ):
+                call()
+    early, _ = people_panel().split(until=[20])
+    assert early.windows(2, step=2).times.max() <= 20
