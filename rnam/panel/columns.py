@@ -80,6 +80,11 @@ def read_numbers(name: Hashable, series: Any, rows: Rows) -> Array:
         array = tables.column_numbers(where, series)
     except (TypeError, ValueError) as error:
         advice = "; name it in categories if its values are levels" if is_category(series) else ""
+        row = _first_word(series)
+        if row is not None:
+            raise ValueError(
+                f"{where} must hold numbers, got {series.iloc[row]!r}, {rows.place(row)}{advice}"
+            ) from error
         raise type(error)(f"{error}{_first_refused(where, series, rows)}{advice}") from error
     large = inexact(series)
     if large.any():
@@ -90,6 +95,15 @@ def read_numbers(name: Hashable, series: Any, rows: Rows) -> Array:
         row = int(np.isinf(array).argmax())
         raise ValueError(f"{where} must hold finite numbers, got {array[row]}, {rows.place(row)}")
     return array
+
+
+def _first_word(series: Any) -> int | None:
+    """The row of the first word that reads as no number, if there are words that do and words that do not."""
+    if series.dtype.kind not in "OUS" or isinstance(series.dtype, pandas.CategoricalDtype):
+        return None
+    words = np.fromiter((isinstance(item, str) for item in series), np.bool_, len(series))
+    bad = words & np.asarray(pandas.to_numeric(series.where(words), errors="coerce").isna())
+    return int(bad.argmax()) if bad.any() else None
 
 
 def _first_refused(where: str, series: Any, rows: Rows) -> str:

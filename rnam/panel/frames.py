@@ -128,7 +128,7 @@ def _seen(array: Array) -> Any:
 
 def _summary(array: Array, column: Column) -> dict[str, Any]:
     seen = _seen(array)
-    told: dict[str, Any] = {"unit": column.unit, "missing": (~seen).mean()}
+    told: dict[str, Any] = {"unit": column.unit, "missing": (~seen).mean() if seen.size else np.nan}
     if column.levels is not None:
         return {**told, "levels": len(column.levels)}
     if not seen.any():

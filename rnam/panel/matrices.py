@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from rnam import _checks
 from rnam.explain._arrays import as_array
+from rnam.panel.columns import plain
 from rnam.sklearn import tables
 
-__all__ = ["ROLES", "chosen", "joined", "to_table"]
+__all__ = ["ROLES", "chosen", "free", "joined", "to_table"]
 
 Array = NDArray[Any]
 
@@ -48,9 +49,15 @@ def to_table(
         raise ValueError(f"X must have shape (n, T, columns) of at least one each, got {values.shape}")
     n, steps, width = values.shape
     ids = np.arange(n) if ids is None else _of_shape("ids", ids, (n,))
-    if not pandas.Index(ids).is_unique:
-        raise ValueError("ids must be different, got one twice")
+    twice = pandas.Index(ids)[pandas.Index(ids).duplicated()]
+    if len(twice):
+        raise ValueError(f"ids must be different, got {plain(twice[0])!r} twice")
     targets = {} if y is None else _targets(y, (n,) if at == "id" else (n, steps))
+    if at == "id" and steps > 1 and len(targets) == steps and as_array(y).shape == (n, steps):
+        raise ValueError(
+            f"y must have at='visit' with the shape {(n, steps)} of steps; {steps} targets of ids come as a structured "
+            "array"
+        )
     within = _within(values, list(targets.values()) if at == "visit" else [], ids)
     owners = np.flatnonzero(within) // steps
 
@@ -60,25 +67,31 @@ def to_table(
 
     named = _names("names", names, "x", width)
     frame = pandas.DataFrame(values[within], columns=pandas.Index(named))
-    known: dict[str, Any] = {"id": "id", "time": "time", "values": named, "at": at}
-    added: dict[str, Any] = {"id": ids[owners], "time": _times(times, n, steps)[within]}
-    if static is not None:
-        facts = _of_shape("static", static, (n, None))
-        known["static"] = _names("static_names", static_names, "s", facts.shape[1])
-        added |= {name: facts[owners, k] for k, name in enumerate(known["static"])}
+    facts = np.empty((n, 0)) if static is None else _of_shape("static", static, (n, None))
+    own = _names("static_names", static_names, "s", facts.shape[1]) if static is not None else []
+    taken = [*named, *own, *targets]
+    tables.refuse_twice("names, static_names and y", taken)
+    id, time, heavy, group = (free(name, taken) for name in ("id", "time", "weight", "group"))
+    known: dict[str, Any] = {"id": id, "time": time, "values": named, "at": at, "static": own}
+    added: dict[str, Any] = {id: ids[owners], time: _times(times, n, steps)[within]}
+    added |= {name: facts[owners, k] for k, name in enumerate(own)}
     if y is not None:
         known["target"] = list(targets)
         added |= {name: at_visits(array) for name, array in targets.items()}
     if weight is not None:
-        known["weight"] = "weight"
-        added["weight"] = at_visits(_of_shape("weight", weight, (n,) if at == "id" else (n, steps)))
+        known["weight"] = heavy
+        added[heavy] = at_visits(_of_shape("weight", weight, (n,) if at == "id" else (n, steps)))
     if groups is not None:
-        known["group"] = "group"
-        added["group"] = _of_shape("groups", groups, (n,))[owners]
-    for name in added:
-        if name in named:
-            raise ValueError(f"names must be of values alone, got {name!r}, which names another column")
+        known["group"] = group
+        added[group] = _of_shape("groups", groups, (n,))[owners]
     return pandas.concat([pandas.DataFrame(added), frame], axis=1), known
+
+
+def free(name: str, taken: Collection[Any]) -> str:
+    """A name that no column of the user has: `name`, or that with underscores behind it."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _within(values: Array, labels: Sequence[Array], ids: Array) -> NDArray[np.bool_]:

@@ -139,6 +139,8 @@ class Panel(Contents):
             static_names: of its columns, by default s0, s1, ...
             weight: (n,), with at="visit" (n, T).
             groups: (n,).
+                The columns are called id, time, weight and group, with an underscore where a column of the arrays is
+                called so.
             **roles: cyclic, memoryless, categories, levels, ordered, time_unit, units, titles of `from_frame`.
 
         Raises:
@@ -198,7 +200,11 @@ class Panel(Contents):
         unit = given.pop("time_unit")
         known = Roles.of(**given, values=values, target=target, at="visit", group=None, ahead=horizon > 0)
         reading.require(frame, [time] if group is None else [group, time], "group and time")
-        owner = pandas.Series(np.zeros(len(frame), np.int64), name="series") if group is None else frame[group]
+        owner = (
+            pandas.Series(np.zeros(len(frame), np.int64), name=matrices.free("series", frame.columns))
+            if group is None
+            else frame[group]
+        )
         key = reading.Keys(owner, frame[time], False)
         parts = windows.runs(reading.read(frame, key, known, unit, sort, "refuse"), gaps)
         return cls(windows.windows(parts, window, step, burn_in, horizon))
@@ -242,6 +248,7 @@ class Panel(Contents):
                 within a group, windows with labels at visits would be cut by time.
         """
         _checks.one_of("by", by, (None, "id" if until is None else "time"))
+        self._refuse_none()
         if (parts is None) == (until is None):
             raise ValueError("split must have either parts or until, got " + ("none" if parts is None else "both"))
         if until is None and purge is not None:
@@ -292,6 +299,7 @@ class Panel(Contents):
                 other way.
         """
         _checks.one_of("by", by, ("id", "time"))
+        self._refuse_none()
         other = {"purge": purge} if by == "id" else {"seed": seed, "groups": groups, "stratify": stratify}
         for name, value in other.items():
             if value is not None:
@@ -337,9 +345,14 @@ class Panel(Contents):
 
         Raises:
             KeyError: there is no such id.
+            TypeError: a slice or bools, which are no ids.
         """
         several = isinstance(ids, list | np.ndarray | pandas.Index | pandas.Series)
         wanted = list(ids) if several else [ids]
+        if isinstance(ids, slice):
+            raise TypeError(f"ids must be one id or a list of ids, got {ids}; take(range(...)) takes positions")
+        if several and wanted and all(isinstance(id, bool | np.bool_) for id in wanted) and self.ids.dtype.kind != "b":
+            raise TypeError("ids must be one id or a list of ids, got bools; take(np.flatnonzero(...)) takes positions")
         positions = self.ids.get_indexer(wanted)
         for id, position in zip(wanted, positions, strict=True):
             if position < 0:
@@ -370,6 +383,7 @@ class Panel(Contents):
             ValueError: a column is missing or times are of another kind; a level is unseen and `unseen` is "refuse".
         """
         _checks.one_of("unseen", unseen, ("refuse", "missing"))
+        _check_like(like)
         return type(self)(joining.reindex(self._parts, like.schema, unseen))
 
     def copy(self) -> Self:
@@ -381,14 +395,24 @@ class Panel(Contents):
         less = self.lengths.sum() < len(self._parts.visits.stamps)
         return type(self), (joining.compact(self._parts) if less else self._parts,)
 
+    def _refuse_none(self) -> None:
+        if not len(self):
+            raise ValueError("a panel that is split must have ids, got none")
+
     def _take(self, positions: Integers) -> Self:
         return type(self)(self._parts.take(positions))
+
+
+def _check_like(like: object) -> None:
+    if not isinstance(like, Contents):
+        raise TypeError(f"like must be a Panel, got {type(like).__name__}")
 
 
 def _read_like(frame: Any, like: Contents, chosen: dict[str, Any], sort: bool, unseen: Unseen) -> Parts:
     for name, value in chosen.items():
         if value is not None and value != ():
             raise ValueError(f"{name} must be left out where like is given, got {value!r}")
+    _check_like(like)
     schema = like.schema
     if len(schema.id) > 1:
         raise ValueError("like must be a panel of ids, got one of windows")

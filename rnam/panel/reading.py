@@ -56,6 +56,9 @@ def keys(frame: Any, id: Hashable | None, time: Hashable | None) -> Keys:
     """
     if (id is None) != (time is None):
         raise ValueError(f"id and time must both be given, or neither with an (id, time) index, got {id!r}, {time!r}")
+    for argument, name in (("id", id), ("time", time)):
+        if not isinstance(name, Hashable):
+            raise TypeError(f"{argument} must name one column, got {name!r}")
     if id is not None:
         if id == time:
             raise ValueError(f"id and time must be different columns, got {id!r} twice")
@@ -103,7 +106,10 @@ def read(frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool,
     if not key.indexed:
         for name in (key.id.name, key.time.name):
             if name in roles.read():
-                raise ValueError(f"each column must have one role, got {name!r} as id or time and in another one")
+                raise ValueError(
+                    f"each column must have one role, got {name!r} as id or time and in another "
+                    "one; a copy with another name may have that"
+                )
     rows = _rows(key, time_unit)
     order = _order(rows, sort)
 

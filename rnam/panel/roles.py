@@ -12,7 +12,7 @@ import numpy as np
 from rnam import _checks
 from rnam.panel.schema import At, Column, Schema
 
-__all__ = ["Roles", "listed"]
+__all__ = ["Roles", "is_list", "listed"]
 
 Names = tuple[Hashable, ...]
 
@@ -70,7 +70,7 @@ class Roles:
             memoryless=listed("memoryless", memoryless),
             levels={name: listed(f"levels[{name!r}]", own) for name, own in _map("levels", levels).items()},
             ordered=listed("ordered", ordered),
-            target=() if target is None else listed("target", target if _is_list(target) else [target]),
+            target=() if target is None else listed("target", target if is_list(target) else [target]),
             at=at,
             weight=weight,
             group=group,
@@ -159,7 +159,7 @@ class Roles:
 
 def listed(argument: str, value: Any) -> Names:
     """`value`, several different names, as a tuple."""
-    if not _is_list(value):
+    if not is_list(value):
         raise TypeError(f"{argument} must be a list of names, got {value!r}")
     names = tuple(name.item() if isinstance(name, np.generic) else name for name in value)
     for name, count in Counter(names).items():
@@ -168,7 +168,8 @@ def listed(argument: str, value: Any) -> Names:
     return names
 
 
-def _is_list(value: object) -> bool:
+def is_list(value: object) -> bool:
+    """Whether `value` holds several items; a word and a dict do not."""
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 
@@ -195,4 +196,7 @@ def _names(columns: Iterable[Column]) -> Names:
 def _refuse_two_roles(names: Sequence[Hashable]) -> None:
     for name, count in Counter(names).items():
         if count > 1:
-            raise ValueError(f"each column must have one role, got {name!r} in {count} roles")
+            raise ValueError(
+                f"each column must have one role, got {name!r} in {count} roles; a copy with another name may have "
+                "another"
+            )

@@ -13,6 +13,7 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 
 from rnam import _checks
 from rnam.panel.columns import plain
+from rnam.panel.roles import is_list
 from rnam.panel.storage import Bools, Integers, Parts
 
 __all__ = ["fold_ids", "fold_times", "split_ids", "split_times"]
@@ -59,6 +60,10 @@ def fold_ids(parts: Parts, n: int, seed: int | None, groups: Any, stratify: Any)
     if strata is None:
         folder: Any = GroupKFold if grouped else KFold
     else:
+        if stratify is True and parts.facts.labels is not None:
+            gone = int(np.isnan(parts.facts.labels[:, 0]).sum())
+            if 0 < gone < n:
+                raise ValueError(f"stratify=True must have no id without a label, or {n} for {n} folds, got {gone}")
         _refuse_rare(strata, n)
         folder = StratifiedGroupKFold if grouped else StratifiedKFold
     dealt = folder(n, shuffle=True, random_state=seed).split(np.zeros(len(owners)), strata, owners if grouped else None)
@@ -75,6 +80,8 @@ def split_times(parts: Parts, limits: Sequence[Any], purge: float | None) -> lis
         raise ValueError(f"purge must be left out for a panel without a target, got {purge}")
     purge = _purge(0.0 if purge is None else purge)
     clock = parts.schema.clock
+    if not is_list(limits):
+        raise TypeError(f"until must be a list of times, got {limits!r}")
     times = [clock.limit("until", value) for value in limits]
     if not times:
         raise ValueError("until must have at least one time, got none")
@@ -177,6 +184,8 @@ def _what(parts: Parts) -> str:
 
 
 def _shares(fractions: Sequence[float]) -> NDArray[np.float64]:
+    if not is_list(fractions):
+        raise TypeError(f"parts must be a list of shares, got {fractions!r}")
     shares = np.array([_checks.positive_number(f"parts[{n}]", share) for n, share in enumerate(fractions)])
     if len(shares) < 2:
         raise ValueError(f"parts must be two shares or more, got {len(shares)}")

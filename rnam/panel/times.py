@@ -90,7 +90,11 @@ class Clock:
         if (time.tz is not None) and self.zone is None:
             raise ValueError(f"{argument} must have no time zone, as the times have none, got {value!r}")
         if self.zone is not None:
-            time = (time.tz_localize(self.zone) if time.tz is None else time).tz_convert("UTC").tz_localize(None)
+            try:
+                time = time.tz_localize(self.zone) if time.tz is None else time
+            except ValueError as error:  # an hour that clocks skip, or go through twice
+                raise ValueError(f"{argument} must be times that {self.zone} has once, got {value!r}") from error
+            time = time.tz_convert("UTC").tz_localize(None)
         return time.to_numpy()
 
 
@@ -126,8 +130,7 @@ def _read_numbers(name: Hashable, where: str, series: Any, unit: str | None) -> 
     try:
         stamps = tables.column_numbers(where, series)
     except (TypeError, ValueError) as error:
-        advice = "; pandas.to_datetime reads dates from words" if series.dtype.kind in "OUS" else ""
-        raise TypeError(f"{where} must be numbers or dates: {error}{advice}") from error
+        raise TypeError(f"{where} must be numbers or dates, {_refused(series, error)}") from error
     large = inexact(series)
     if large.any():
         raise ValueError(f"{where} must be at most 2**53 in size, got {series.iloc[int(large.argmax())]}")
@@ -138,6 +141,20 @@ def _read_numbers(name: Hashable, where: str, series: Any, unit: str | None) -> 
 def of_calendar(dtype: Any) -> bool:
     """Whether a dtype is one of dates, periods or durations."""
     return isinstance(dtype, pandas.PeriodDtype) or dtype.kind in "mM"
+
+
+def _refused(series: Any, error: Exception) -> str:
+    """The first item that is no time, and what to do with it."""
+    if series.dtype.kind not in "OUS" or isinstance(series.dtype, pandas.CategoricalDtype):
+        return f"got {series.dtype}"
+    for row, item in enumerate(series):
+        if isinstance(item, str):
+            return f"got {item!r} in row {row}; pandas.to_datetime reads dates from words"
+        if isinstance(item, datetime.timedelta | np.timedelta64):
+            return f"got {item!r} in row {row}; pandas.to_timedelta makes a column of durations"
+        if isinstance(item, datetime.date | np.datetime64):
+            return f"got {item!r} in row {row}; pandas.to_datetime makes a column of dates"
+    return f"got objects: {error}"
 
 
 def inexact(series: Any) -> NDArray[np.bool_]:

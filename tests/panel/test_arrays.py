@@ -110,11 +110,12 @@ def test_an_array_with_labels_names_and_everything_else() -> None:
     assert p.equals(again) and p.columns == again.columns
     at_visits = rnam.Panel.from_array(X, y=[[0, 1], [1, -1]], at="visit", weight=[[1, 2], [3, -4]])
     assert at_visits.target.tolist() == [0, 1, 1] and at_visits.weight.tolist() == [1, 2, 3]
-    several = rnam.Panel.from_array(X, y=[[0, 1.5], [1, 2.5]])
-    assert [column.name for column in several.schema.targets] == ["y0", "y1"]
-    survival = np.array([(True, 3.5), (False, 9.0)], [("event", bool), ("time_to", float)])
+    several = rnam.Panel.from_array(X, y=[[0, 1.5, 3], [1, 2.5, 3]])
+    assert [column.name for column in several.schema.targets] == ["y0", "y1", "y2"]
+    survival = np.array([(True, 3.5), (False, 9.0)], [("event", bool), ("time", float)])
     named = rnam.Panel.from_array(X, y=survival)
-    assert [column.name for column in named.schema.targets] == ["event", "time_to"]
+    assert [column.name for column in named.schema.targets] == ["event", "time"]
+    assert named.schema.clock.name == "time_" and named.times.tolist() == [0, 1, 0]
     assert_equal("target", named.target, np.array([[1, 3.5], [0, 9]]))
 
 
@@ -146,11 +147,12 @@ def test_arrays_of_other_shapes_are_refused() -> None:
         (dict(X=X, times=[0, 1]), r"times must have shape \(3,\) or \(2, 3\), got \(2,\)"),
         (dict(X=X, times=[0, 0, 1]), "an id must have one row for each time, got two, id 0 at time 0"),
         (dict(X=X, ids=[1]), r"ids must have shape \(2\), got \(1,\)"),
-        (dict(X=X, ids=[1, 1]), "ids must be different, got one twice"),
+        (dict(X=X, ids=[1, 1]), "ids must be different, got 1 twice"),
+        (dict(X=X, y=np.zeros((2, 3))), r"y must have at='visit' with the shape \(2, 3\) of steps"),
         (dict(X=X, y=[1, 2, 3]), r"y must have shape \(2, columns\), got \(3,\)"),
         (dict(X=X, y=[1, 2], at="visit"), r"y must have shape \(2, 3, columns\), got \(2,\)"),
         (dict(X=X, names=["a", "b"]), "names must be 1, one for each column, got 2"),
-        (dict(X=X, names=["time"]), "names must be of values alone, got 'time'"),
+        (dict(X=X, names=["s0"], static=[[1], [2]]), "names, static_names and y must have different names, got 's0'"),
         (dict(X=X, static=[1, 2]), r"static must have shape \(2, columns\), got \(2,\)"),
         (dict(X=X, weight=[1]), r"weight must have shape \(2\), got \(1,\)"),
         (dict(X=X, groups=[1]), r"groups must have shape \(2\)"),

@@ -21,6 +21,7 @@ def with_cell(column: str, row: int, value: Any) -> Any:
 
 CELLS = {
     "word": ("bili", 3, "n/a", "column 'bili' must hold numbers, got 'n/a', person 'b' at day 2; name it"),
+    "word among numbers": ("bili", 3, "<0.5", "column 'bili' must hold numbers, got '<0.5', person 'b' at day 2; name"),
     "number as a word": ("bili", 0, "1.5", "column 'bili' must hold numbers, got '1.5', person 'c' at day 0; name it"),
     "infinity": ("bili", 3, np.inf, "column 'bili' must hold finite numbers, got inf, person 'b' at day 2"),
     "large": ("hepato", 4, 10**400, "column 'hepato' must hold numbers .* person 'c' at day 9"),
@@ -37,7 +38,7 @@ CELLS = {
     "twice": ("day", 2, 1, "an id must have one row for each time, got two, person 'a' at day 1"),
     "early": ("day", 5, 3, "rows of an id must be in order of time, got person 'a' at day 3.0 after 4.0; sort=True"),
     "infinite time": ("day", 5, np.inf, "times must be finite, got person 'a' at day inf"),
-    "word as a time": ("day", 5, "2013-08-20", "times of column 'day' must be numbers or dates: .* pandas.to_datetime"),
+    "word as a time": ("day", 5, "2013-08-20", "numbers or dates, got '2013-08-20' in row 5; pandas.to_datetime"),
     "kinds of levels": ("ward", 5, 3, "column 'ward' must have levels of one kind, got int, str"),
     "date as a level": ("ward", 5, pandas.Timestamp("2013"), "column 'ward' must have levels of one kind"),
     "list as a level": ("ward", 5, [1], "column 'ward' must hold words, numbers or bools as levels"),
@@ -110,6 +111,8 @@ ROLE_ERRORS = {
     "units": (dict(units={"note": "mg"}), "units must name columns of the panel, got 'note'"),
     "unit": (dict(units={"bili": 3}), r"units\['bili'\] must be a str, got int"),
     "titles": (dict(titles={"note": "Note"}), "titles must name columns of the panel, got 'note'"),
+    "several ids": (dict(id=["person", "site"]), r"id must name one column, got \['person', 'site'\]"),
+    "a copy": (dict(static=["age", "site"]), "got 'site' in 2 roles; a copy with another name may have another"),
     "only id": (dict(time=None), "id and time must both be given, or neither"),
     "no index": (dict(id=None, time=None), "must have an index of \\(id, time\\) where they are not named, got 1"),
     "unit of time": (dict(time_unit=3), "time_unit must be a str"),
@@ -165,3 +168,16 @@ def test_numbers_as_words_are_refused_where_words_are_levels() -> None:
         rnam.Panel.from_frame(df, **ROLES)
     levels = rnam.Panel.from_frame(df, **{**ROLES, "categories": ["ward", "age"]})
     assert levels.schema.static_categories[0].levels == ("33", "41", "50")
+
+
+def test_what_is_no_id_and_no_panel_is_refused() -> None:
+    p = panel()
+    for call, message in (
+        (lambda: p[0:5], r"ids must be one id or a list of ids, got slice\(0, 5, None\); take"),
+        (lambda: p[p.lengths > 1], r"ids must be one id or a list of ids, got bools; take\(np.flatnonzero"),
+        (lambda: rnam.Panel.from_frame(visits(), like=visits()), "like must be a Panel, got DataFrame"),
+        (lambda: p.reindex(visits()), "like must be a Panel, got DataFrame"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
+    assert p[[]].describe()["missing"].isna().all()

@@ -94,7 +94,10 @@ def test_dates_of_python_are_dates() -> None:
 def test_times_that_are_none_are_refused() -> None:
     zones = [pandas.Timestamp("2013", tz="UTC"), pandas.Timestamp("2014", tz="Europe/Berlin"), pandas.Timestamp("2015")]
     for times, options, message in (
-        (["2013", "2014"], {}, "times of column 't' must be numbers or dates: .* got '2013'; pandas.to_datetime"),
+        (["2013", "2014"], {}, "times of column 't' must be numbers or dates, got '2013' in row 0; pandas.to_datetime"),
+        (pandas.Series([1, 2], dtype="category"), {}, "must be numbers or dates, got category$"),
+        (pandas.Series([datetime.timedelta(1)], dtype=object), {}, "in row 0; pandas.to_timedelta"),
+        ([10**400], {}, "must be numbers or dates, got objects: .* a float64 can hold"),
         (pandas.Series(["a", "b"], dtype="category"), {}, "times of column 't' must be numbers or dates"),
         (pandas.Series(zones, dtype=object), {}, "times of column 't' must be dates of one time zone"),
         (pandas.to_datetime(["2013", None]), {}, "column 't' must have a time in each row, got none, id 0"),
@@ -120,3 +123,10 @@ def test_limits_are_of_the_kind_of_the_times() -> None:
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             panel.split(until=[value])
+
+
+def test_a_limit_that_a_zone_has_twice_or_never_is_refused() -> None:
+    hours = pandas.date_range("2013-01-01", periods=4, freq="90D", tz="Europe/Berlin")
+    for limit in ("2013-10-27 02:30", "2013-03-31 02:30"):
+        with pytest.raises(ValueError, match=f"until must be times that Europe/Berlin has once, got '{limit}'"):
+            of_times(hours).split(until=[limit])

@@ -97,6 +97,19 @@ def test_a_single_series_needs_no_group() -> None:
     assert repr(p).splitlines()[0] == "Panel: 7 ids (series and ts_end), 84 visits, 12 to 12 each"
 
 
+def test_a_series_may_have_a_column_called_series_and_a_copy_of_its_group() -> None:
+    df = series(groups=1).rename(columns={"origin": "series"})
+    p = rnam.Panel.from_series(
+        df.assign(series=1.5), horizon=1, window=3, **{**ROLES, "group": None}, static=["series"]
+    )
+    assert p.schema.id == ("series_", "ts_end") and set(p.static[:, 0]) == {1.5}
+    options = dict(horizon=1, window=3, **ROLES)
+    with pytest.raises(ValueError, match="got 'origin' as id or time and in another one; a copy with another name"):
+        rnam.Panel.from_series(series(), static=["origin"], **options)
+    copied = rnam.Panel.from_series(series().assign(place=lambda df: df["origin"]), static=["place"], **options)
+    assert copied.schema.static_categories[0].levels == ("A", "B")
+
+
 def test_a_missing_label_at_the_horizon_is_none() -> None:
     df = series(groups=1)
     df.loc[[5, 9], "temp"] = np.nan
