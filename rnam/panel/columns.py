@@ -193,6 +193,10 @@ def level_kind(level: Any) -> str:
 def _check_level(where: str, level: Any) -> None:
     if isinstance(level, datetime.date | datetime.timedelta | np.datetime64 | np.timedelta64 | pandas.Period):
         raise TypeError(f"{where} must hold words, numbers or bools as levels, got {level!r}")
+    if not isinstance(level, str | bool | numbers.Real):
+        raise TypeError(
+            f"{where} must hold words, numbers or bools as levels, got {level!r}; .astype(str) makes words of them"
+        )
     if isinstance(level, float) and not np.isfinite(level):
         raise ValueError(f"{where} must hold finite levels, got {level}")
 

@@ -106,8 +106,8 @@ class Contents:
     @property
     def target(self) -> Array | None:
         """(ids,) or (visits,), as `at` says, (..., targets) of several; None without a target. Numbers are of the
-        table's dtype, or float64 with NaN where some have no label; classes are what they were called, with None where
-        there is no label."""
+        table's dtype if it is one of NumPy, and float64 with NaN where some have no label or the dtype is another;
+        classes are what they were called, with None where there is no label."""
         return arrays.target(self._parts)
 
     @property

@@ -144,7 +144,9 @@ def words(parts: Parts) -> str:
     if not len(lengths):
         return "Panel of no ids"
     first, last = schema.clock.restore(np.array([stamps.min(), stamps.max()]))
-    unit = f" {schema.clock.unit}" if schema.clock.kind == "number" and schema.clock.unit else ""
+    unit = schema.clock.unit and (
+        f" {schema.clock.unit}" if schema.clock.kind == "number" else f", in {schema.clock.unit}s"
+    )
     ids = " and ".join(map(str, schema.id))
     lines = [
         f"Panel: {_count(len(lengths), 'id')} ({ids}), {_count(lengths.sum(), 'visit')}, "
@@ -152,7 +154,7 @@ def words(parts: Parts) -> str:
         f"  {'time':<12}{schema.clock.name}, {first} to {last}{unit}",
     ]
     for role in ("values", "categories", "static"):
-        own = [(str(column), (~_seen(array)).mean()) for name, array, column in _arrays(parts) if name == role]
+        own = list(_missing(parts, role))
         if own:
             share = np.mean([missing for _, missing in own])
             told = f"; {share:.1%} missing" if share else ""
@@ -167,6 +169,23 @@ def words(parts: Parts) -> str:
     if facts.groups is not None:
         lines.append(f"  {'groups':<12}{schema.group}, {facts.groups.nunique():,}")
     return "\n".join(lines)
+
+
+def _missing(parts: Parts, role: str) -> Iterator[tuple[str, float]]:
+    """The columns of a role, in words, with the share that is missing. Rows that windows share are read once."""
+    schema, visits, facts, sequences = parts.schema, parts.visits, parts.facts, parts.sequences
+    if role == "static":
+        for array, columns in ((facts.values, schema.static), (facts.codes, schema.static_categories)):
+            for n, column in enumerate(columns):
+                yield str(column), float((~_seen(array[:, n])).mean())
+        return
+    ends = sequences.starts + sequences.lengths
+    low, high = int(sequences.starts.min()), int(ends.max())
+    array, columns = (visits.values, schema.values) if role == "values" else (visits.codes, schema.categories)
+    for n, column in enumerate(columns):
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(~_seen(array[low:high, n]))])
+        missing = before[ends - low] - before[sequences.starts - low]
+        yield str(column), float(missing.sum() / sequences.lengths.sum())
 
 
 def _count(number: int, what: str) -> str:

@@ -152,6 +152,9 @@ class Roles:
         for name, own in self.levels.items():
             if not own:
                 raise ValueError(f"levels[{name!r}] must have at least one level, got none")
+            for level in own:
+                if level is None or level != level:
+                    raise ValueError(f"levels[{name!r}] must not have a level that is missing, got {level}")
         for name, own in self.one_hot.items():
             if len(own) < 2:
                 raise ValueError(f"one_hot[{name!r}] must have at least two columns, got {len(own)}")

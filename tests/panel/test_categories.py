@@ -193,3 +193,11 @@ def test_a_later_table_may_have_ids_and_times_in_its_index() -> None:
     first, indexed = panel(), visits().set_index(["person", "day"])
     assert rnam.Panel.from_frame(indexed, like=first).equals(first)
     assert rnam.Panel.from_frame(visits(), like=rnam.Panel.from_frame(indexed, like=first)).equals(first)
+
+
+def test_intervals_and_tuples_are_no_levels() -> None:
+    for column in (pandas.cut([1, 2, 3], 2), pandas.Series([(1, 2), (3, 4)])):
+        with pytest.raises(
+            TypeError, match=r"column 'c' must hold words, numbers or bools as levels, got .*astype\(str\)"
+        ):
+            of_levels(column)

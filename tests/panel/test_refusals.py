@@ -41,6 +41,7 @@ CELLS = {
     "word as a time": ("day", 5, "2013-08-20", "numbers or dates, got '2013-08-20' in row 5; pandas.to_datetime"),
     "kinds of levels": ("ward", 5, 3, "column 'ward' must have levels of one kind, got int, str"),
     "date as a level": ("ward", 5, pandas.Timestamp("2013"), "column 'ward' must have levels of one kind"),
+    "tuple as a level": ("ward", 5, (1, 2), "column 'ward' must have levels of one kind"),
     "list as a level": ("ward", 5, [1], "column 'ward' must hold words, numbers or bools as levels"),
 }  # fmt: skip
 
@@ -107,6 +108,7 @@ ROLE_ERRORS = {
     "memoryless": (dict(memoryless=["age"]), "memoryless must name columns of visits, got 'age'"),
     "levels": (dict(levels={"bili": [1]}), "levels must name columns of categories, got 'bili'"),
     "no levels": (dict(levels={"ward": []}), r"levels\['ward'\] must have at least one level"),
+    "no level": (dict(levels={"ward": ["x", None]}), "must not have a level that is missing, got None"),
     "ordered": (dict(ordered=["ward"]), "ordered must name categories whose levels are given or ordered by pandas"),
     "units": (dict(units={"note": "mg"}), "units must name columns of the panel, got 'note'"),
     "unit": (dict(units={"bili": 3}), r"units\['bili'\] must be a str, got int"),

@@ -185,3 +185,16 @@ def test_windows_that_cannot_be_are_refused() -> None:
 def test_a_grid_of_decimal_numbers_is_regular_to_its_rounding() -> None:
     df = pandas.DataFrame({"t": np.arange(100) * 0.1, "x": np.arange(100.0)})
     assert len(rnam.Panel.from_series(df, time="t", values=["x"], target="x", horizon=1, window=9)) == 91
+
+
+def test_windows_are_described_by_the_rows_that_they_share() -> None:
+    p = people_panel(values=[], categories=["kind"], cyclic={"x": 3})
+    gaps = rnam.Panel.from_frame(people().assign(x=lambda df: df["x"].where(df["x"] > 0)), like=p)
+    for cut in (gaps, gaps.take([5, 2]), gaps.windows(2), gaps.take([7, 3, 1]).windows(3)):
+        share = np.isnan(cut.values).mean()
+        assert f"x [period 3]; {share:.1%} missing" in repr(cut)
+
+
+def test_the_unit_of_dates_is_told() -> None:
+    p = rnam.Panel.from_series(series(), horizon=1, window=3, time_unit="hour", **ROLES)
+    assert repr(p).splitlines()[1].endswith(", in hours")
