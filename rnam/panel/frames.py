@@ -78,7 +78,7 @@ def _levels(codes: Array, column: Column) -> Any:
 
 
 def _holds(column: Column, gone: bool) -> bool:
-    """Whether the dtype of the table's column holds all levels as they are, and what is `gone`."""
+    """True if the dtype of the table's column holds all levels as they are, and what is `gone`."""
     dtype, levels = column.dtype, list(column.levels or ())
     if dtype is None or (gone and isinstance(dtype, np.dtype) and dtype.kind in "biu"):
         return False

@@ -85,7 +85,8 @@ class Panel(Contents):
             target: the column of labels, or several. Numbers or, as words, classes. A missing one is no label.
             at: "id": an id has one label, which may stand in some of its rows only. "visit": each visit has its own.
             weight: a column of weights of at least 0, of ids or visits as `at` says.
-            group: a column of groups. Each id is in one, and no split by id divides a group.
+            group: a column of groups. Each id is in one, and no split by id divides a group. It has no other role: a
+                copy with another name may be static.
             time_unit: "year" (365.25 days), "week", "day", "hour", "minute" or "second" of dates and durations, by
                 default "day"; of numbers what they count, "" by default.
             units, titles: of columns, what people read on a picture: {"bili": "mg/dl"}, {"bili": "Bilirubin"}.
@@ -173,8 +174,9 @@ class Panel(Contents):
             target: the column of labels, or several.
             horizon: rows from the end of a window to its label, at least 0.
             window: rows of a window, without those of `burn_in`.
-            group: the column that says which series a row is of; None for one series. The windows of a series are one
-                group of the panel, which no split by id divides. Split by time to have parts of each.
+            group: the column that says which series a row is of; None for one series. It has no other role, but a
+                copy with another name may be static. The windows of a series are one group of the panel, which no split
+                by id divides. Split by time to have parts of each.
             values: columns of numbers.
             burn_in: more rows before a window, which only warm its state.
             step: rows from the start of a window to that of the next.

@@ -85,7 +85,7 @@ def keys(frame: Any, id: Hashable | None, time: Hashable | None) -> Keys:
 
 
 def _of_levels(frame: Any, id: Hashable, time: Hashable) -> bool:
-    """Whether ids and times are the two levels of the index, and no columns."""
+    """True if ids and times are the two levels of the index, and no columns."""
     levels = list(frame.index.names)
     return frame.index.nlevels == 2 and {id, time} == set(levels) and not {id, time} & set(frame.columns)
 
@@ -288,7 +288,7 @@ def _first_stamps(seen: Bools, first: Integers, rows: Rows, sort: bool) -> Array
 
 
 def _are_words(name: Hashable, series: Any) -> bool:
-    """Whether a static column is one of levels.
+    """True if a static column is one of levels.
 
     Raises:
         ValueError: each of its words is a number.

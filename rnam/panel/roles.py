@@ -172,7 +172,7 @@ def listed(argument: str, value: Any) -> Names:
 
 
 def is_list(value: object) -> bool:
-    """Whether `value` holds several items; a word and a dict do not."""
+    """True if `value` holds several items; a word and a dict do not."""
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 

@@ -139,7 +139,7 @@ def _read_numbers(name: Hashable, where: str, series: Any, unit: str | None) -> 
 
 
 def of_calendar(dtype: Any) -> bool:
-    """Whether a dtype is one of dates, periods or durations."""
+    """True if a dtype is one of dates, periods or durations."""
     return isinstance(dtype, pandas.PeriodDtype) or dtype.kind in "mM"
 
 

@@ -29,6 +29,8 @@ def windows(parts: Parts, length: int, step: int, burn_in: int, horizon: int | N
         raise ValueError('windows must be cut from a panel with labels at visits, got at="id"')
     if horizon is not None and not schema.targets:
         raise ValueError("horizon must be None for a panel without a target")
+    if not len(sequences.lengths):
+        raise ValueError("windows must be cut from ids, got a panel of none")
     if len(schema.id) > 1:
         raise ValueError("windows must be cut from ids, got a panel of windows")
     whole = burn_in + length

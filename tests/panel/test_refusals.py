@@ -21,7 +21,6 @@ def with_cell(column: str, row: int, value: Any) -> Any:
 
 CELLS = {
     "word": ("bili", 3, "n/a", "column 'bili' must hold numbers, got 'n/a', person 'b' at day 2; name it"),
-    "word among numbers": ("bili", 3, "<0.5", "column 'bili' must hold numbers, got '<0.5', person 'b' at day 2; name"),
     "number as a word": ("bili", 0, "1.5", "column 'bili' must hold numbers, got '1.5', person 'c' at day 0; name it"),
     "infinity": ("bili", 3, np.inf, "column 'bili' must hold finite numbers, got inf, person 'b' at day 2"),
     "large": ("hepato", 4, 10**400, "column 'hepato' must hold numbers .* person 'c' at day 9"),
@@ -55,6 +54,12 @@ def test_a_cell_is_refused_with_its_column_and_id(case: str) -> None:
     else:
         df = with_cell(column, row, value)
     with pytest.raises((TypeError, ValueError), match=message):
+        rnam.Panel.from_frame(df, **ROLES)
+
+
+def test_the_word_that_is_no_number_is_told_among_words_that_are() -> None:
+    df = visits().assign(bili=["1", "2", None, "<0.5", "5", "6"])
+    with pytest.raises(ValueError, match=r"column 'bili' must hold numbers, got '<0\.5', person 'b' at day 2; name it"):
         rnam.Panel.from_frame(df, **ROLES)
 
 

@@ -146,6 +146,7 @@ def test_splits_that_cannot_be_are_refused() -> None:
         (lambda: p.split(until="2013-02-01"), "until must be a list of times, got '2013-02-01'"),
         (lambda: p.split(0.8), "parts must be a list of shares, got 0.8"),
         (lambda: p[[]].split([0.5, 0.5]), "a panel that is split must have ids, got none"),
+        (lambda: p[[]].windows(2), "windows must be cut from ids, got a panel of none"),
         (lambda: p[[]].folds(2, by="time"), "a panel that is split must have ids, got none"),
         (lambda: of_ids(target=[0, 0, 1, 1, np.nan]).folds(2, stratify=True), "without a label, or 2 for .* got 1"),
         (lambda: p.split(until=[]), "until must have at least one time"),
