@@ -146,10 +146,11 @@ def test_the_first_step_compiles_nothing(on_a_device: None, monkeypatch: pytest.
         monkeypatch.setattr(kernel, "device_caches", type(kernel.device_caches)(kernel.create_binder))
     layer = rnam.Linear(2, 4, 5)
     assert rnam.compile_ahead(layer, 3, 20, threads=2, progress=False).kernels == (
-        "_grouped_linear_fwd_kernel", "_grouped_linear_bwd_kernel",
+        "_grouped_linear_fwd_kernel", "_grouped_linear_bwd_kernel", "_grouped_linear_bwd_kernel",
     )  # fmt: skip
     monkeypatch.setattr(JITFunction, "_do_compile", lambda *_, **__: pytest.fail("it was compiled again"))
-    layer(torch.randn(2, 3, 20, 4, requires_grad=True)).sum().backward()
+    for learns in (False, True):  # the input of the first layer, and of a later one
+        layer(torch.randn(2, 3, 20, 4, requires_grad=learns)).sum().backward()
 
 
 def test_an_error_of_the_compiler_is_raised_and_leaves_nothing(
