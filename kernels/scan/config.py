@@ -26,6 +26,9 @@ BACKWARD_STEPS = 4
 # It leaves 2 outside the loop of a minLSTM with flags in float32 for sm_100. No forward has any.
 BACKWARD_SPILLS = 4
 
+# And in the forward of the log gates of half precision with flags, outside of its loop, on sm_80.
+LOG_FLAGS_SPILLS = 4
+
 # The backward of the gates keeps 4 float32 per element and step, 5 of a minLSTM: 16 elements of a lane take 104 to 168
 # registers, 128 to 246 of a minLSTM, 32 spill.
 GATES_BACKWARD_ELEMENTS = 16
@@ -90,7 +93,7 @@ def gates_backward_steps(unit: int) -> int:
 
 def gates_forward_steps(unit: int, log: bool, flags: bool) -> int:
     """Steps of a row in the forward of the gates. The log gates of 8 channels per lane with flags spill on sm_80
-    and sm_100 with 8."""
+    and sm_100 with 8, and with 4, the next that is whole words of flags, 4 numbers outside of the loop on sm_80."""
     return 4 if log and flags and unit > LANE_ELEMENTS else FORWARD_STEPS
 
 

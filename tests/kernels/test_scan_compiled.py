@@ -8,7 +8,7 @@ from rnam.kernels import MASKED, RESET
 from rnam.kernels.scan import backward as scan_backward
 from rnam.kernels.scan import forward as scan_forward
 from rnam.kernels.scan import gates_backward, gates_forward
-from rnam.kernels.scan.config import BACKWARD_SPILLS
+from rnam.kernels.scan.config import BACKWARD_SPILLS, LOG_FLAGS_SPILLS
 from rnam.kernels.scan.gates_backward import gates_scan_backward
 from rnam.kernels.scan.gates_forward import gates_scan_forward
 from tests.kernels.cells import KINDS
@@ -102,7 +102,7 @@ def assert_no_spill(launch, allowed=0):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_no_spill(name):
-    assert_no_spill(VARIANTS[name]())
+    assert_no_spill(VARIANTS[name](), LOG_FLAGS_SPILLS if name == "gates log forward bfloat16 flags" else 0)
 
 
 @pytest.mark.slow
@@ -115,7 +115,8 @@ def test_no_spill_slow(name):
 def test_loads_are_16_bytes_wide(name):
     loads = usage(compile_launch(VARIANTS[name](), 90)).loads
     widths = {128, 64} if name == "lstm backward bfloat16 flags" else {128}  # of h and dh beside a float32 p
-    assert {load_bits(op) for op in loads} - {8} <= widths and loads, loads  # flags are a byte a row
+    words = {32} if "flags" in name else set()
+    assert {load_bits(op) for op in loads} - words <= widths and loads, loads
 
 
 @pytest.mark.parametrize(
