@@ -17,6 +17,7 @@ from rnam.models.visits import read_elapsed
 from tests.support import additive_oracle as oracle
 from tests.support import bounds
 from tests.support.assertions import assert_equal, assert_within
+from tests.support.members import member
 from tests.test_times import DTYPES, FLOATS, INTEGERS, _times
 
 TERMS, BATCH, SEQ = 3, 4, 9
@@ -195,14 +196,7 @@ def test_members_share_the_times(members: int) -> None:
     model, inputs = _model(members=members, timing=True), _inputs()
     every = model(**inputs, return_sequence=True, return_members=True).contributions
     for k in range(members):
-        single = _model(timing=True)
-        own = single.state_dict()
-        for key, value in model.state_dict().items():
-            if value.shape != own[key].shape:
-                own[key] = value[k] if key == "gam.bias" else value.unflatten(0, (members, -1))[k]
-            elif members == 1:
-                own[key] = value
-        single.load_state_dict(own)
+        single = member(model, _model(timing=True), k)
         bounds.assert_same(every[k], single(**inputs, return_sequence=True).contributions)
     bounds.assert_same(model(**inputs, return_members=True).contributions, every[..., -1, :])
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 import rnam
 from tests.support import bounds
 from tests.support.assertions import assert_within
+from tests.support.members import member
 
 TERMS, BATCH, SEQ, MEMBERS = 3, 4, 6, 3
 COLUMNS = [[0], [1, 2], [0, 3]]
@@ -35,18 +36,6 @@ def _inputs(name: str) -> dict[str, Tensor]:
     return inputs
 
 
-def _member(whole: nn.Module, single: nn.Module, k: int) -> nn.Module:
-    """`single` with the parameters of member k."""
-    state = single.state_dict()
-    for key, value in whole.state_dict().items():
-        if key == "gam.bias":
-            state[key] = value[k]
-        elif value.shape != state[key].shape:
-            state[key] = value.unflatten(0, (MEMBERS, -1))[k]
-    single.load_state_dict(state)
-    return single
-
-
 @pytest.mark.parametrize("return_sequence", [False, True])
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.usefixtures("backend")
@@ -57,7 +46,7 @@ def test_members_are_models(name: str, return_sequence: bool) -> None:
     assert each.prediction.shape == (MEMBERS, *middle, 2)
     assert each.contributions.shape == (MEMBERS, total, *middle, 2)
     for k in range(MEMBERS):
-        single = _member(model, _model(name, 1), k)
+        single = member(model, _model(name, 1), k)
         alone = single(**inputs, return_sequence=return_sequence)
         bounds.assert_same(each.prediction[k], alone.prediction)
         bounds.assert_same(each.contributions[k], alone.contributions)
@@ -109,7 +98,7 @@ def test_members_of_a_nam() -> None:
     x, mask = torch.randn(BATCH, 4, dtype=EXACT), torch.rand(BATCH, 4) > 0.4
     each = model(x, mask, return_members=True)
     for k in range(MEMBERS):
-        single = _member(model, rnam.NAM(3, (5, 4), 2, columns=COLUMNS, missing=True, dtype=EXACT), k)
+        single = member(model, rnam.NAM(3, (5, 4), 2, columns=COLUMNS, missing=True, dtype=EXACT), k)
         bounds.assert_same(each.contributions[k], single(x, mask).contributions)
     bounds.assert_same(model(x, mask), (each.prediction.mean(0), each.contributions.mean(0)))
 

@@ -12,6 +12,7 @@ from rnam.models.visits import read_visits
 from tests.support import additive_oracle as oracle
 from tests.support import bounds
 from tests.support.assertions import assert_equal, assert_within
+from tests.support.members import member
 
 TERMS, BATCH, SEQ = 2, 4, 6
 COLUMNS, MEMORYLESS, STATIC = [[0], [1, 2]], [[3], [0, 4]], [[1], [0, 2]]
@@ -108,14 +109,7 @@ def test_steps_and_members(members: int) -> None:
         assert_within("prediction", prediction, every.prediction[:, :, t], 1e-12)
         assert_within("contributions", contributions, every.contributions[:, :, :, t], 1e-12)
     for k in range(members):
-        single = _model(missing=True)
-        own = single.state_dict()
-        for key, value in model.state_dict().items():
-            if value.shape != own[key].shape:
-                own[key] = value[k] if key == "gam.bias" else value.unflatten(0, (members, -1))[k]
-            elif members == 1:
-                own[key] = value
-        single.load_state_dict(own)
+        single = member(model, _model(missing=True), k)
         bounds.assert_same(every.contributions[k], single(**inputs, return_sequence=True).contributions)
 
 

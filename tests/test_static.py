@@ -8,6 +8,7 @@ import rnam
 from tests.support import additive_oracle as oracle
 from tests.support import bounds
 from tests.support.assertions import assert_equal, assert_within
+from tests.support.members import member
 
 TERMS, BATCH, SEQ = 3, 4, 6
 STATIC = [[0], [1, 2, 3], [0, 4]]
@@ -91,14 +92,8 @@ def test_steps_and_members(members: int) -> None:
         assert_within("contributions", contributions, every.contributions[:, :, :, t], 1e-12)
     for k in range(members):
         torch.manual_seed(0)
-        single = rnam.RNAM(TERMS, 6, 2, 2, dtype=EXACT, static_columns=STATIC, missing=True, timing=True)
-        own = single.state_dict()
-        for key, value in model.state_dict().items():
-            if value.shape != own[key].shape:
-                own[key] = value[k] if key == "gam.bias" else value.unflatten(0, (members, -1))[k]
-            elif members == 1:
-                own[key] = value
-        single.load_state_dict(own)
+        alone = rnam.RNAM(TERMS, 6, 2, 2, dtype=EXACT, static_columns=STATIC, missing=True, timing=True)
+        single = member(model, alone, k)
         bounds.assert_same(every.contributions[k], single(**inputs, return_sequence=True).contributions)
 
 

@@ -268,9 +268,8 @@ def _block_bwd_kernel(
                     back = multipliers[s] * gradient
                     du = gradient * slopes_u[s]
                     dk = gradient * slopes_k[s]
-                    if (
-                        HAS_ELAPSED or HAS_FLAGS
-                    ):  # a masked step has z = 0, but 0 times an infinite state would reach dW
+                    # a step that is held has z = 0, but 0 times an infinite state would reach dW
+                    if HAS_ELAPSED or HAS_FLAGS:
                         du = tl.where(moving_steps[s], du, 0.0)
                         dk = tl.where(moving_steps[s], dk, 0.0)
                     exists = row_exists & (t_row + (t0 + s) < T)

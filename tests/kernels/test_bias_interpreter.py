@@ -13,7 +13,7 @@ from rnam.kernels.min_gru import chunks
 from tests.support import oracle, projected_cases
 from tests.support.assertions import assert_equal
 from tests.support.calls import Call
-from tests.support.min_gru_cases import BATCH_ROWS, TIME_ROWS, Case, check, inputs, reference, with_one
+from tests.support.min_gru_cases import BATCH_ROWS, SHORT, TIME_ROWS, WIDE, Case, check, inputs, reference, with_one
 from tests.support.scan_bounds import assert_gradient
 
 pytestmark = [
@@ -23,8 +23,6 @@ pytestmark = [
 ]
 
 HALF, BF16 = torch.float16, torch.bfloat16
-SHORT = LaunchConfig(batch_rows=False, ROWS=16, STEPS=2, num_warps=1)
-WIDE = LaunchConfig(batch_rows=False, ROWS=64, STEPS=1, num_warps=4)
 with_bias = functools.partial(Case, bias=True)
 
 CASES = [

@@ -13,7 +13,7 @@ from rnam.kernels.min_gru import backward as min_gru_backward
 from rnam.kernels.min_gru import chunks
 from tests.support.assertions import assert_equal, assert_finite, assert_within
 from tests.support.calls import Call
-from tests.support.min_gru_cases import BATCH_ROWS, REL, TIME_ROWS, Case, assert_state, check, inputs
+from tests.support.min_gru_cases import BATCH_ROWS, REL, SHORT, TIME_ROWS, WIDE, Case, assert_state, check, inputs
 from tests.support.oracle import min_gru
 
 pytestmark = [
@@ -23,8 +23,6 @@ pytestmark = [
 ]
 
 HALF, BF16 = torch.float16, torch.bfloat16
-SHORT = LaunchConfig(batch_rows=False, ROWS=16, STEPS=2, num_warps=1)
-WIDE = LaunchConfig(batch_rows=False, ROWS=64, STEPS=1, num_warps=4)
 timed = functools.partial(Case, elapsed="own")
 
 CASES = [

@@ -13,7 +13,18 @@ from rnam.kernels.min_gru import chunks
 from rnam.kernels.min_gru.backward import min_steps, plan_partials
 from tests.support.assertions import assert_equal, assert_finite, assert_norm_within, assert_within
 from tests.support.calls import Call
-from tests.support.min_gru_cases import BATCH_ROWS, REL, TIME_ROWS, Case, assert_state, check, inputs, reference
+from tests.support.min_gru_cases import (
+    BATCH_ROWS,
+    REL,
+    SHORT,
+    TIME_ROWS,
+    WIDE,
+    Case,
+    assert_state,
+    check,
+    inputs,
+    reference,
+)
 from tests.support.oracle import MASKED, RESET, decode, min_gru
 
 pytestmark = [
@@ -31,9 +42,7 @@ pytestmark = [
 ]
 
 HALF, BF16 = torch.float16, torch.bfloat16
-SHORT = LaunchConfig(batch_rows=False, ROWS=16, STEPS=2, num_warps=1)
 SINGLE = LaunchConfig(batch_rows=True, ROWS=16, STEPS=1, num_warps=1)
-WIDE = LaunchConfig(batch_rows=False, ROWS=64, STEPS=1, num_warps=4)
 
 forward = functools.partial(recurrence_forward, gates=MIN_GRU)
 

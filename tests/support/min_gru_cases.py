@@ -15,6 +15,8 @@ from tests.support.oracle import MASKED, RESET, decode, min_gru
 
 TIME_ROWS = LaunchConfig(batch_rows=False, ROWS=16, STEPS=4, num_warps=1)
 BATCH_ROWS = LaunchConfig(batch_rows=True, ROWS=16, STEPS=4, num_warps=1)
+SHORT = LaunchConfig(batch_rows=False, ROWS=16, STEPS=2, num_warps=1)
+WIDE = LaunchConfig(batch_rows=False, ROWS=64, STEPS=1, num_warps=4)
 
 # The forms by name, as `batch_rows` of a configuration.
 FORMS = {"time_rows": False, "batch_rows": True}
