@@ -1,8 +1,10 @@
 """The kernels that a model will launch are compiled before, and nothing else happens."""
 
 import contextlib
+import gc
 import itertools
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -132,10 +134,9 @@ def test_the_codes_hold_no_memory(collected: list[Any]) -> None:
 # ---- compiling ----
 
 
-def test_the_first_step_compiles_nothing(on_a_device: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """For a driver without a device, with a cache of its own."""
-    from triton.runtime.jit import JITFunction
-
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """As in a process and a cache where no linear kernel was compiled."""
     from rnam.kernels.common import launch, plan
     from rnam.kernels.linear import backward, forward
 
@@ -144,6 +145,12 @@ def test_the_first_step_compiles_nothing(on_a_device: None, monkeypatch: pytest.
     monkeypatch.setattr(plan, "_plans", {})
     for kernel in (forward._grouped_linear_fwd_kernel, backward._grouped_linear_bwd_kernel):
         monkeypatch.setattr(kernel, "device_caches", type(kernel.device_caches)(kernel.create_binder))
+
+
+def test_the_first_step_compiles_nothing(on_a_device: None, fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a driver without a device, with a cache of its own."""
+    from triton.runtime.jit import JITFunction
+
     layer = rnam.Linear(2, 4, 5)
     assert rnam.compile_ahead(layer, 3, 20, threads=2, progress=False).kernels == (
         "_grouped_linear_fwd_kernel", "_grouped_linear_bwd_kernel", "_grouped_linear_bwd_kernel",
@@ -151,6 +158,24 @@ def test_the_first_step_compiles_nothing(on_a_device: None, monkeypatch: pytest.
     monkeypatch.setattr(JITFunction, "_do_compile", lambda *_, **__: pytest.fail("it was compiled again"))
     for learns in (False, True):  # the input of the first layer, and of a later one
         layer(torch.randn(2, 3, 20, 4, requires_grad=learns)).sum().backward()
+
+
+def test_threads_may_collect_garbage_while_they_parse(on_a_device: None, fresh: None) -> None:
+    """CPython 3.11.7 raised SystemError where one thread collected, and another went on, in a syntax tree."""
+    from triton.runtime.jit import JITFunction
+
+    def let_others_go_on(*_: Any) -> None:
+        time.sleep(0)
+
+    parse, threshold = JITFunction.parse, gc.get_threshold()
+    gc.callbacks.append(let_others_go_on)
+    gc.set_threshold(100)
+    try:
+        assert len(rnam.compile_ahead(rnam.Linear(2, 4, 5), 3, 20, threads=4, progress=False).kernels) == 3
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(let_others_go_on)
+    assert JITFunction.parse is parse
 
 
 def test_an_error_of_the_compiler_is_raised_and_leaves_nothing(

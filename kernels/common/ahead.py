@@ -1,13 +1,16 @@
 """Compiling the code of launches that are not made: they are collected, then compiled in threads."""
 
 import contextvars
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
 import triton
+from triton.runtime.jit import JITFunction
 
 from .arithmetic import INTERPRETED
 from .launch import ALIGNMENT, Launch, on_device, watched
@@ -52,6 +55,24 @@ def needed(call: Callable[[], object]) -> list[Code]:
     return list(found.values())
 
 
+@contextmanager
+def _sources_in_turn() -> Iterator[None]:
+    """One thread at a time parses the source of a kernel. CPython before 3.11.8 and 3.12.2 counts the depth of all the
+    syntax trees that are being built in one number, and raises SystemError where threads build two
+    (https://github.com/python/cpython/issues/106905)."""
+    parse, turn = JITFunction.parse, Lock()
+
+    def in_turn(function: Any) -> Any:
+        with turn:
+            return parse(function)
+
+    JITFunction.parse = in_turn
+    try:
+        yield
+    finally:
+        JITFunction.parse = parse
+
+
 def compile_codes(
     codes: list[Code], *, threads: int, started: Callable[[int], None], finished: Callable[[], None]
 ) -> None:
@@ -67,7 +88,11 @@ def compile_codes(
         raise RuntimeError("Triton's interpreter compiles nothing")
 
     def work() -> None:
-        with ThreadPoolExecutor(threads) as executor, triton.AsyncCompileMode(executor) as mode:
+        with (
+            _sources_in_turn(),
+            ThreadPoolExecutor(threads) as executor,
+            triton.AsyncCompileMode(executor) as mode,
+        ):
             for device, launch in codes:
                 values: dict[str, Any] = {**launch.arguments, **launch.constants, **launch.options}
                 with on_device(device):
