@@ -1,5 +1,5 @@
-"""The kernels that join a minGRU to its neighbours, and the minLSTM, against the float64 reference: inputs, references
-and budgets."""
+"""The kernels that join a minGRU to its neighbours, its bias and elapsed times, and the minLSTM, against the float64
+reference: inputs, references and budgets."""
 
 import dataclasses
 from collections.abc import Callable
@@ -59,6 +59,13 @@ _CASES = [
     JoinedCase("lstm", flags="own"),
     JoinedCase("lstm", F=1, B=1, T=50_000, D=8),
     JoinedCase("lstm", D=65, T=500, dtype=BF16),
+    JoinedCase("timed", B=37, T=333, flags="own"),
+    JoinedCase("timed", F=100, B=128, T=100, D=16, precision="tf32"),
+    JoinedCase("timed", F=1, B=1, T=50_000, D=5),
+    JoinedCase("timed", D=65, T=500, dtype=BF16),
+    JoinedCase("timed block", B=37, T=333, flags="own"),
+    JoinedCase("timed block", D=32, T=600, precision="tf32"),
+    JoinedCase("timed block", D=8, T=1025, dtype=BF16, flags="shared"),
 ]
 
 
@@ -72,10 +79,17 @@ def _block(x: Tensor, weights: list[Tensor], h0: Tensor, flags: dict[str, Any]) 
     return functional.min_gru_block(x, *weights[:7], h0, embedding=embedding, **flags)
 
 
+def _timed_block(x: Tensor, weights: list[Tensor], h0: Tensor, flags: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    *own, bias, elapsed = weights
+    return functional.min_gru_block(x, *own, h0, bias=bias, elapsed=elapsed, **flags)
+
+
 FUNCTIONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "block": _block,
     "projected": lambda x, w, h0, flags: functional.min_gru_projected(x, *w, h0, **flags),
     "lstm": lambda x, w, h0, flags: functional.min_lstm(x, *w, h0, **flags),
+    "timed": lambda x, w, h0, flags: functional.min_gru(x, w[0], h0, bias=w[1], elapsed=w[2], **flags),
+    "timed block": _timed_block,
 }
 
 
@@ -97,12 +111,17 @@ def inputs(case: JoinedCase) -> tuple[Tensor, list[Tensor], Tensor, dict[str, An
         weights = [torch.cat([weight, normal(F, D, D) / D**0.5], 2)]
     elif case.name == "projected":
         weights = [weight, normal(F, hidden, D) / hidden**0.5]
+    elif case.name == "timed":
+        weights = [weight]
     else:
         away = torch.where(torch.arange(D, device=DEVICE) % 2 == 0, 6.0, -6.0).to(dtype).repeat(F, 1, 1)
         weights = [weight, 1 + normal(D) / 8, normal(D) / 8, square(), away, square(), normal(F, 1, D)]
         if K:
             x = normal(F, case.B, case.T, K)
             weights += [normal(F, K, D), normal(F, 1, D)]
+    if case.name.startswith("timed"):
+        elapsed = normal(F, case.B, case.T).exp()
+        weights += [normal(F, 1, 2 * D), torch.where(elapsed < 0.5, 0, elapsed)]
     mask, reset = parity.mask_and_reset(given.flags)
     grads = normal(F, case.B, case.T, D), given.dh_last
     return x, weights, given.h0, {"mask": mask, "reset": reset}, grads
