@@ -30,14 +30,14 @@ def target(parts: Parts) -> Array | None:
 
 
 def decoded(labels: Floats, column: Column) -> Array:
-    """One target: classes as they were called, None where there is none; numbers in the table's dtype, where each has
-    one, else float64 with NaN."""
+    """One target: classes as they were called, None where there is none; numbers in the table's dtype or that of NumPy
+    which goes with it, where each has one, else float64 with NaN."""
     gone = np.isnan(labels)
     if column.levels is not None:
         codes = np.where(gone, len(column.levels), labels).astype(np.int64)
         levels = np.array([*column.levels, None], dtype=object) if gone.any() else np.array(column.levels)
         return np.asarray(levels[codes])
-    dtype = column.dtype
+    dtype = getattr(column.dtype, "numpy_dtype", column.dtype)  # that of Int64, boolean, int64[pyarrow] and the like
     return labels.astype(dtype) if isinstance(dtype, np.dtype) and dtype.kind in "biuf" and not gone.any() else labels
 
 

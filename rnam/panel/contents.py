@@ -105,9 +105,12 @@ class Contents:
 
     @property
     def target(self) -> Array | None:
-        """(ids,) or (visits,), as `at` says, (..., targets) of several; None without a target. Numbers are of the
-        table's dtype if it is one of NumPy, and float64 with NaN where some have no label or the dtype is another;
-        classes are what they were called, with None where there is no label."""
+        """(ids,) or (visits,), as `at` says, (..., targets) of several; None without a target.
+
+        Numbers have the table's dtype, or that of NumPy which goes with it: int64 of Int64, bool of boolean. They are
+        float64 where some have no label, which are NaN, and where the table has objects or decimals. Classes are what
+        they were called, with None where there is no label.
+        """
         return arrays.target(self._parts)
 
     @property

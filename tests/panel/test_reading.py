@@ -157,6 +157,23 @@ def test_labels_at_visits_and_several_of_any_kind() -> None:
     assert_equal("target", exact, np.array([[1.0, 1], [0, 2], [1, 0]]))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("Int64", np.int64), ("UInt8", np.uint8), ("boolean", np.bool_), ("Float32", np.float32), ("object", np.float64)],
+)
+def test_labels_of_a_nullable_dtype_have_that_of_numpy_where_there_are_no_gaps(dtype: str, expected: Any) -> None:
+    labels = pandas.Series([1, 1, 0], dtype="float").astype(dtype)
+    df = pandas.DataFrame({"id": [1, 1, 2], "t": [0, 1, 0], "x": 1.0, "y": labels})
+    roles: dict[str, Any] = dict(id="id", time="t", values=["x"], target="y")
+    assert_equal("of ids", rnam.Panel.from_frame(df, **roles).target, np.array([1, 0], expected))
+    p = rnam.Panel.from_frame(df, **roles, at="visit")
+    assert_equal("of visits", p.target, np.array([1, 1, 0], expected))
+    df.loc[0, "y"] = None
+    gaps = rnam.Panel.from_frame(df, **roles, at="visit")
+    assert_equal("with a gap", gaps.target, np.array([np.nan, 1, 0]), nan=True)
+    assert p.to_frame()["y"].dtype == gaps.to_frame()["y"].dtype == ("float64" if dtype == "object" else dtype)
+
+
 @pytest.mark.parametrize("dtype", ["category", "str", "object", "datetime64[s]", "Int64", "bool"])
 def test_ids_and_groups_of_any_kind(dtype: str) -> None:
     df = visits()[["day", "bili"]]
