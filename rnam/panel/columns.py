@@ -17,8 +17,11 @@ from rnam.panel.times import Clock, inexact
 from rnam.sklearn import tables
 
 __all__ = [
+    "Owners",
     "Rows",
     "Unseen",
+    "as_numbers",
+    "factorize",
     "is_category",
     "level_kind",
     "one_for_each_id",
@@ -38,27 +41,41 @@ def plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Whose the rows of a table are and of what time.
+class Owners:
+    """Whose the rows of a table are.
 
     Args:
-        ids: a pandas Index of different ids, in the order in which they first occur.
+        ids: a pandas Index of different ids, in the order in which they first occur; its name is that of the column.
         owners: int64 (rows,), the position in `ids`.
-        stamps: (rows,).
     """
 
     ids: Any
     owners: Integers
+
+    @property
+    def id_name(self) -> Hashable:
+        name: Hashable = self.ids.name
+        return name
+
+    def of_id(self, row: int) -> str:
+        """The id of a row in the words of an error."""
+        return f"{self.id_name} {plain(self.ids[self.owners[row]])!r}"
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(Owners):
+    """Whose the rows of a table are and of what time.
+
+    Args:
+        stamps: (rows,).
+    """
+
     stamps: Array
-    id_name: Hashable
     clock: Clock
 
     def place(self, row: int) -> str:
         """A row in the words of an error."""
         return f"{self.of_id(row)} at {self.clock.name} {self.clock.restore(self.stamps[[row]])[0]}"
-
-    def of_id(self, row: int) -> str:
-        return f"{self.id_name} {plain(self.ids[self.owners[row]])!r}"
 
 
 def is_category(series: Any) -> bool:
@@ -67,6 +84,21 @@ def is_category(series: Any) -> bool:
     if isinstance(dtype, pandas.CategoricalDtype):
         return True
     return dtype.kind in "OUS" and any(isinstance(item, str) for item in series)
+
+
+def factorize(where: str, series: Any, kinds: str) -> tuple[Integers, Any]:
+    """int64 (rows,), places among the different items of a column, -1 where one is missing; and these as an Index.
+
+    Raises:
+        TypeError: the items are lists or the like, and not of `kinds`.
+    """
+    if isinstance(series.dtype, pandas.ArrowDtype) and series.dtype.kind == "f":  # of pyarrow NaN is a number
+        series = series.mask(np.isnan(series.to_numpy(np.float64, na_value=np.nan)))
+    try:
+        codes, unique = pandas.factorize(series)
+    except (TypeError, NotImplementedError) as error:  # of pandas, and of pyarrow
+        raise TypeError(f"{where} must hold {kinds}: {error}") from error
+    return codes.astype(np.int64), pandas.Index(unique, name=series.name)
 
 
 def read_numbers(name: Hashable, series: Any, rows: Rows) -> Array:
@@ -102,8 +134,13 @@ def _first_word(series: Any) -> int | None:
     if series.dtype.kind not in "OUS" or isinstance(series.dtype, pandas.CategoricalDtype):
         return None
     words = np.fromiter((isinstance(item, str) for item in series), np.bool_, len(series))
-    bad = words & np.asarray(pandas.to_numeric(series.where(words), errors="coerce").isna())
+    bad = words & np.asarray(as_numbers(series.where(words)).isna())
     return int(bad.argmax()) if bad.any() else None
+
+
+def as_numbers(words: Any) -> Any:
+    """A column of words as one of numbers, NaN where a word is none. Of strings of pyarrow NaN would not be missing."""
+    return pandas.to_numeric(words.astype(object), errors="coerce")
 
 
 def _first_refused(where: str, series: Any, rows: Rows) -> str:
@@ -135,10 +172,7 @@ def read_codes(
     if isinstance(series.dtype, pandas.CategoricalDtype):
         codes, found = series.cat.codes.to_numpy(np.int64), list(series.cat.categories)
     else:
-        try:
-            codes, unique = pandas.factorize(series)
-        except TypeError as error:
-            raise TypeError(f"{where} must hold words, numbers or bools as levels: {error}") from error
+        codes, unique = factorize(where, series, "words, numbers or bools as levels")
         codes, found = _sorted(where, codes, [plain(level) for level in unique])
     found = [plain(level) for level in found]
     for level in found:

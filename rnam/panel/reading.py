@@ -10,7 +10,18 @@ import pandas
 from numpy.typing import NDArray
 
 from rnam.panel import times
-from rnam.panel.columns import Rows, Unseen, is_category, one_for_each_id, plain, read_codes, read_numbers
+from rnam.panel.columns import (
+    Owners,
+    Rows,
+    Unseen,
+    as_numbers,
+    factorize,
+    is_category,
+    one_for_each_id,
+    plain,
+    read_codes,
+    read_numbers,
+)
 from rnam.panel.roles import Roles
 from rnam.panel.schema import Column, Schema
 from rnam.panel.storage import Bools, Facts, Floats, Integers, Parts, Sequences, Visits
@@ -148,12 +159,13 @@ def read(frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool,
 
 
 def _rows(key: Keys, time_unit: str | None) -> Rows:
-    owners, ids = pandas.factorize(key.id)
+    where = f"column {key.id.name!r}"
+    owners, ids = factorize(where, key.id, "words, numbers or dates as ids")
     if (owners < 0).any():
         row = int((owners < 0).argmax())
-        raise ValueError(f"column {key.id.name!r} must have an id in each row, got {key.id.iloc[row]} in row {row}")
-    clock, stamps, gone = times.read(key.time.name, key.time, time_unit)
-    rows = Rows(pandas.Index(ids, name=key.id.name), owners.astype(np.int64), stamps, key.id.name, clock)
+        raise ValueError(f"{where} must have an id in each row, got {key.id.iloc[row]} in row {row}")
+    clock, stamps, gone = times.read(key.time.name, key.time, time_unit, Owners(ids, owners).of_id)
+    rows = Rows(ids, owners, stamps, clock)
     if gone.any():
         row = int(gone.argmax())
         raise ValueError(f"column {key.time.name!r} must have a time in each row, got none, {rows.of_id(row)}")
@@ -295,13 +307,11 @@ def _are_words(name: Hashable, series: Any) -> bool:
     """
     if not is_category(series):
         return False
-    if not isinstance(series.dtype, pandas.CategoricalDtype):
-        numbers = pandas.to_numeric(series.dropna(), errors="coerce")
-        if not numbers.isna().any():
-            raise ValueError(
-                f"column {name!r} must hold numbers or words, got numbers as words, such as "
-                f"{series.dropna().iloc[0]!r}; pandas.to_numeric reads them as numbers, categories as levels"
-            )
+    if not isinstance(series.dtype, pandas.CategoricalDtype) and not as_numbers(series.dropna()).isna().any():
+        raise ValueError(
+            f"column {name!r} must hold numbers or words, got numbers as words, such as "
+            f"{series.dropna().iloc[0]!r}; pandas.to_numeric reads them as numbers, categories as levels"
+        )
     return True
 
 
@@ -350,9 +360,10 @@ def _weight_of_ids(weight: NDArray[np.float64], name: Hashable, rows: Rows) -> N
 
 
 def _groups(series: Any, name: Hashable, rows: Rows) -> Any:
-    codes, found = pandas.factorize(series)
+    where = f"column {name!r}"
+    codes, found = factorize(where, series, "words, numbers or dates as groups")
     if (codes < 0).any():
         row = int((codes < 0).argmax())
-        raise ValueError(f"column {name!r} must have a group in each row, got {series.iloc[row]}, {rows.place(row)}")
+        raise ValueError(f"{where} must have a group in each row, got {series.iloc[row]}, {rows.place(row)}")
     first = one_for_each_id(name, codes, codes >= 0, rows, [plain(group) for group in found])
-    return pandas.Index(found, name=name).take(codes[first])
+    return found.take(codes[first])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import numbers
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +45,7 @@ class Clock:
     @property
     def zone(self) -> Any:
         """The time zone of dates, or None."""
-        return getattr(self.dtype, "tz", None)
+        return _zone(self.dtype)
 
     def numbers(self, stamps: Array) -> NDArray[np.float64]:
         """Times in units: of dates since the start of 1970 (UTC where they have a zone), rounded to float64 before they
@@ -98,9 +98,14 @@ class Clock:
         return time.to_numpy()
 
 
-def read(name: Hashable, series: Any, unit: str | None) -> tuple[Clock, Array, NDArray[np.bool_]]:
+def read(
+    name: Hashable, series: Any, unit: str | None, of_id: Callable[[int], str]
+) -> tuple[Clock, Array, NDArray[np.bool_]]:
     """The clock of a column, its stamps, and where a time is missing. A stamp is an int64, a float64, a datetime64 or
     a timedelta64; those of dates with a zone are in UTC, those of periods are the starts.
+
+    Args:
+        of_id: the id of a row in the words of an error.
 
     Raises:
         TypeError, ValueError: the column holds neither numbers nor dates, or numbers that a float64 cannot hold; the
@@ -111,29 +116,38 @@ def read(name: Hashable, series: Any, unit: str | None) -> tuple[Clock, Array, N
     if isinstance(dtype, pandas.PeriodDtype):
         stamps = series.dt.to_timestamp().to_numpy()
         kind = "date"
-    elif isinstance(dtype, pandas.DatetimeTZDtype):
+    elif dtype.kind == "M" and _zone(dtype) is not None:
         stamps, kind = series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(), "date"
     elif dtype.kind in "mM":
-        stamps, kind = series.to_numpy(), "date" if dtype.kind == "M" else "duration"
+        stamps = series.astype(getattr(dtype, "numpy_dtype", dtype)).to_numpy()
+        kind = "date" if dtype.kind == "M" else "duration"
     elif dtype.kind == "O" and _all_dates(series):
         series = _as_dates(where, series)
-        _, stamps, gone = read(name, series, unit)
+        _, stamps, gone = read(name, series, unit, of_id)
         return Clock(name, "date", _known_unit(unit), series.dtype), stamps, gone
     else:
-        return _read_numbers(name, where, series, unit)
+        return _read_numbers(name, where, series, unit, of_id)
     return Clock(name, kind, _known_unit(unit), dtype), stamps, np.isnat(stamps)
 
 
-def _read_numbers(name: Hashable, where: str, series: Any, unit: str | None) -> tuple[Clock, Array, NDArray[np.bool_]]:
+def _zone(dtype: Any) -> Any:
+    """The time zone of a dtype of pandas or pyarrow, or None."""
+    return getattr(getattr(dtype, "pyarrow_dtype", dtype), "tz", None)
+
+
+def _read_numbers(
+    name: Hashable, where: str, series: Any, unit: str | None, of_id: Callable[[int], str]
+) -> tuple[Clock, Array, NDArray[np.bool_]]:
     if series.dtype.kind == "b":
         raise TypeError(f"{where} must be numbers or dates, got {series.dtype}")
     try:
         stamps = tables.column_numbers(where, series)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{where} must be numbers or dates, {_refused(series, error)}") from error
+        raise TypeError(f"{where} must be numbers or dates, {_refused(series, error, of_id)}") from error
     large = inexact(series)
     if large.any():
-        raise ValueError(f"{where} must be at most 2**53 in size, got {series.iloc[int(large.argmax())]}")
+        row = int(large.argmax())
+        raise ValueError(f"{where} must be at most 2**53 in size, got {series.iloc[row]}, {of_id(row)}")
     stamps = stamps.astype(np.int64 if stamps.dtype.kind in "iu" else np.float64)
     return Clock(name, "number", _any_unit(unit), series.dtype), stamps, np.isnan(stamps.astype(np.float64))
 
@@ -143,17 +157,17 @@ def of_calendar(dtype: Any) -> bool:
     return isinstance(dtype, pandas.PeriodDtype) or dtype.kind in "mM"
 
 
-def _refused(series: Any, error: Exception) -> str:
+def _refused(series: Any, error: Exception, of_id: Callable[[int], str]) -> str:
     """The first item that is no time, and what to do with it."""
     if series.dtype.kind not in "OUS" or isinstance(series.dtype, pandas.CategoricalDtype):
         return f"got {series.dtype}"
     for row, item in enumerate(series):
         if isinstance(item, str):
-            return f"got {item!r} in row {row}; pandas.to_datetime reads dates from words"
+            return f"got {item!r} in row {row}, {of_id(row)}; pandas.to_datetime reads dates from words"
         if isinstance(item, datetime.timedelta | np.timedelta64):
-            return f"got {item!r} in row {row}; pandas.to_timedelta makes a column of durations"
+            return f"got {item!r} in row {row}, {of_id(row)}; pandas.to_timedelta makes a column of durations"
         if isinstance(item, datetime.date | np.datetime64):
-            return f"got {item!r} in row {row}; pandas.to_datetime makes a column of dates"
+            return f"got {item!r} in row {row}, {of_id(row)}; pandas.to_datetime makes a column of dates"
     return f"got objects: {error}"
 
 

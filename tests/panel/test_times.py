@@ -94,9 +94,9 @@ def test_dates_of_python_are_dates() -> None:
 def test_times_that_are_none_are_refused() -> None:
     zones = [pandas.Timestamp("2013", tz="UTC"), pandas.Timestamp("2014", tz="Europe/Berlin"), pandas.Timestamp("2015")]
     for times, options, message in (
-        (["2013", "2014"], {}, "times of column 't' must be numbers or dates, got '2013' in row 0; pandas.to_datetime"),
+        (["2013", "2014"], {}, "times of column 't' must be numbers or dates, got '2013' in row 0, id 0; pandas"),
         (pandas.Series([1, 2], dtype="category"), {}, "must be numbers or dates, got category$"),
-        (pandas.Series([datetime.timedelta(1)], dtype=object), {}, "in row 0; pandas.to_timedelta"),
+        (pandas.Series([datetime.timedelta(1)], dtype=object), {}, "in row 0, id 0; pandas.to_timedelta"),
         ([10**400], {}, "must be numbers or dates, got objects: .* a float64 can hold"),
         (pandas.Series(["a", "b"], dtype="category"), {}, "times of column 't' must be numbers or dates"),
         (pandas.Series(zones, dtype=object), {}, "times of column 't' must be dates of one time zone"),
