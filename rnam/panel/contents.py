@@ -169,9 +169,9 @@ class Contents:
 
         Columns have the dtypes that they had and stand in the order in which they stood. What differs: rows of ids that
         took turns come id by id; columns without a role are gone; objects that are numbers or dates have a dtype of
-        those; what is missing among words that are objects is None; a value of an id stands in all of its rows from the
-        first one on that held it; labels that a part does not show are missing. Windows have the time of their last
-        visit as a second id.
+        those; a dictionary of pyarrow is a category; what is missing among words that are objects is None; a value of
+        an id stands in all of its rows from the first one on that held it; labels that a part does not show are
+        missing. Windows have the time of their last visit as a second id.
         """
         return frames.to_frame(self._parts)
 

@@ -59,7 +59,8 @@ def to_frame(parts: Parts) -> Any:
 def _numbers(array: Array, column: Column) -> Any:
     """As the table's dtype, if it is one of numbers that holds what is missing, too."""
     series, dtype = pandas.Series(array), column.dtype
-    if not pandas.api.types.is_numeric_dtype(dtype):  # bool is one, an object is none
+    types = pandas.api.types
+    if not (types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype)):  # an object is none
         return series.astype(np.float64)
     if isinstance(dtype, np.dtype) and dtype.kind in "biu" and np.isnan(array).any():
         return series.astype(np.float64)

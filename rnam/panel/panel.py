@@ -64,7 +64,7 @@ class Panel(Contents):
         """From a table with a row for each visit. Columns that no argument names are not read.
 
         Args:
-            df: a DataFrame of pandas, or of polars.
+            df: a DataFrame of pandas, whose columns may be of pyarrow, or one of polars, which takes pyarrow, too.
             id, time: the columns of ids and times, or the levels of the index; both are left out of a frame with an
                 (id, time) index. The rows of an id must be in order of time; the ids may take turns, and come in the
                 order of their first rows. Times are numbers, dates, periods (their starts) or durations, each once for
@@ -79,8 +79,8 @@ class Panel(Contents):
             one_hot: {"stage": ["stage_1", "stage_2"]}: columns of 0 and 1, one of which is 1 at each visit, or all of
                 which are missing. They become one category, whose levels are the columns.
             memoryless: columns of visits that are to be read at each step without memory, such as the calendar.
-            levels: of categories, in order. Without, a pandas category keeps its own, and others have those that occur,
-                sorted.
+            levels: of categories, in order. Without, a category of pandas or polars and a dictionary of pyarrow keep
+                their own, and others have those that occur, sorted.
             ordered: categories the order of whose levels means something.
             target: the column of labels, or several. Numbers or, as words, classes. A missing one is no label.
             at: "id": an id has one label, which may stand in some of its rows only. "visit": each visit has its own.

@@ -43,19 +43,40 @@ class Keys(NamedTuple):
 
 
 def as_frame(df: Any) -> Any:
-    """A pandas DataFrame with a row or more, also from polars, whose columns have different names.
+    """A pandas DataFrame with a row or more, also from polars, whose columns have different names. Dictionaries of
+    pyarrow are categories in it.
 
     Raises:
         TypeError, ValueError: `df` is none.
     """
-    if not isinstance(df, pandas.DataFrame) and hasattr(df, "to_pandas") and hasattr(df, "columns"):
-        df = df.to_pandas()
+    if not isinstance(df, pandas.DataFrame) and hasattr(df, "to_pandas") and hasattr(df, "schema"):
+        df = _of_polars(df)
     if not isinstance(df, pandas.DataFrame):
         raise TypeError(f"df must be a DataFrame of pandas or polars, got {type(df).__name__}")
     tables.refuse_twice("df", list(df.columns))
     if not len(df):
         raise ValueError("df must have at least one row, got none")
-    return df
+    dictionaries = [name for name, dtype in df.dtypes.items() if _is_dictionary(dtype)]
+    if not dictionaries:
+        return df
+    frame = df.copy(deep=False)
+    for name in dictionaries:
+        frame[name] = df[name].array.__arrow_array__().to_pandas().array
+    return frame
+
+
+def _of_polars(df: Any) -> Any:
+    """Whole numbers with nulls keep their kind, which pandas would make floats of and round."""
+    frame = df.to_pandas()
+    whole = [name for name, dtype in df.schema.items() if dtype.is_integer() and frame[name].dtype.kind == "f"]
+    if whole:
+        frame[whole] = df.select(whole).to_pandas(use_pyarrow_extension_array=True)
+    return frame
+
+
+def _is_dictionary(dtype: Any) -> bool:
+    """True if pyarrow holds a column as codes of its values, as pandas holds a category."""
+    return isinstance(dtype, pandas.ArrowDtype) and hasattr(dtype.pyarrow_dtype, "index_type")
 
 
 def keys(frame: Any, id: Hashable | None, time: Hashable | None) -> Keys:
