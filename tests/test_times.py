@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import rnam
-from rnam.models.visits import read_visits
+from rnam.models.visits import read_elapsed, read_visits
 
 INTEGERS = (
     torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64,
@@ -62,6 +62,34 @@ def test_a_model_step_by_step_and_whole(dtype: torch.dtype) -> None:
         now = times[:, t].to(dtype if t % 2 else torch.int64)
         prediction, _, state = model.step(x[:, :, t], state, times=now)
         torch.testing.assert_close(prediction, right[:, t])
+
+
+@pytest.mark.parametrize("first", [2**63 - 4096, 2**63 + 4096, 2**64 - 8192])
+def test_uint64_beside_float64_keeps_its_gaps(first: int) -> None:
+    """Every 4096th of these numbers is a float64; from 2**63 on those of uint64 wrap in int64."""
+    model = rnam.RNAM(2, 4, 1, 1, timing=True, continuous=True, dtype=torch.float64)
+    x, gaps = torch.randn(2, 1, 3, 1, dtype=torch.float64), torch.tensor([[0, 4096, 8192]])
+    right = model(x, times=gaps).prediction
+    whole = torch.tensor([[first, first + 4096]], dtype=torch.uint64)
+    real = torch.tensor([[first + 8192.0]], dtype=torch.float64)
+    state = model(x[:, :, :2], times=whole, return_state=True).state
+    torch.testing.assert_close(model(x[:, :, 2:], times=real, state=state).prediction, right)
+    state = model(x[:, :, :2], times=whole.double(), return_state=True).state
+    last = torch.tensor([[min(first + 8192, 2**64 - 1)]], dtype=torch.uint64)
+    torch.testing.assert_close(model(x[:, :, 2:], times=last, state=state).prediction, right)
+
+
+@pytest.mark.parametrize("first", [5, 2**63 + 5, 2**64 - 2])
+def test_infinite_times_after_large_integers(first: int) -> None:
+    """The first is infinitely later, which forgets; no time is between two of them."""
+    like, inf = torch.zeros(1, 1, 2, 1), torch.full((1, 2), math.inf)
+    model = rnam.RNAM(1, 4, 1, 1, continuous=True)
+    times = torch.tensor([[first, first + 1]], dtype=torch.uint64)
+    state = model(torch.randn(1, 1, 2, 1), times=times, return_state=True).state
+    for later in (inf, inf.double()):
+        got = read_elapsed(later, None, like, state)
+        assert got.elapsed[0].tolist() == [[math.inf, 0.0]] and got.last.tolist() == [[math.inf]]
+        assert model(torch.randn(1, 1, 2, 1), times=later, state=state).prediction.isfinite().all()
 
 
 def test_a_float_after_a_large_integer_keeps_its_gap() -> None:

@@ -38,22 +38,22 @@ def read_visits(
 
     Args:
         times: (batch, seq), floating or integers of any width. A time before that of the previous visit acts as that. A
-            gap between integers must be less than 2**63.
+            gap from or to an integer must be less than 2**63, or infinite.
         observed: (terms, batch, seq), or None where all are.
         like: what the terms read, (terms, batch, seq, width); the pattern has its dtype.
         before: the state after the steps before these.
         unit: the time that counts as 1.
     """
-    times = _checked(times, like)
+    start = None
+    if before is not None and before.last_visit is not None and before.visited is not None:
+        start = _wide("state['last_visit']", before.last_visit), before.visited
+    times = _checked(times, like, start)
     if observed is None:
         happened = torch.ones_like(times, dtype=torch.bool)
         share = torch.ones_like(times, dtype=like.dtype)
     else:
         happened = observed.any(0)
         share = observed.sum(0).to(like.dtype) / like.shape[0]
-    start = None
-    if before is not None and before.last_visit is not None and before.visited is not None:
-        start = _wide("state['last_visit']", before.last_visit), before.visited
     gaps = _gaps(times, happened, start)
     pattern = torch.stack([gaps.units(like, unit).log1p().to(like.dtype), share], dim=-1)
     return Visits(pattern, happened, gaps.last, gaps.any)
@@ -72,10 +72,10 @@ def read_elapsed(
 ) -> Elapsed:
     """The time between the observed steps of each term. It goes on over the masked ones, at which elapsed is of no use.
     The arguments are those of `read_visits`; elapsed is float32, or float64 like the terms."""
-    times = _checked(times, like)
     terms, start = like.shape[0], None
     if before is not None and before.last_times is not None:
         start = _wide("state['last_times']", before.last_times), before.observed[:terms]
+    times = _checked(times, like, start)
     if observed is None:
         observed = torch.ones(1 if start is None else terms, *times.shape, dtype=torch.bool, device=times.device)
     gaps = _gaps(times, observed, start)
@@ -105,8 +105,8 @@ def _gaps(times: Tensor, counts: Tensor, before: tuple[Tensor, Tensor] | None) -
         last, some = times.new_zeros(counts.shape[:-1]), counts.new_zeros(counts.shape[:-1])
     else:
         last, some = before
-        if last.is_floating_point() != times.is_floating_point():
-            last, times = last.double(), times.double()
+        if times.is_floating_point() and not last.is_floating_point():
+            last, times = _unwrapped(last, times), times.double()
     every = torch.cat([last[..., None], times], dim=-1)
     latest = step_numbers(torch.cat([some[..., None], counts], dim=-1)).cummax(-1).values
     latest_time = every.gather(-1, latest.clamp(min=0))
@@ -116,6 +116,13 @@ def _gaps(times: Tensor, counts: Tensor, before: tuple[Tensor, Tensor] | None) -
     since = torch.where(first | steady, 0, times - latest_time[..., :-1]).clamp(min=0)
     there = latest[..., -1] >= 0
     return _Gaps(since, first, torch.where(there, latest_time[..., -1], 0), there)
+
+
+def _unwrapped(last: Tensor, times: Tensor) -> Tensor:
+    """Integers of uint64 from 2**63 on, which are negative in int64, as float64 where the times (*, batch, seq) after
+    them are as large: else there would be a gap of 2**63 or more."""
+    large = ((times >= 2.0**63) & times.isfinite()).any(-1)
+    return torch.where((last < 0) & large, last.double() + 2.0**64, last.double())
 
 
 def warn_of_coarse_times(times: Tensor, observed: Tensor | None, unit: float) -> None:
@@ -136,9 +143,12 @@ def warn_of_coarse_times(times: Tensor, observed: Tensor | None, unit: float) ->
         )
 
 
-def _checked(times: Tensor, like: Tensor) -> Tensor:
-    """Times that go with what the terms read, in a dtype in which no gap wraps or overflows."""
-    times = _wide("times", times)
+def _checked(times: Tensor, like: Tensor, start: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Times that go with what the terms read, in a dtype in which no gap wraps or overflows: float64 for integers after
+    a floating one, since uint64 would wrap."""
+    wide = _wide("times", times)
+    floating = start is not None and start[0].is_floating_point() and not times.is_floating_point()
+    times = times.double() if floating else wide
     _checks.shape("times", times, "batch, seq", like.shape[1:3])
     _checks.device("times", times, "input", like)
     return times
