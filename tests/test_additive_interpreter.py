@@ -22,7 +22,14 @@ def _on_the_kernels() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("columns", [[[1], [3], [5]], [[0, 1], [2, 3]], [[0], [1, 2, 3], [0, 4], [4]]], ids=str)
+@pytest.mark.parametrize(
+    "columns",
+    [
+        *(pytest.param(own, marks=pytest.mark.long) for own in ([[1], [3], [5]], [[0, 1], [2, 3]])),
+        [[0], [1, 2, 3], [0, 4], [4]],
+    ],
+    ids=str,
+)
 def test_columns(columns: list[list[int]]) -> None:
     model = rnam.RNAM(len(columns), 6, 2, 2, columns=columns)
     x, mask = torch.randn(BATCH, SEQ, COLUMNS), torch.rand(BATCH, SEQ, COLUMNS) > 0.3

@@ -42,7 +42,7 @@ def _exact(given: list[Tensor], flags: dict[str, Tensor], dtype: torch.dtype) ->
     return oracle.feed_forward(x, h, *parameters, dtype=dtype), h_last
 
 
-@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("recorded", [False, pytest.param(True, marks=pytest.mark.long_in_interpreter)])
 @pytest.mark.parametrize("dim", [1, 6, 16, 33])
 def test_values_with_and_without_a_gradient(dim: int, recorded: bool) -> None:
     given, flags = _arguments(dim)
@@ -54,7 +54,13 @@ def test_values_with_and_without_a_gradient(dim: int, recorded: bool) -> None:
         assert_norm_within(name, y, e, bounds.gradient(e, p, torch.float32))
 
 
-@pytest.mark.parametrize(("dim", "in_dim"), [(1, 0), (6, 0), (16, 0), (20, 0), (6, 2), (16, 1), (20, 3)])
+@pytest.mark.parametrize(
+    ("dim", "in_dim"),
+    [
+        *((1, 0), (20, 0), (6, 2)),
+        *(pytest.param(*size, marks=pytest.mark.long_in_interpreter) for size in ((6, 0), (16, 0), (16, 1), (20, 3))),
+    ],
+)
 def test_gradients(dim: int, in_dim: int) -> None:
     """Against those of the two functions in float64; with `in_dim` the input is embedded."""
     given, flags = _arguments(dim)

@@ -274,7 +274,9 @@ def test_parity_of_layers(case: shapes.LayerCase) -> None:
 
 
 @pytest.mark.interpreter
-@pytest.mark.parametrize("case", shapes.scans()[:3], ids=str)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.long if case.log else []) for case in shapes.scans()[:3]], ids=str
+)
 def test_parity_of_scans(case: shapes.ScanCase) -> None:
     parity.check_scan(case)
 

@@ -18,6 +18,7 @@ def _model(**options: object) -> rnam.RNAM:
 
 
 @pytest.mark.kernels
+@pytest.mark.long_in_interpreter
 def test_contributions_sum_to_the_prediction() -> None:
     model, x = _model(), torch.randn(3, 4, 9, 1)
     nn.init.normal_(model.gam.bias)
@@ -122,6 +123,7 @@ def test_contributions_keep_their_graph() -> None:
 
 
 @pytest.mark.kernels
+@pytest.mark.long_in_interpreter
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
     model, x = _model(), torch.randn(3, 4, 30, 1)

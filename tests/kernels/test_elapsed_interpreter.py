@@ -64,7 +64,7 @@ def test_a_long_sequence_is_cut(flags, monkeypatch):
     check(timed(F=1, B=1, T=130, D=5, H=3, config=config, flags=flags))
 
 
-@pytest.mark.parametrize("space", ["linear", "log"])
+@pytest.mark.parametrize("space", ["linear", pytest.param("log", marks=pytest.mark.long)])
 def test_a_long_sequence_of_a_wide_cell_is_cut(space):
     check(timed(F=1, B=1, T=130, D=5, H=66, config=None, flags="own", space=space))
 
@@ -137,7 +137,7 @@ def test_long_memory(prepared, T):
 
 
 @pytest.mark.parametrize("config", [TIME_ROWS, BATCH_ROWS], ids=("time_rows", "batch_rows"))
-@pytest.mark.parametrize("H", [8, 32])
+@pytest.mark.parametrize("H", [pytest.param(8, marks=pytest.mark.long), 32])
 def test_closed_gates_hold_the_state(config, H):
     """To the bit, for as long as they are closed, however irregular the times are."""
     generator = torch.Generator().manual_seed(0)

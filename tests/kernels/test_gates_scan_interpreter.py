@@ -117,7 +117,7 @@ def test_parity(T, H, dtype, kind, with_h0, flags, gradients):
     check(*inputs(2, 2 if H < 40 else 1, T, H, dtype, with_h0, flags, gradients, kind=kind), kind)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.long) if k == "linear" else k for k in KINDS])
 def test_long_sequence_is_cut(kind):
     p, h0, flags, dh, dh_last = inputs(1, 1, CUT, 40, torch.float32, True, "shared", kind=kind)
     flags[:] = 0
@@ -131,7 +131,11 @@ def test_long_sequence_is_cut(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "T"), [("linear", 20), ("linear", CUT), ("log", 20), ("log", CUT), ("lstm", 20), ("third", 20)]
+    ("kind", "T"),
+    [
+        *(("linear", 20), ("linear", CUT), ("log", 20), ("lstm", 20), ("third", 20)),
+        pytest.param("log", CUT, marks=pytest.mark.long),
+    ],
 )
 def test_masked_rows_may_hold_anything(kind, T):
     p, h0, flags, dh, dh_last = inputs(1, 1, T, 17, torch.float32, True, "terms", kind=kind)
@@ -206,7 +210,10 @@ def test_nan_goes_forward_only(kind):
 
 @pytest.mark.parametrize(
     ("layout", "kind"),
-    [(x, "linear") for x in ("padded", "time", "transposed", "expanded")] + [("padded", "lstm"), ("expanded", "lstm")],
+    [
+        *((x, "linear") for x in ("padded", "time", "transposed", "expanded")),
+        *(pytest.param(x, "lstm", marks=pytest.mark.long) for x in ("padded", "expanded")),
+    ],
 )
 def test_strided_operands_and_gradients(layout, kind):
     p, h0, flags, dh, dh_last = inputs(2, 3, 17, 8, torch.float32, True, "terms", kind=kind)
@@ -265,7 +272,7 @@ def test_empty(F, B, T):
     assert dp.shape == p.shape and torch.equal(dh0, torch.ones_like(h0))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [*DTYPES[:2], pytest.param(torch.float16, marks=pytest.mark.long)])
 def test_with_its_projection(dtype):
     """The whole minGRU at D, H > 64, a float32 weight and NaN in masked rows of x."""
     F, B, T, D, H = 2, 2, 9, 70, 65

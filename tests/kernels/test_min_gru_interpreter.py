@@ -136,7 +136,7 @@ def test_nan_enters_from_its_step_on_and_a_masked_one_never(config, space):
 
 
 @pytest.mark.parametrize("config", [TIME_ROWS, BATCH_ROWS, SHORT])
-@pytest.mark.parametrize("hidden", [8, 32])
+@pytest.mark.parametrize("hidden", [pytest.param(8, marks=pytest.mark.long), 32])
 def test_closed_gates_hold_the_state(config, hidden):
     """To the bit, for as long as they are closed."""
     x = torch.rand(1, 2, 300, 1, generator=torch.Generator().manual_seed(0)) + 1
@@ -146,7 +146,7 @@ def test_closed_gates_hold_the_state(config, hidden):
     assert torch.equal(h, h0.expand_as(h)) and torch.equal(h_last, h0)
 
 
-@pytest.mark.parametrize("k", [-12.0, -5.0])
+@pytest.mark.parametrize("k", [-12.0, pytest.param(-5.0, marks=pytest.mark.long)])
 def test_the_log_space_keeps_count_of_small_gates(k, monkeypatch):
     """The error of a step is one of its small share z, and not of 1, where each a is rounded (as in totals: uncut)."""
     monkeypatch.setattr(chunks, "SPLIT_BELOW", 0)

@@ -47,7 +47,7 @@ def test_parity(case):
     check(case)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, BF16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(BF16, marks=pytest.mark.long)])
 @pytest.mark.parametrize("batch_rows", [False, True])
 def test_closed_gates_hold_the_state(batch_rows, dtype):
     x = (torch.rand(1, 2, 100, 2, generator=torch.Generator().manual_seed(0)) + 1).to(dtype)

@@ -12,6 +12,7 @@ from rnam.kernels.scan.config import FORWARD_STEPS, SPLIT_BELOW, plan_chunks, se
 from rnam.kernels.scan.forward import forward_launches
 from tests.support.oracle import scan, scan_adjoint
 from tests.support.scan_bounds import assert_gradient, assert_states
+from tests.support.selection import crossed
 
 pytestmark = [
     pytest.mark.interpreter,
@@ -87,7 +88,10 @@ def test_parity(leading, T, H, dtype, with_h0, log):
     check(*inputs(leading, T, H, dtype, with_h0, log), log)
 
 
-@pytest.mark.parametrize(("T", "H", "log"), [(5000, 1, False), (2100, 1, True), (300, 40, False), (CUT, 40, True)])
+@pytest.mark.parametrize(
+    ("T", "H", "log"),
+    [(5000, 1, False), pytest.param(2100, 1, True, marks=pytest.mark.long), (300, 40, False), (CUT, 40, True)],
+)
 def test_long_sequence_is_cut(T, H, log):
     a, b, h0, dh = inputs((1,), T, H, torch.float32, True, log)
     launches = forward_launches(a, b, as_states(h0), torch.empty_like(b), log=log)
@@ -102,8 +106,14 @@ def test_one_channel_of_a_million_steps(log):
     check(a, b, h0, dh, log)
 
 
-@pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("layout", ["transposed", "sliced", "wide", "expanded", "time"])
+@pytest.mark.parametrize(
+    ("layout", "log"),
+    crossed(
+        ("transposed", "sliced", "wide", "expanded", "time"),
+        (False, True),
+        short=lambda layout, log: not log or layout == "time",  # both spaces address alike
+    ),
+)
 def test_strided_operands_and_gradients(layout, log):
     a, b, h0, dh = inputs((2, 3), 17, 8, torch.float32, True, log)
 
@@ -145,8 +155,14 @@ def test_nan_goes_forward_only(T, log):
     assert h[:, 0].isnan().all() and not h[:, 1:].isnan().any()
 
 
-@pytest.mark.parametrize("T", [37, CUT])
-@pytest.mark.parametrize("where", ["coeffs", "values", "h0", "start", "all"])
+@pytest.mark.parametrize(
+    ("T", "where"),
+    crossed(
+        (37, CUT),
+        ("coeffs", "values", "h0", "start", "all"),
+        short=lambda T, where: T < CUT or where == "all",
+    ),
+)
 def test_minus_infinity_is_legal(T, where):
     a, b, h0, dh = inputs((2,), T, 17, torch.float32, True, True)
     if where in ("coeffs", "all"):
