@@ -176,8 +176,12 @@ def _joined_dtype(own: Clock, other: Clock) -> Any:
         return own.dtype
     if own.zone is None:
         return None
-    units, dtypes = ("s", "ms", "us", "ns"), (own.dtype, other.dtype)
-    return max(dtypes, key=lambda dtype: units.index(getattr(dtype, "pyarrow_dtype", dtype).unit))
+    return max(own.dtype, other.dtype, key=lambda dtype: ("s", "ms", "us", "ns").index(_unit(dtype)))
+
+
+def _unit(dtype: Any) -> Any:
+    """That of a dtype of dates, of pandas or pyarrow."""
+    return getattr(dtype, "pyarrow_dtype", dtype).unit
 
 
 def _joined_column(column: Column, other: Column) -> Column:
