@@ -41,12 +41,13 @@ LAYERS = (
     "plot",
     "sklearn",
     "panel",
+    "estimators",
     "info",
     "backends",
     "",  # rnam itself
 )
 
-FOLDERS = ("backends.blocks", "models", "explain", "plot", "sklearn", "panel")
+FOLDERS = ("backends.blocks", "models", "explain", "plot", "sklearn", "panel", "estimators")
 
 
 def layer(module: str) -> str:
