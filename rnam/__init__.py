@@ -30,6 +30,10 @@ from rnam.warm_up import compile_ahead
 
 if TYPE_CHECKING:
     from rnam import explain, plot, regularizers
+    from rnam.estimators import NAMClassifier as NAMClassifier
+    from rnam.estimators import NAMRegressor as NAMRegressor
+    from rnam.estimators import RNAMClassifier as RNAMClassifier
+    from rnam.estimators import RNAMRegressor as RNAMRegressor
     from rnam.panel import Panel as Panel
 
 __all__ = [
@@ -51,7 +55,13 @@ __all__ = [
 ]
 
 _ON_USE = ("explain", "plot", "regularizers")  # they import more than torch does
-_OF_EXTRAS = {"Panel": "panel"}  # classes, of no `import *`: they take packages that need not be there
+_OF_EXTRAS = {  # classes, of no `import *`: they take packages that need not be there
+    "NAMClassifier": "estimators",
+    "NAMRegressor": "estimators",
+    "Panel": "panel",
+    "RNAMClassifier": "estimators",
+    "RNAMRegressor": "estimators",
+}
 
 
 class _Moved(ModuleType):

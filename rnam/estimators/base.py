@@ -1,0 +1,341 @@
+"""`Estimator`: what the classifiers and the regressors share, from a table to a trained model and back to y's units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from rnam import _checks
+from rnam.estimators import labels, pairs, tables
+from rnam.estimators.encoding import Encoder
+from rnam.estimators.labels import Targets
+from rnam.estimators.losses import Loss
+from rnam.estimators.samples import Sample
+from rnam.estimators.tables import Table
+from rnam.estimators.training import Batches, Settings, choose_device, outputs, seeded, train
+from rnam.explain.names import describe
+from rnam.models.nam import NAM
+from rnam.models.rnam import RNAM
+from rnam.panel import Panel
+from rnam.panel.schema import At
+from rnam.sklearn import tables as numbers
+
+__all__ = ["Estimator", "Pairs"]
+
+Array = NDArray[Any]
+Pairs = Sequence[tuple[Any, Any]] | int | None
+
+READ_AT_ONCE = 1024  # sequences of a batch of predictions
+
+
+class Estimator(BaseEstimator):  # type: ignore[misc]
+    """A model that is trained from a table.
+
+    Attributes:
+        model_: the `rnam.RNAM` or `rnam.NAM`, in eval mode, whose terms are called as the columns.
+        encoder_: from columns to what the model reads, `Encoder`.
+        loss_: what the outputs say in the units of y, `Loss`.
+        history_: a dict for each epoch, with the losses of the training and the held-out part and the learning rate.
+        best_epoch_: whose weights were kept; None without a held-out part.
+        pairs_: the pairs of columns that have a term.
+        schema_: a Panel of the training columns without ids: `rnam.Panel.from_frame(df, like=model.schema_)`.
+        table_: what X was in `fit`: "panel", "visits", "array" or "rows".
+        at_: where labels are: "id" or "visit".
+        target_names_, single_target_: of the targets, and whether y had one dimension.
+        n_features_in_, feature_names_in_: as scikit-learn's.
+    """
+
+    _flat = False  # whether the model reads each visit by itself
+
+    loss: str | Callable[..., Any]
+    pairs: Pairs
+    members: int
+    regularizer: Mapping[str, float] | None
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    max_epochs: int
+    schedule: Literal["onecycle", "plateau"]
+    patience: int | None
+    validation: float | None
+    clip: float | None
+    warm_start: bool
+    random_state: Any
+    device: str
+    precision: Literal["float32", "bf16"]
+    callbacks: Sequence[Any] | None
+    verbose: int
+
+    at_: At  # what a fit learns; the others have one place where they are set
+
+    def _keep(self, given: Mapping[str, Any]) -> None:
+        """The arguments of `__init__`, as they are."""
+        for name in self._get_param_names():
+            setattr(self, name, given[name])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inputs = tags.input_tags
+        inputs.allow_nan = inputs.string = inputs.categorical = inputs.three_d_array = True
+        tags.target_tags.required = True
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    # what a kind of model adds
+
+    def _encode(self, panel: Panel, chosen: Sequence[tuple[Any, Any]]) -> Encoder:
+        raise NotImplementedError
+
+    def _model(self, encoder: Encoder, out_dim: int) -> RNAM | NAM:
+        raise NotImplementedError
+
+    # what a kind of label adds
+
+    def _read_targets(self, found: Targets, first: bool) -> Targets:
+        """Labels as numbers, or classes as codes; of a new fit, or of one whose classes are known."""
+        raise NotImplementedError
+
+    def _fit_loss(self, target: Array, weight: Array | None) -> Loss:
+        raise NotImplementedError
+
+    def _label_weight(self, target: Array) -> Array | None:
+        """A weight for each label, beside those of the samples."""
+        return None
+
+    @property
+    def _classes(self) -> tuple[Any, ...]:
+        return ()
+
+    def fit(
+        self, X: Any, y: Any = None, *, validation: Any = None, sample_weight: Any = None, groups: Any = None
+    ) -> Self:
+        """Train a model from X and y.
+
+        X may be a Panel; a frame with an (id, time) index; an array (n, T, columns) with NaN where there is nothing; or
+        a frame or array of rows, each of which is an id with one visit. Words, categories and bools are levels, and NaN
+        is a gap. Infinities are refused.
+
+        Args:
+            X: as above.
+            y: labels of ids, (n,) or (n, targets); or of visits, as many as there are, (n, T) of an array. None takes
+                the target of the panel.
+            validation: a Panel, or a pair (X, y): the held-out part, in the place of a share of the ids.
+            sample_weight: of ids or visits, as labels are; the panel's own by default.
+            groups: of ids, which stay together in the held-out part and in the bootstrap samples of members; the
+                panel's own by default.
+
+        Raises:
+            TypeError, ValueError: X or y is not one of these, or holds what cannot be learned from; a parameter is out
+                of its range. It names the column, the id or the argument.
+        """
+        again = self._goes_on()
+        random = check_random_state(self.random_state)
+        seed = int(random.randint(2**31 - 1))
+        settings = self._settings(seed)
+        whole = self._first_table(X, y, sample_weight, groups, again)
+        training, held_out = self._held_out(whole, validation, seed)
+        if again:
+            self._run(training, held_out, settings, warm=True)
+            return self
+        chosen = self._chosen_pairs()
+        count = chosen if isinstance(chosen, int) else 0
+        self._make(training, () if isinstance(chosen, int) else chosen, seed)
+        self._run(training, held_out, settings)
+        if count:
+            found = pairs.search(training.panel, training.rows(), *self._residuals(training), count)
+            if found:
+                self._make(training, found, seed)
+                self._run(training, held_out, settings)
+        return self
+
+    def contributions(self, X: Any) -> Any:
+        """What each term adds to the prediction, before the link, in the units of y.
+
+        Args:
+            X: as in `fit`.
+
+        Returns:
+            A DataFrame with a row for each prediction and a column for each term; of several outputs the columns have
+            two levels, (output, term). With `intercept_` their sum is decision_function of a classifier, and the
+            prediction of a regressor, of loss="poisson" its logarithm.
+        """
+        check_is_fitted(self)
+        table = tables.read(self, X)
+        found = self._contributions(self.encoder_.transform(table.panel)) * np.asarray(self.loss_.gain)
+        terms = [term.name for term in self.encoder_.terms]
+        values = found.transpose(0, 2, 1).reshape(len(found), -1)
+        columns = pandas.Index(terms)
+        if found.shape[2] > 1:
+            columns = pandas.MultiIndex.from_product([self._output_names(), terms], names=["output", "term"])
+        return pandas.DataFrame(values, index=self._index(table), columns=columns)
+
+    @property
+    def intercept_(self) -> NDArray[np.float64]:
+        """(outputs,), what contributions are added to, in the units of y."""
+        bias = self.model_.gam.bias.detach().double().cpu().numpy().reshape(-1, self.loss_.out_dim).mean(0)
+        return np.asarray(self.loss_.decision(bias[None])[0])
+
+    def _goes_on(self) -> bool:
+        _checks.boolean_flag("warm_start", self.warm_start)
+        return self.warm_start and hasattr(self, "model_")
+
+    def _settings(self, seed: int) -> Settings:
+        return Settings(
+            self.learning_rate, self.weight_decay, self.batch_size, self.max_epochs, self.schedule, self.patience,
+            self.clip, self.regularizer, self.precision, self.device, seed, tuple(self.callbacks or ()), self.verbose,
+        )  # fmt: skip
+
+    def _first_table(self, X: Any, y: Any, sample_weight: Any, groups: Any, again: bool) -> Sample:
+        """X and y of a fit. What they are is noted, and must be the same where the fit goes on."""
+        table = tables.read(self, X, y) if again else tables.learn(self, X, y)
+        found = labels.read(self, table)
+        if again and found.at != self.at_:
+            raise ValueError(f"y must have labels of {self.at_}s with warm_start, as before, got those of {found.at}s")
+        target = self._read_targets(found, first=not again)
+        if not again:
+            self.schema_, self.table_, self.at_ = tables.empty(table.panel), table.kind, found.at
+            self.target_names_, self.single_target_ = found.names, found.single
+        return self._sample(table, target, sample_weight, groups)
+
+    def _sample(self, table: Table, found: Targets, sample_weight: Any, groups: Any) -> Sample:
+        panel = table.panel
+        if self._flat and found.at == "id" and (panel.lengths > 1).any():
+            which = panel.ids[int((panel.lengths > 1).argmax())]
+            raise ValueError(
+                f"{type(self).__name__} reads one visit of each id where labels are of ids, got "
+                f"{panel.lengths.max()} of {panel.schema.id_name} {which!r}; an RNAM reads all of them"
+            )
+        weight = labels.weight_of(sample_weight, panel, found)
+        own = self._label_weight(found.values[found.labelled])
+        if own is not None:
+            whole = np.zeros(len(found.values)) if weight is None else weight.copy()
+            whole[found.labelled] = own if weight is None else own * weight[found.labelled]
+            weight = whole
+        groups = panel.groups if groups is None else labels.for_each_id("groups", groups, panel)
+        numbered = None if groups is None else numbers.distinct("groups", np.asarray(groups))
+        return Sample(panel, found.values, found.labelled, found.at, weight, numbered)
+
+    def _held_out(self, whole: Sample, validation: Any, seed: int) -> tuple[Sample, Sample | None]:
+        if validation is None:
+            share = 0.0 if self.validation is None else _checks.probability("validation", self.validation)
+            if not share:
+                return whole, None
+            return whole.split(share, np.random.default_rng(seed), len(self._classes))
+        if isinstance(validation, tuple | list) and len(validation) == 2:
+            X, y = validation
+        else:
+            X, y = validation, None
+            if not isinstance(X, Panel):
+                raise TypeError(f"validation must be a Panel or a pair (X, y), got {type(X).__name__}")
+        table = tables.read(self, X, y)
+        found = labels.read(self, table)
+        if found.at != self.at_ or len(found.names) != len(self.target_names_):
+            raise ValueError(
+                f"validation must have {len(self.target_names_)} labels at each {self.at_}, as X has, got "
+                f"{len(found.names)} at each {found.at}"
+            )
+        return whole, self._sample(table, self._read_targets(found, first=False), None, None)
+
+    def _chosen_pairs(self) -> list[tuple[Any, Any]] | int:
+        if self.pairs is None:
+            return []
+        if _checks.is_whole_number(self.pairs):
+            return _checks.whole_number("pairs", self.pairs)
+        if isinstance(self.pairs, str) or not isinstance(self.pairs, Sequence):
+            raise TypeError(f"pairs must be None, an int or a list of pairs of names, got {self.pairs!r}")
+        return list(self.pairs)
+
+    def _make(self, training: Sample, chosen: Sequence[tuple[Any, Any]], seed: int) -> None:
+        """An encoder, a loss and a model that is not trained yet, for these columns and labels."""
+        encoder = self._encode(training.panel, chosen)
+        weight = None if training.weight is None else training.weight[training.labelled]
+        loss = self._fit_loss(training.target[training.labelled], weight)
+        with seeded(seed, choose_device(self.device)):
+            model = self._model(encoder, loss.out_dim)
+        self.encoder_, self.loss_, self.pairs_ = encoder, loss, [tuple(pair) for pair in chosen]
+        terms = [term.name for term in encoder.terms]
+        describe(model, terms, [term.unit for term in encoder.terms], self._output_names())
+        self.model_ = model
+
+    def _run(self, training: Sample, held_out: Sample | None, settings: Settings, warm: bool = False) -> None:
+        valid: Batches | None = None if held_out is None else held_out.batches(self.encoder_)
+        fitted = train(self.model_, self.loss_, training.batches(self.encoder_), valid, settings, warm=warm)
+        self.history_, self.best_epoch_ = fitted.history, fitted.best_epoch
+
+    def _residuals(self, sample: Sample) -> tuple[Array, Array]:
+        """Of each label the negative gradient of its loss in the outputs (labels, out_dim), and its weight."""
+        found = torch.from_numpy(self._outputs(self.encoder_.transform(sample.panel))[sample.labelled])
+        found.requires_grad_()
+        target = self.loss_.scaled(sample.target[sample.labelled])
+        (slope,) = torch.autograd.grad(self.loss_(found, target).sum(), found)
+        weight = np.ones(len(found)) if sample.weight is None else sample.weight[sample.labelled]
+        return -slope.numpy(), weight
+
+    def _outputs(self, inputs: Any) -> NDArray[np.float64]:
+        return outputs(self.model_, inputs, at=self.at_, batch_size=READ_AT_ONCE, precision=self.precision)
+
+    def _contributions(self, inputs: Any) -> NDArray[np.float64]:
+        """float64 (rows, terms, out_dim), in the model's own units."""
+        over_time = self.at_ == "visit" and not inputs.flat
+        asked = {"return_sequence": True} if over_time else {}
+        like, found = self.model_.gam.bias.device, []
+        with torch.no_grad():
+            for start in range(0, inputs.sequences, READ_AT_ONCE):
+                positions = np.arange(start, min(start + READ_AT_ONCE, inputs.sequences))
+                told = self.model_(**inputs.batch(positions, like), **asked).contributions
+                if over_time:
+                    lengths = torch.from_numpy(inputs.lengths[positions]).to(like)
+                    told = told[:, torch.arange(told.shape[2], device=like) < lengths[:, None]]
+                found.append(told.double().cpu().numpy())
+        return np.concatenate(found, axis=1).swapaxes(0, 1)
+
+    def _predicted(self, X: Any) -> tuple[Table, NDArray[np.float64]]:
+        """What the model gives for X, a row for each id or visit."""
+        check_is_fitted(self)
+        table = tables.read(self, X)
+        found = self._outputs(self.encoder_.transform(table.panel))
+        numbers.warn_of_overflow(found)
+        return table, found
+
+    def _output_names(self) -> list[str]:
+        return self.loss_.output_names(self.target_names_, self._classes)
+
+    def _index(self, table: Table) -> Any:
+        """The index of predictions: ids, or ids and times; numbers from 0 for rows and arrays."""
+        panel = table.panel
+        if self.at_ == "id":
+            return panel.ids if table.kind in ("panel", "visits") else pandas.RangeIndex(len(panel))
+        owners = panel.ids.repeat(panel.lengths)
+        levels = [owners.get_level_values(n) for n in range(owners.nlevels)]
+        return pandas.MultiIndex.from_arrays([*levels, panel.stamps], names=[*owners.names, panel.schema.clock.name])
+
+    def _answer(self, table: Table, found: Array, names: Sequence[Any] | None) -> Any:
+        """Predictions (rows, columns) as X was: a Series or a DataFrame for a panel or an (id, time) frame, else an
+        array, of labels at steps (n, T, columns).
+
+        Args:
+            names: of the columns; None where there is one, without a second dimension.
+        """
+        single = names is None
+        if table.kind in ("panel", "visits"):
+            index = self._index(table)
+            if names is None:
+                return pandas.Series(found[:, 0], index=index, name=self.target_names_[0])
+            return pandas.DataFrame(found, index=index, columns=pandas.Index(names))
+        if self.at_ == "visit":
+            panel = table.panel
+            missing: Any = np.nan if found.dtype.kind == "f" else None
+            spread = np.full((len(panel), table.steps, found.shape[1]), missing, found.dtype if missing else object)
+            spread[np.repeat(np.arange(len(panel)), panel.lengths), panel.times.astype(np.int64)] = found
+            found = spread
+        return found[..., 0] if single else found

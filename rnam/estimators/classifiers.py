@@ -1,0 +1,155 @@
+"""`RNAMClassifier` and `NAMClassifier`: additive models of classes, over time and of single rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import check_is_fitted
+
+from rnam.estimators import labels, tables
+from rnam.estimators.base import Estimator, Pairs
+from rnam.estimators.labels import Targets
+from rnam.estimators.losses import Loss
+from rnam.estimators.networks import FeedForward, Recurrent
+from rnam.models.block import CellName
+
+__all__ = ["Classifier", "NAMClassifier", "RNAMClassifier"]
+
+Array = NDArray[Any]
+
+
+class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
+    """What the classifiers share.
+
+    Attributes:
+        classes_: sorted.
+    """
+
+    class_weight: Mapping[Any, float] | Literal["balanced"] | None
+
+    @property
+    def _classes(self) -> tuple[Any, ...]:
+        return tuple(self.classes_)
+
+    def _read_targets(self, found: Targets, first: bool) -> Targets:
+        coded, classes = labels.of_classes(found, None if first else self.classes_)
+        if first:
+            self.classes_ = classes
+        return coded
+
+    def _fit_loss(self, target: Array, weight: Array | None) -> Loss:
+        return Loss.fit(self.loss, target, weight, classes=len(self.classes_))
+
+    def _label_weight(self, target: Array) -> Array | None:
+        if self.class_weight is None:
+            return None
+        return np.asarray(compute_sample_weight(self.class_weight, self.classes_[target]))
+
+    def predict(self, X: Any) -> Any:
+        """The most probable class of each id, or of each visit where labels are of visits.
+
+        Args:
+            X: as in `fit`, with the columns of the fit. With a model that was fitted to a Panel a DataFrame is read as
+                the panel was.
+
+        Returns:
+            Of a Panel and of a frame with an (id, time) index a Series whose index is the ids, or (id, time), in the
+            order of the panel; else an array (n,), with labels at steps (n, T) with None at padding.
+        """
+        table, found = self._predicted(X)
+        return self._answer(table, self.classes_[self.loss_.predict(found)][:, None], None)
+
+    def predict_proba(self, X: Any) -> Any:
+        """The probability of each class, in the order of `classes_`: a DataFrame with these as columns, or an array
+        (n, classes), with labels at steps (n, T, classes)."""
+        table, found = self._predicted(X)
+        return self._answer(table, self.loss_.predict_proba(found), self.classes_)
+
+    def decision_function(self, X: Any) -> Any:
+        """The sum of contributions and intercept: of two classes the log odds of the second one, (n,); of more one
+        score for each class, (n, classes)."""
+        table, found = self._predicted(X)
+        return self._answer(table, self.loss_.decision(found), None if found.shape[1] == 1 else self.classes_)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """The share of labels that are predicted. Without y the target of the panel; where there is no label, there is
+        nothing to predict."""
+        check_is_fitted(self)
+        table = tables.read(self, X, y)
+        found = labels.read(self, table)
+        told, there = self._outputs(self.encoder_.transform(table.panel)), found.labelled
+        weight = labels.weight_of(sample_weight, table.panel, found)
+        predicted = self.classes_[self.loss_.predict(told[there])]
+        truth = np.array(found.values[there, 0].tolist())
+        return float(accuracy_score(truth, predicted, sample_weight=None if weight is None else weight[there]))
+
+
+class RNAMClassifier(Classifier, Recurrent):
+    """Classes by a recurrent neural additive model: each term reads the history of one column, or of a pair.
+
+    X of two dimensions is one step a row: there is no history, and `NAMClassifier` does the same with less.
+
+    Args:
+        class_weight: {class: weight}, "balanced" for weights that make classes count alike, or None.
+        Others: as `RNAMRegressor`; loss is "auto", "logistic" (two classes), "cross_entropy", or a callable.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(60, 8, 2))  # people, steps, columns
+        >>> y = np.where(X[:, :, 0].mean(1) > 0, "up", "down")
+        >>> model = rnam.RNAMClassifier(8, max_epochs=20, random_state=0, verbose=0).fit(X, y)
+        >>> model.predict(X[:3]).shape, model.classes_
+        ((3,), array(['down', 'up'], dtype='<U4'))
+    """
+
+    def __init__(
+        self, hidden: int = 16, *, blocks: int = 1, cell: CellName = "mingru", pairs: Pairs = None,
+        timescales: tuple[float, float] | Literal["auto"] | None = "auto", continuous: bool | Literal["auto"] = "auto",
+        timing: bool = False, members: int = 1, loss: str | Callable[..., Any] = "auto",
+        regularizer: Mapping[str, float] | None = None,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        learning_rate: float = 0.01, weight_decay: float = 1e-4, batch_size: int = 128, max_epochs: int = 100,
+        schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 20,
+        validation: float | None = 0.15, clip: float | None = 1.0, warm_start: bool = False, random_state: Any = None,
+        device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
+        callbacks: Sequence[Any] | None = None, verbose: int = 1,
+    ) -> None:  # fmt: skip
+        self._keep(locals())
+
+
+class NAMClassifier(Classifier, FeedForward):
+    """Classes by a neural additive model: each term reads one column of a row, or a pair.
+
+    A Panel whose labels are of ids has one visit of each. With labels at visits each visit is a row by itself.
+
+    Args:
+        class_weight: as `RNAMClassifier`.
+        Others: as `NAMRegressor`; loss as `RNAMClassifier`.
+
+    Example:
+        >>> import pandas
+        >>> rng = np.random.default_rng(0)
+        >>> X = pandas.DataFrame({"age": rng.normal(50, 9, 200), "ward": rng.choice(["a", "b"], 200)})
+        >>> y = (X["age"] > 50) ^ (X["ward"] == "b")
+        >>> model = rnam.NAMClassifier(pairs=[("age", "ward")], max_epochs=20, random_state=0, verbose=0).fit(X, y)
+        >>> model.contributions(X).columns.tolist()
+        ['age', 'ward', 'age & ward']
+    """
+
+    def __init__(
+        self, hidden: Sequence[int] = (64, 32), *, pairs: Pairs = None, members: int = 1,
+        loss: str | Callable[..., Any] = "auto", regularizer: Mapping[str, float] | None = None,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        learning_rate: float = 0.01, weight_decay: float = 1e-4, batch_size: int = 128, max_epochs: int = 100,
+        schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 20,
+        validation: float | None = 0.15, clip: float | None = 1.0, warm_start: bool = False, random_state: Any = None,
+        device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
+        callbacks: Sequence[Any] | None = None, verbose: int = 1,
+    ) -> None:  # fmt: skip
+        self._keep(locals())

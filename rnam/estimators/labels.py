@@ -1,0 +1,171 @@
+"""The labels of a fit: y, or the target of a panel, as an array with a row for each id or visit."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas
+from numpy.typing import NDArray
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from rnam.estimators.tables import Table
+from rnam.explain._arrays import as_array
+from rnam.explain._arrays import sample_weight as checked_weight
+from rnam.panel import Panel
+from rnam.panel.schema import At
+from rnam.sklearn import tables
+
+__all__ = ["Targets", "for_each_id", "numbers", "of_classes", "read", "weight_of"]
+
+Array = NDArray[Any]
+
+
+class Targets(NamedTuple):
+    """Labels with a row for each id or visit.
+
+    Args:
+        values: (rows, targets), as they came or as numbers; (rows,) of codes of classes. Anything where there is no
+            label.
+        labelled: bool (rows,).
+        at: whether a row is an id or a visit.
+        names: of the targets.
+        single: whether y came with one dimension.
+    """
+
+    values: Array
+    labelled: NDArray[np.bool_]
+    at: At
+    names: tuple[str, ...]
+    single: bool
+
+
+def read(estimator: Any, table: Table) -> Targets:
+    """The labels of a table: its y, or the panel's target.
+
+    Raises:
+        ValueError: there are none; y has another length, or a label is missing though X is no panel; one target has a
+            label where another has none.
+    """
+    panel, y = table.panel, table.y
+    if y is None:
+        target, labelled = panel.target, panel.labelled
+        if target is None or labelled is None:
+            told = "a Panel without a target" if table.kind == "panel" else "None"
+            raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is {told}")
+        names = tuple(str(column.name) for column in panel.schema.targets)
+        return _targets(target, labelled, panel.at, names)
+    named = isinstance(y, pandas.DataFrame)
+    array = _matched(y, panel, table)
+    if array.ndim not in (1, 2) or 0 in array.shape[1:]:
+        raise ValueError(f"y must have shape (n,) or (n, targets), got {array.shape}")
+    if array.dtype.kind == "c":
+        raise ValueError("Complex data not supported: y must hold numbers or classes")
+    gone = tables.absent(array)
+    if table.kind != "panel" and gone.any():
+        raise ValueError(f"Input y contains NaN: y must have a label for each id, got none in {gone.sum()} places")
+    columns = 1 if array.ndim == 1 else array.shape[1]
+    plain = ("y",) if columns == 1 else tuple(f"y{n}" for n in range(columns))
+    return _targets(array, np.asarray(~gone), "id", tuple(map(str, y.columns)) if named else plain)
+
+
+def _targets(target: Array, labelled: NDArray[np.bool_], at: At, names: tuple[str, ...]) -> Targets:
+    single = target.ndim == 1
+    values, seen = (part if part.ndim == 2 else part[:, None] for part in (target, labelled))
+    some, every = seen.any(1), seen.all(1)
+    if (some != every).any():
+        row = int((some != every).argmax())
+        lacking, having = names[int(seen[row].argmin())], names[int(seen[row].argmax())]
+        raise ValueError(f"target {lacking!r} must have a label wherever {having!r} has one, got none in place {row}")
+    if not every.any():
+        raise ValueError(f"the target {names[0]!r} must have labels, got none")
+    return Targets(values, every, at, names, single)
+
+
+def for_each_id(argument: str, value: Any, panel: Panel) -> Array:
+    """`value` (ids,) in the order of the panel: an array, or a Series whose index holds the ids.
+
+    Raises:
+        ValueError: it has another length, or lacks an id.
+    """
+    if isinstance(value, pandas.Series) and _holds(value.index, panel):
+        value = value.reindex(panel.ids)
+    array = as_array(value)
+    if len(array.shape) == 0 or len(array) != len(panel):
+        raise ValueError(f"{argument} must have one for each of {len(panel)} ids, got shape {array.shape}")
+    return array
+
+
+def _holds(index: Any, panel: Panel) -> bool:
+    return bool(index.nlevels == panel.ids.nlevels and index.is_unique and panel.ids.isin(index).all())
+
+
+def _matched(y: Any, panel: Panel, table: Table) -> Array:
+    if table.kind in ("panel", "visits") and isinstance(y, pandas.Series | pandas.DataFrame):
+        if not _holds(y.index, panel):
+            raise ValueError(f"y must have an index that holds the {len(panel)} ids of X, got another one")
+        y = y.reindex(panel.ids)
+    array = as_array(y)
+    if array.ndim == 0:
+        raise ValueError(f"y must be an array of labels, got {y!r}")
+    if len(array) != len(panel):
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: y must have a label for each of "
+            f"{len(panel)} ids, got {len(array)}"
+        )
+    return array
+
+
+def numbers(labels: Targets) -> Targets:
+    """Targets as float64, 0 where there is none.
+
+    Raises:
+        TypeError, ValueError: one is no number, or infinite.
+    """
+    values = np.zeros(labels.values.shape)
+    for n, name in enumerate(labels.names):
+        column = tables.column_numbers(f"target {name!r}", labels.values[labels.labelled, n])
+        if not np.isfinite(column).all():
+            raise ValueError(f"target {name!r} must be finite, got infinity: Input y contains infinity")
+        values[labels.labelled, n] = column
+    return labels._replace(values=values)
+
+
+def of_classes(labels: Targets, classes: Array | None = None) -> tuple[Targets, Array]:
+    """Labels as int64 codes (rows,), 0 where there is none, and the classes, sorted.
+
+    Args:
+        classes: those of the fit, where there was one.
+
+    Raises:
+        TypeError, ValueError: there are several targets, one class, a class that the fit had not, or numbers that are
+            no classes.
+    """
+    if labels.values.shape[1] > 1:
+        raise ValueError(f"a classifier must have one target, got {labels.values.shape[1]}: {', '.join(labels.names)}")
+    held = labels.values[labels.labelled, 0]
+    held = column_or_1d(tables.labels(held) if held.dtype.kind == "O" else held)
+    check_classification_targets(held)
+    found, codes = np.unique(held, return_inverse=True)
+    if classes is None:
+        if len(found) < 2:
+            raise ValueError(f"the target {labels.names[0]!r} must have at least 2 classes, got 1 class: {found[0]!r}")
+        classes = found
+    known = {level: n for n, level in enumerate(classes.tolist())}
+    for level in found.tolist():
+        if level not in known:
+            raise ValueError(f"the target {labels.names[0]!r} must have classes of the fit, got {level!r}")
+    values = np.zeros(len(labels.values), np.int64)
+    values[labels.labelled] = np.array([known[level] for level in found.tolist()])[codes]
+    return labels._replace(values=values), classes
+
+
+def weight_of(sample_weight: Any, panel: Panel, targets: Targets) -> NDArray[np.float64] | None:
+    """Weights of labels, at least 0: those given, or the panel's own; None for none.
+
+    Raises:
+        TypeError, ValueError: they are no numbers, negative, all 0 or of another length.
+    """
+    weight = panel.weight if sample_weight is None else tables.to_numbers("sample_weight", sample_weight)
+    return None if weight is None else checked_weight(np.asarray(weight, np.float64), (len(targets.values),))

@@ -1,0 +1,224 @@
+"""X of any kind as a panel: a Panel, visits with an (id, time) index, an array (n, T, columns), or rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_array, validate_data
+
+from rnam.explain._arrays import as_array
+from rnam.panel import Panel
+from rnam.panel.columns import is_category, level_kind, plain
+from rnam.panel.matrices import free
+from rnam.sklearn import tables
+
+__all__ = ["Table", "TableKind", "empty", "learn", "read"]
+
+Array = NDArray[Any]
+TableKind = Literal["panel", "visits", "array", "rows"]
+
+
+class Table(NamedTuple):
+    """What X was.
+
+    Args:
+        panel: the ids and visits of X.
+        kind: "panel"; "visits" of a frame with an (id, time) index; "array" of one (n, T, columns); "rows" of a table
+            each row of which is an id with one visit.
+        y: labels that are not yet the panel's target: of ids, in their order; or None.
+        steps: of an array, T.
+    """
+
+    panel: Panel
+    kind: TableKind
+    y: Any
+    steps: int = 1
+
+
+def learn(estimator: Any, X: Any, y: Any) -> Table:
+    """X and y of a fit. What the columns are is noted in the estimator as scikit-learn does.
+
+    Raises:
+        TypeError, ValueError: X is none of these, is empty, or holds what a panel refuses; y is not one for each id or
+            visit.
+    """
+    if isinstance(X, Panel):
+        names = [str(column.name) for column in X.columns]
+        vars(estimator).pop("feature_names_in_", None)
+        estimator.n_features_in_ = len(names)
+        estimator.feature_names_in_ = np.array(names, dtype=object)
+        return Table(X, "panel", y)
+    if _is_visits(X):
+        validate_data(estimator, X, skip_check_array=True)
+        return _learn_visits(X, y)
+    if not _is_frame(X) and _dimensions(X) == 3:
+        array = tables.to_numbers("X", X)
+        validate_data(estimator, np.moveaxis(array, -1, 1), skip_check_array=True)
+        return _of_array(array, y)
+    frame = _rows(X)
+    validate_data(estimator, X if _is_frame(X) else frame.to_numpy(), skip_check_array=True)
+    return Table(_panel_of_rows(frame), "rows", y)
+
+
+def read(estimator: Any, X: Any, y: Any = None) -> Table:
+    """X after the fit, with the columns of the fit: their roles and levels. A level that is not known is missing.
+
+    Raises:
+        TypeError, ValueError: X has other columns, or the same in another order; or as `learn`.
+    """
+    kind: TableKind = estimator.table_
+    known: Panel = estimator.schema_
+    if isinstance(X, Panel):
+        return Table(X, "panel", y)
+    if kind == "panel":
+        if not _is_frame(X):
+            raise TypeError(f"X must be a Panel or a DataFrame with its columns, got {type(X).__name__}")
+        return Table(Panel.from_frame(X, like=known, unseen="missing"), "panel", y)
+    if kind == "array":
+        if _is_frame(X) or _dimensions(X) != 3:
+            raise ValueError("X must have shape (n, T, columns), as in the fit, got a table of two dimensions")
+        array = tables.to_numbers("X", X)
+        validate_data(estimator, np.moveaxis(array, -1, 1), reset=False, skip_check_array=True)
+        return _of_array(array, y)
+    if kind == "visits":
+        if not _is_visits(X):
+            raise ValueError("X must be a frame with an (id, time) index, as in the fit, got one without")
+        validate_data(estimator, X, reset=False, skip_check_array=True)
+        _refuse_other_kinds(X, known)
+        panel = Panel.from_frame(X, like=known, unseen="missing")
+        whole = _with_labels(X, y, panel, [column.name for column in known.schema.targets])
+        if whole is None:
+            return Table(panel, "visits", y)
+        return Table(Panel.from_frame(whole, like=known, unseen="missing"), "visits", None)
+    frame = _rows(X)
+    validate_data(estimator, X if _is_frame(X) else frame.to_numpy(), reset=False, skip_check_array=True)
+    frame.columns = pandas.Index([name for name in known.schema.order if name in _feature_names(known)], dtype=object)
+    _refuse_other_kinds(frame, known)
+    return Table(Panel.from_frame(_indexed(frame), like=known, unseen="missing"), "rows", y)
+
+
+def empty(panel: Panel) -> Panel:
+    """The columns of a panel without its ids, in memory of its own."""
+    return panel.take(np.zeros(0, np.int64)).copy()
+
+
+def _learn_visits(X: Any, y: Any) -> Table:
+    names = list(X.columns)
+    words = [name for name in names if _is_words(X[name])]
+    roles: dict[str, Any] = {"values": [name for name in names if name not in words], "categories": words}
+    panel = Panel.from_frame(X, **roles)
+    whole = _with_labels(X, y, panel, None)
+    if whole is None:
+        return Table(panel, "visits", y)
+    targets = list(whole.columns[len(names) :])
+    return Table(Panel.from_frame(whole, **roles, target=targets, at="visit"), "visits", None)
+
+
+def _with_labels(X: Any, y: Any, panel: Panel, called: list[Any] | None) -> Any:
+    """A frame of visits with labels of visits as its last columns; None where y has none, or those of ids.
+
+    Args:
+        called: the names of these columns, None to find some.
+    """
+    if y is None or _shape(y)[:1] == (len(panel),):
+        return None
+    if _shape(y)[:1] != (len(X),):
+        raise ValueError(
+            f"y must have a label for each of {len(panel)} ids or of {len(X)} visits, got shape {_shape(y)}"
+        )
+    labels = pandas.DataFrame(y if isinstance(y, pandas.DataFrame | pandas.Series) else as_array(y))
+    if isinstance(y, pandas.DataFrame | pandas.Series) and not labels.index.equals(X.index):
+        raise ValueError("y must have the index of X where it has labels of visits, got another one")
+    count = labels.shape[1]
+    if called is None:
+        called = [free("y" if count == 1 else f"y{n}", X.columns) for n in range(count)]
+    if count != len(called):
+        raise ValueError(f"y must have {len(called)} columns, as in the fit, got {count}")
+    return pandas.concat([X, labels.set_axis(pandas.Index(called), axis=1).set_axis(X.index, axis=0)], axis=1)
+
+
+def _of_array(array: Array, y: Any) -> Table:
+    """An array (n, T, columns), with labels of steps where y is (n, T) or (n, T, targets)."""
+    steps = array.shape[1]
+    if y is not None and steps > 1 and _shape(y)[:2] == array.shape[:2]:
+        return Table(Panel.from_array(array, y=y, at="visit"), "array", None, steps)
+    return Table(Panel.from_array(array), "array", y, steps)
+
+
+def _rows(X: Any) -> Any:
+    """A table of rows as a DataFrame that may be changed.
+
+    Raises:
+        TypeError, ValueError: it has no two dimensions, no row or no column; it is sparse or complex.
+    """
+    if _is_frame(X):
+        frame = X.to_pandas() if not isinstance(X, pandas.DataFrame) else X
+        tables.refuse_twice("X", list(frame.columns))
+        if 0 in frame.shape:
+            check_array(np.empty(frame.shape), input_name="X")  # raises, in scikit-learn's words
+        return frame.copy(deep=False)
+    array = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
+    frame = pandas.DataFrame(array, columns=pandas.Index([f"x{n}" for n in range(array.shape[1])]))
+    return frame.infer_objects() if array.dtype.kind == "O" else frame
+
+
+def _panel_of_rows(frame: Any) -> Panel:
+    words = [name for name in frame.columns if _is_words(frame[name])]
+    values = [name for name in frame.columns if name not in words]
+    return Panel.from_frame(_indexed(frame), values=values, categories=words)
+
+
+def _indexed(frame: Any) -> Any:
+    """The frame with each row an id of one visit."""
+    names = [free("row", frame.columns), free("visit", frame.columns)]
+    index = pandas.MultiIndex.from_arrays([np.arange(len(frame)), np.zeros(len(frame), np.int64)], names=names)
+    return frame.set_axis(index, axis=0)
+
+
+def _feature_names(panel: Panel) -> set[Any]:
+    return {column.name for column in panel.columns}
+
+
+def _is_words(series: Any) -> bool:
+    """Whether a column is one of words, levels or bools."""
+    if series.dtype.kind == "b" or is_category(series):
+        return True
+    held = series.dropna() if series.dtype.kind == "O" else ()
+    return len(held) > 0 and all(isinstance(item, bool | np.bool_) for item in held)
+
+
+def _refuse_other_kinds(frame: Any, known: Panel) -> None:
+    """Raises ValueError where a category of words is now one of numbers, or the other way round: each of its levels
+    would be missing."""
+    for column in (*known.schema.categories, *known.schema.static_categories):
+        if not column.levels or column.name not in frame.columns:
+            continue
+        series = frame[column.name]
+        held: Sequence[Any] = (
+            series.cat.categories if isinstance(series.dtype, pandas.CategoricalDtype) else series.dropna().unique()
+        )
+        kinds = {level_kind(level) == "str" for level in column.levels}
+        if len(held) and not any((level_kind(item) == "str") in kinds for item in held):
+            kind = "words" if True in kinds else "numbers or bools"
+            raise ValueError(f"column {column.name!r} must hold {kind}, as in the fit, got {plain(held[0])!r}")
+
+
+def _is_frame(X: Any) -> bool:
+    return isinstance(X, pandas.DataFrame) or (hasattr(X, "to_pandas") and hasattr(X, "columns"))
+
+
+def _is_visits(X: Any) -> bool:
+    return isinstance(X, pandas.DataFrame) and X.index.nlevels == 2
+
+
+def _dimensions(X: Any) -> int:
+    return len(_shape(X))
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    shape = getattr(value, "shape", None)
+    return tuple(shape) if shape is not None else np.shape(value)
