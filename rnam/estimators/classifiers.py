@@ -33,6 +33,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     class_weight: Mapping[Any, float] | Literal["balanced"] | None
 
+    classes_: Array
+
     @property
     def _classes(self) -> tuple[Any, ...]:
         return tuple(self.classes_)
@@ -69,13 +71,13 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         """The probability of each class, in the order of `classes_`: a DataFrame with these as columns, or an array
         (n, classes), with labels at steps (n, T, classes)."""
         table, found = self._predicted(X)
-        return self._answer(table, self.loss_.predict_proba(found), self.classes_)
+        return self._answer(table, self.loss_.predict_proba(found), tuple(self.classes_))
 
     def decision_function(self, X: Any) -> Any:
         """The sum of contributions and intercept: of two classes the log odds of the second one, (n,); of more one
         score for each class, (n, classes)."""
         table, found = self._predicted(X)
-        return self._answer(table, self.loss_.decision(found), None if found.shape[1] == 1 else self.classes_)
+        return self._answer(table, self.loss_.decision(found), None if found.shape[1] == 1 else tuple(self.classes_))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The share of labels that are predicted. Without y the target of the panel; where there is no label, there is

@@ -67,7 +67,7 @@ def read(estimator: Any, table: Table) -> Targets:
         raise ValueError(f"Input y contains NaN: y must have a label for each id, got none in {gone.sum()} places")
     columns = 1 if array.ndim == 1 else array.shape[1]
     plain = ("y",) if columns == 1 else tuple(f"y{n}" for n in range(columns))
-    return _targets(array, np.asarray(~gone), "id", tuple(map(str, y.columns)) if named else plain)
+    return _targets(array, np.logical_not(gone), "id", tuple(map(str, y.columns)) if named else plain)
 
 
 def _targets(target: Array, labelled: NDArray[np.bool_], at: At, names: tuple[str, ...]) -> Targets:

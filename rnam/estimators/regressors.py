@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
@@ -80,8 +79,8 @@ class RNAMRegressor(Regressor, Recurrent):
 
     X of two dimensions is one step a row: there is no history, and `NAMRegressor` does the same with less.
 
-    Columns, and y where the loss says so, are scaled inside, by the training part alone. A share of the ids is held out;
-    the weights of the epoch that does best on it are kept. Ctrl-C ends the fit with these.
+    Columns, and y where the loss says so, are scaled inside, by the training part alone. A share of the ids is held
+    out; the weights of the epoch that does best on it are kept. Ctrl-C ends the fit with these.
 
     Args:
         hidden: the width of each term's network.
