@@ -73,7 +73,7 @@ def read(estimator: Any, table: Table) -> Targets:
 def _targets(target: Array, labelled: NDArray[np.bool_], at: At, names: tuple[str, ...]) -> Targets:
     single = target.ndim == 1
     values, seen = (part if part.ndim == 2 else part[:, None] for part in (target, labelled))
-    some, every = seen.any(1), seen.all(1)
+    some, every = np.asarray(seen.any(1)), np.asarray(seen.all(1))
     if (some != every).any():
         row = int((some != every).argmax())
         lacking, having = names[int(seen[row].argmin())], names[int(seen[row].argmax())]
