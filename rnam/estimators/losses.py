@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -27,6 +28,11 @@ OWN = "criterion"  # the name of a callable
 _MEDIAN = ("absolute", "huber", "quantile")  # centred at the median, which long tails do not move
 _HUBER = 1.345  # in standard deviations: 95% of the efficiency of the mean where errors are normal (Huber 1981)
 _LOG_VARIANCE = -14.0  # the least that is told apart, of y of variance 1: a millionth
+_OF_ERRORS: dict[str, Callable[..., Tensor]] = {
+    "squared": F.mse_loss,
+    "absolute": F.l1_loss,
+    "huber": partial(F.huber_loss, delta=_HUBER),
+}
 _LINKS = {"poisson": "log", "logistic": "logit", "cross_entropy": "softmax"}
 
 
@@ -58,7 +64,7 @@ class Loss:
         classes: the number of classes, 0 for a regression.
         quantiles: those of "quantile"; of each target all of them, one after the other.
         out_dim: the number of outputs of the model.
-        start: (out_dim,), the constant outputs of least loss: where the bias of a model starts.
+        start: (out_dim,), the constant outputs of least loss (of huber the median): where the bias of a model starts.
         centre, scale: (targets,), of y.
         criterion: the callable: (prediction (labels, out_dim), y (labels, targets)) -> a loss for each label
             (labels,). y is not scaled, nor is what the model gives. Of classes y is (labels,): 0.0 and 1.0 of two, with
@@ -195,13 +201,7 @@ class Loss:
             over = target[..., None] - torch.unflatten(prediction, -1, (self.targets, -1))
             losses = torch.maximum(q * over, (q - 1) * over).flatten(-2)
         else:
-            error = target - prediction
-            if self.name == "squared":
-                losses = error.square()
-            elif self.name == "absolute":
-                losses = error.abs()
-            else:
-                losses = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=_HUBER)
+            losses = _OF_ERRORS[self.name](prediction, target.expand_as(prediction), reduction="none")
         return losses.squeeze(-1) if losses.shape[-1] == 1 else losses.mean(-1)
 
     def _own(self, criterion: Criterion, prediction: Tensor, target: Tensor) -> Tensor:

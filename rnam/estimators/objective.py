@@ -80,11 +80,9 @@ class Objective:
         if labels.row is not None:
             prediction = prediction[..., labels.row, labels.step, :]
         losses: Tensor = self.loss(prediction.float(), labels.target)
-        total = (losses * labels.share).sum()
-        if not training:
-            return Value(total, total, None)
-        value = total.detach() / self.members
-        if not self.penalties:
+        total = losses.flatten() @ labels.share.flatten()
+        value = total.detach() / self.members if each else total.detach()
+        if not (training and self.penalties):
             return Value(total, value, None)
         penalty = self._penalty(contributions, labels)
         return Value(total + self.members * penalty, value, penalty.detach())

@@ -314,5 +314,5 @@ class _Net(NeuralNet):  # type: ignore[misc]
 
     def get_loss(self, y_pred: Any, y_true: Labels, X: Any = None, training: bool = False) -> Tensor:
         value = self.objective(y_pred, self.module_.gam.bias, y_true, training)
-        self.told.append((value.loss.detach(), value.penalty))
+        self.told.append((value.loss, value.penalty))
         return value.total
