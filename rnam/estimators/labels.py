@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
 from numpy.typing import NDArray
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -144,6 +146,13 @@ def of_classes(labels: Targets, classes: Array | None = None) -> tuple[Targets, 
     """
     if labels.values.shape[1] > 1:
         raise ValueError(f"a classifier must have one target, got {labels.values.shape[1]}: {', '.join(labels.names)}")
+    if not labels.single:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected: y must have shape (n,), got "
+            f"{labels.values.shape}",
+            DataConversionWarning,
+            stacklevel=2,
+        )
     held = labels.values[labels.labelled, 0]
     held = column_or_1d(tables.labels(held) if held.dtype.kind == "O" else held)
     check_classification_targets(held)
@@ -168,4 +177,9 @@ def weight_of(sample_weight: Any, panel: Panel, targets: Targets) -> NDArray[np.
         TypeError, ValueError: they are no numbers, negative, all 0 or of another length.
     """
     weight = panel.weight if sample_weight is None else tables.to_numbers("sample_weight", sample_weight)
-    return None if weight is None else checked_weight(np.asarray(weight, np.float64), (len(targets.values),))
+    if weight is None:
+        return None
+    weight = np.asarray(weight, np.float64)
+    if not weight.any():
+        raise ValueError("sample_weight must not be zero for all labels: there is no weight left")
+    return checked_weight(weight, (len(targets.values),))

@@ -221,4 +221,4 @@ def _dimensions(X: Any) -> int:
 
 def _shape(value: Any) -> tuple[int, ...]:
     shape = getattr(value, "shape", None)
-    return tuple(shape) if shape is not None else np.shape(value)
+    return tuple(np.asarray(value, dtype=object).shape) if shape is None else tuple(shape)
