@@ -82,8 +82,7 @@ class Patience(Callback):  # type: ignore[misc]
         self.epochs = epochs
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        best = net.history[:, "valid_loss_best"]
-        if not any(best[-self.epochs - 1 :]):
+        if not any(net.history[-self.epochs :, "valid_loss_best"]):
             raise Stop
 
 

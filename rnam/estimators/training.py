@@ -294,13 +294,14 @@ class _Net(NeuralNet):  # type: ignore[misc]
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
+            rate = self.optimizer_.param_groups[0]["lr"]  # which a schedule then changes
             self.notify("on_batch_end", batch=batch, training=training, **step)
         losses, penalties = zip(*self.told, strict=True)
         self.history.record(f"{prefix}_loss", float(torch.stack(losses).double().mean()))
         if training and self.objective.penalties:
             self.history.record("penalty", float(torch.stack(penalties).double().mean()))
         if training:
-            self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
+            self.history.record("lr", rate)
         self.history.record(f"{prefix}_batch_count", len(self.told))
 
     def _set_training(self, training: bool = True) -> None:

@@ -41,9 +41,7 @@ def sequences(each: list[Any], flat: bool = False, masked: float = 0.0) -> Input
     return Inputs(np.where(mask, values, 0), mask, None, static, static.astype(bool), offsets, flat)
 
 
-def by_hand(
-    model: Line, input: Tensor, loss_of: Callable[[Tensor], Tensor], epochs: int, learning_rate: float
-) -> Line:
+def by_hand(model: Line, input: Tensor, loss_of: Callable[[Tensor], Tensor], epochs: int, learning_rate: float) -> Line:
     """AdamW on the whole set with a one-cycle schedule, and no weight decay."""
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=0.0)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, epochs, cycle_momentum=False)
