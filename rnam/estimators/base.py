@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -19,6 +20,7 @@ from rnam.estimators.encoding import Encoder
 from rnam.estimators.labels import Targets
 from rnam.estimators.losses import Loss
 from rnam.estimators.samples import Sample
+from rnam.estimators.start import start_level
 from rnam.estimators.tables import Table
 from rnam.estimators.training import Batches, Settings, choose_device, outputs, seeded, train
 from rnam.explain.names import describe
@@ -34,6 +36,8 @@ Array = NDArray[Any]
 Pairs = Sequence[tuple[Any, Any]] | int | None
 
 READ_AT_ONCE = 1024  # sequences of a batch of predictions
+STEPS, BATCHES = 10, (32, 512)  # of an epoch with batch_size="auto", and the least and the greatest size of a batch
+SHARE, FEWEST = 0.15, 1000  # held out with validation="auto", where there are at least so many labels
 
 
 class Estimator(BaseEstimator):  # type: ignore[misc]
@@ -61,11 +65,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     regularizer: Mapping[str, float] | None
     learning_rate: float
     weight_decay: float
-    batch_size: int
+    batch_size: int | Literal["auto"]
     max_epochs: int
     schedule: Literal["onecycle", "plateau"]
     patience: int | None
-    validation: float | None
+    validation: float | Literal["auto"] | None
     clip: float | None
     warm_start: bool
     random_state: Any
@@ -141,9 +145,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         again = self._goes_on()
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31 - 1))
-        settings = self._settings(seed)
         whole = self._first_table(X, y, sample_weight, groups, again)
         training, held_out = self._held_out(whole, validation, seed)
+        settings = self._settings(training, seed)
         if again:
             self._run(training, held_out, settings, warm=True)
             return self
@@ -189,9 +193,13 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         _checks.boolean_flag("warm_start", self.warm_start)
         return self.warm_start and hasattr(self, "model_")
 
-    def _settings(self, seed: int) -> Settings:
+    def _settings(self, training: Sample, seed: int) -> Settings:
+        size = self.batch_size
+        if size == "auto":
+            rows = len(training.labelled) if self._flat else len(training.panel)
+            size = int(np.clip(2 ** round(math.log2(rows / STEPS)), *BATCHES))
         return Settings(
-            self.learning_rate, self.weight_decay, self.batch_size, self.max_epochs, self.schedule, self.patience,
+            self.learning_rate, self.weight_decay, size, self.max_epochs, self.schedule, self.patience,
             self.clip, self.regularizer, self.precision, self.device, seed, tuple(self.callbacks or ()), self.verbose,
         )  # fmt: skip
 
@@ -227,7 +235,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _held_out(self, whole: Sample, validation: Any, seed: int) -> tuple[Sample, Sample | None]:
         if validation is None:
-            share = 0.0 if self.validation is None else _checks.probability("validation", self.validation)
+            share: float | str = 0.0 if self.validation is None else self.validation
+            if share == "auto":
+                share = SHARE if whole.labelled.sum() >= FEWEST else 0.0
+            share = _checks.probability("validation", share)
             if not share:
                 return whole, None
             return whole.split(share, np.random.default_rng(seed), len(self._classes))
@@ -262,6 +273,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         loss = self._fit_loss(training.target[training.labelled], weight)
         with seeded(seed, choose_device(self.device)):
             model = self._model(encoder, loss.out_dim)
+        start_level(model)
         self.encoder_, self.loss_, self.pairs_ = encoder, loss, [tuple(pair) for pair in chosen]
         terms = [term.name for term in encoder.terms]
         describe(model, terms, [term.unit for term in encoder.terms], self._output_names())

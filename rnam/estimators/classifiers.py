@@ -116,10 +116,11 @@ class RNAMClassifier(Classifier, Recurrent):
         timing: bool = False, members: int = 1, loss: str | Callable[..., Any] = "auto",
         regularizer: Mapping[str, float] | None = None,
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
-        learning_rate: float = 0.01, weight_decay: float = 1e-4, batch_size: int = 128, max_epochs: int = 100,
-        schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 20,
-        validation: float | None = 0.15, clip: float | None = 1.0, warm_start: bool = False, random_state: Any = None,
-        device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
+        learning_rate: float = 0.01, weight_decay: float = 0.1, batch_size: int | Literal["auto"] = "auto",
+        max_epochs: int = 40,
+        schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 15,
+        validation: float | Literal["auto"] | None = 0.15, clip: float | None = 1.0, warm_start: bool = False,
+        random_state: Any = None, device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
         callbacks: Sequence[Any] | None = None, verbose: int = 1,
     ) -> None:  # fmt: skip
         self._keep(locals())
@@ -148,10 +149,11 @@ class NAMClassifier(Classifier, FeedForward):
         self, hidden: Sequence[int] = (64, 32), *, pairs: Pairs = None, members: int = 1,
         loss: str | Callable[..., Any] = "auto", regularizer: Mapping[str, float] | None = None,
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
-        learning_rate: float = 0.01, weight_decay: float = 1e-4, batch_size: int = 128, max_epochs: int = 100,
-        schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 20,
-        validation: float | None = 0.15, clip: float | None = 1.0, warm_start: bool = False, random_state: Any = None,
-        device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
+        learning_rate: float = 0.01, weight_decay: float = 0.1, batch_size: int | Literal["auto"] = "auto",
+        max_epochs: int = 40,
+        schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 15,
+        validation: float | Literal["auto"] | None = "auto", clip: float | None = 1.0, warm_start: bool = False,
+        random_state: Any = None, device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
         callbacks: Sequence[Any] | None = None, verbose: int = 1,
     ) -> None:  # fmt: skip
         self._keep(locals())

@@ -102,11 +102,12 @@ class RNAMRegressor(Regressor, Recurrent):
         regularizer: strengths by name: "contributions", "concurvity", "term_dropout", see `rnam.regularizers`.
         learning_rate: of AdamW, the highest of the schedule.
         weight_decay: of AdamW.
-        batch_size: the most ids of a batch.
+        batch_size: the most ids of a batch; "auto" makes about 10 batches, of 32 to 512 ids.
         max_epochs: with schedule="onecycle" the length of the cycle.
         schedule: "onecycle" or "plateau".
         patience: the fit ends after so many epochs without a better held-out loss; None for never.
-        validation: the share of ids that is held out; 0 or None for none.
+        validation: the share of ids that is held out; 0 or None for none. "auto" is 0.15 where there are 1,000 labels
+            or more. Of fewer the held-out loss would choose the epoch by chance, and all are learned from.
         clip: the greatest norm of the gradient; None for any.
         warm_start: a second fit goes on with the model and the scaling, and must have the same columns.
         random_state: of the held-out part, the first parameters, the batches and the bootstrap samples.
@@ -132,10 +133,11 @@ class RNAMRegressor(Regressor, Recurrent):
         timescales: tuple[float, float] | Literal["auto"] | None = "auto", continuous: bool | Literal["auto"] = "auto",
         timing: bool = False, members: int = 1, loss: str | Callable[..., Any] = "auto",
         quantiles: Sequence[float] = (), regularizer: Mapping[str, float] | None = None,
-        learning_rate: float = 0.01, weight_decay: float = 1e-4, batch_size: int = 128, max_epochs: int = 100,
-        schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 20,
-        validation: float | None = 0.15, clip: float | None = 1.0, warm_start: bool = False, random_state: Any = None,
-        device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
+        learning_rate: float = 0.01, weight_decay: float = 0.1, batch_size: int | Literal["auto"] = "auto",
+        max_epochs: int = 40,
+        schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 15,
+        validation: float | Literal["auto"] | None = 0.15, clip: float | None = 1.0, warm_start: bool = False,
+        random_state: Any = None, device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
         callbacks: Sequence[Any] | None = None, verbose: int = 1,
     ) -> None:  # fmt: skip
         self._keep(locals())
@@ -162,10 +164,11 @@ class NAMRegressor(Regressor, FeedForward):
         self, hidden: Sequence[int] = (64, 32), *, pairs: Pairs = None, members: int = 1,
         loss: str | Callable[..., Any] = "auto", quantiles: Sequence[float] = (),
         regularizer: Mapping[str, float] | None = None,
-        learning_rate: float = 0.01, weight_decay: float = 1e-4, batch_size: int = 128, max_epochs: int = 100,
-        schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 20,
-        validation: float | None = 0.15, clip: float | None = 1.0, warm_start: bool = False, random_state: Any = None,
-        device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
+        learning_rate: float = 0.01, weight_decay: float = 0.1, batch_size: int | Literal["auto"] = "auto",
+        max_epochs: int = 40,
+        schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 15,
+        validation: float | Literal["auto"] | None = "auto", clip: float | None = 1.0, warm_start: bool = False,
+        random_state: Any = None, device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
         callbacks: Sequence[Any] | None = None, verbose: int = 1,
     ) -> None:  # fmt: skip
         self._keep(locals())
