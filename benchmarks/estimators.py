@@ -5,11 +5,12 @@ one-cycle schedule, gradient clipping, the validation loss after each epoch and 
 turns in one process, and the ratio is that of their CPU seconds in a round, the median over the rounds: the machine may
 do other work.
 
-With --table a NAM learns a large table of numbers, beside interpret's EBM where that is installed: wall and CPU
-seconds, and the AUC on rows that neither has seen.
+With --table, `rnam.NAMClassifier` as it comes learns a large table of numbers beside interpret's EBM, as it comes and
+without interactions: CPU and wall seconds, on as many threads as torch has, and the AUC on a tenth that none has seen.
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 import rnam
+from rnam.estimators.classifiers import NAMClassifier
 from rnam.estimators.encoding import Inputs
 from rnam.estimators.losses import Loss
 from rnam.estimators.training import Batches, Settings, train
@@ -124,11 +126,44 @@ def table(rows: int, columns: int) -> tuple[Any, Any]:
     return X, (rng.random(rows) < 1 / (1 + np.exp(-score))).astype(np.int64)
 
 
+def beside_ebm(rows: int, columns: int, epochs: int) -> dict[str, dict[str, float]]:
+    """Seconds and AUC of each model."""
+    from interpret.glassbox import ExplainableBoostingClassifier as Ebm
+    from sklearn.metrics import roc_auc_score
+
+    X, y = table(rows, columns)
+    last, threads = rows - rows // 10, torch.get_num_threads()
+    models: dict[str, Callable[[], Any]] = {
+        f"NAMClassifier, {epochs} epochs": lambda: NAMClassifier(max_epochs=epochs, random_state=0, verbose=0),
+        "EBM without interactions": lambda: Ebm(interactions=0, n_jobs=threads, random_state=0),
+        "EBM": lambda: Ebm(n_jobs=threads, random_state=0),
+    }
+    found = {}
+    for name, make in models.items():
+        wall, cpu = time.perf_counter(), _cpu_seconds()
+        model = make().fit(X[:last], y[:last])
+        took = {"CPU s": _cpu_seconds() - cpu, "wall s": time.perf_counter() - wall}
+        found[name] = took | {"AUC": float(roc_auc_score(y[last:], model.predict_proba(X[last:])[:, 1]))}
+        print(f"{name}: " + ", ".join(f"{own} {value:.4g}" for own, value in found[name].items()), flush=True)
+    return found
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that it started and waited for."""
+    return sum(os.times()[:4])
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.estimators", description=__doc__)
     parser.add_argument("--rows", type=int, default=2_560, help="of the small models' data")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--table", type=int, default=0, metavar="ROWS", help="a large table beside interpret's EBM")
+    parser.add_argument("--columns", type=int, default=50, help="of the large table")
+    parser.add_argument("--epochs", type=int, default=10, help="on the large table")
     options = parser.parse_args(arguments)
+    if options.table:
+        beside_ebm(options.table, options.columns, options.epochs)
+        return
     found = {name: overhead(case, options.rounds) for name, case in cases(options.rows).items()}
     print("| | " + " | ".join(found) + " |\n|---|" + "---:|" * len(found))
     for name in next(iter(found.values())):

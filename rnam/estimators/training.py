@@ -125,7 +125,7 @@ def train(
         finally:
             bar.close()
             model.eval()
-    history = [{key: row[key] for key in row if key != "batches"} for row in net.history if "train_loss" in row]
+    history = [{key: row[key] for key in row if key != "batches"} for row in net.history if "dur" in row]
     best = next((row["epoch"] for row in reversed(history) if row.get("valid_loss_best")), None)
     if net.interrupted:
         kept = "the last weights" if best is None else f"the weights of epoch {best}"

@@ -18,3 +18,11 @@ def test_both_loops_learn_the_same() -> None:
     parts = (case.input[:256], case.target[:256]), (case.input[256:], case.target[256:])
     first, second = (loop(case.make(), *parts) for loop in (estimators.by_hand, estimators.estimated))
     assert 0 < first < float(parts[1][1].var()) and 0.5 < first / second < 2
+
+
+def test_a_large_table_is_learned_beside_an_ebm(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("interpret")
+    estimators.main(["--table", "300", "--columns", "4", "--epochs", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["NAMClassifier, 2 epochs", "EBM without interactions", "EBM"]
+    assert all("CPU s " in line and ", AUC 0." in line for line in lines)
