@@ -58,7 +58,7 @@ def test_batches_of_any_size_have_the_gradient_of_the_whole(size: int, weighted:
     assert_norm_within("gradient", gradient, whole, 50 * UNIT * float(whole.norm()))
 
 
-@pytest.mark.parametrize("size", [1, 7, 22, 23])
+@pytest.mark.parametrize("size", [1, 5, 7, 22, 23])
 def test_no_batch_is_short(size: int) -> None:
     sizes = [len(labels.target) for _, labels in part(table(23), size, seed=0)]
     assert sum(sizes) == 23 and max(sizes) <= size and max(sizes) - min(sizes) <= 1

@@ -1,0 +1,241 @@
+"""The classifiers and the regressors on tables of each kind: what they predict, and that terms sum to it."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import rnam
+from tests.estimators.support import ROWS, feed_forward, outcome, panel, quick, recurrent, table, visits
+from tests.support.assertions import assert_equal, assert_within
+
+
+def summed(model: Any, X: Any) -> Any:
+    return (model.contributions(X).sum(axis=1) + model.intercept_[0]).to_numpy()
+
+
+def assert_sums(model: Any, X: Any, told: Any) -> None:
+    """float32 sums in another order: an error of a rounding for each term, of the largest part."""
+    parts = model.contributions(X).abs().sum(axis=1).to_numpy() + abs(model.intercept_[0])
+    assert_within("sum", summed(model, X), np.asarray(told), parts * 16 * 2**-24)
+
+
+def test_rows_come_as_they_are() -> None:
+    X, y = table(), outcome(table())
+    model = feed_forward(pairs=[("age", "ward")]).fit(X, y)
+    predicted = model.predict(X)
+    assert isinstance(predicted, np.ndarray)
+    assert predicted.shape == (ROWS,)
+    assert_sums(model, X, predicted)
+    assert list(model.feature_names_in_) == list(X.columns)
+    assert model.model_.description.names == ("age", "visits", "ward", "stage", "smoker", "age & ward")
+    array = clone(model).set_params(pairs=None).fit(X.astype(object).to_numpy(), y)
+    assert_within("predictions", array.predict(X.astype(object).to_numpy()), feed_forward().fit(X, y).predict(X), 0)
+
+
+def test_a_level_that_is_not_known_says_nothing() -> None:
+    X, y = table(), outcome(table())
+    model = feed_forward(max_epochs=5).fit(X, y)
+    new, gone = X.assign(ward="d"), X.assign(ward=None)
+    assert_equal("predictions", model.predict(new), model.predict(gone.astype({"ward": object})))
+    assert model.contributions(new)["ward"].nunique() == 1
+
+
+def test_recurrent_terms_of_rows_are_of_one_step() -> None:
+    X, y = table(), np.where(table()["smoker"], "yes", "no")
+    model = recurrent().fit(X, y)
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert model.predict(X).dtype.kind == "U"
+    assert_sums(model, X, model.decision_function(X))
+    probability = model.predict_proba(X)
+    assert_within("probabilities", probability.sum(1), np.ones(ROWS), 2**-50)
+    assert_equal("classes", model.predict(X) == "yes", probability[:, 1] > 0.5)
+
+
+@pytest.mark.parametrize("at", ["id", "visit"])
+def test_a_panel_answers_with_its_ids_and_times(at: str) -> None:
+    whole = panel(at)
+    model = recurrent(timing=True).fit(whole)
+    told = model.predict(whole)
+    expected = pandas.Index(whole.ids, name="person")
+    if at == "visit":
+        expected = pandas.MultiIndex.from_frame(visits()[["person", "day"]])
+    assert told.index.equals(expected)
+    assert told.index.names == expected.names
+    proba = model.predict_proba(whole)
+    assert list(proba.columns) == list(model.classes_)
+    assert_sums(model, whole, model.decision_function(whole))
+    assert model.score(whole) == float((told.to_numpy()[whole.labelled] == whole.target[whole.labelled]).mean())
+    again = model.predict(visits().drop(columns=["label", "died"]))
+    pandas.testing.assert_series_equal(again, told)
+
+
+def test_predictions_are_those_of_the_model_on_the_encoded_panel() -> None:
+    whole = panel("visit")
+    model = recurrent(continuous=True).fit(whole)
+    inputs = model.encoder_.transform(whole)
+    one = whole.take([4])
+    values, mask = (
+        torch.from_numpy(a[inputs.offsets[4] : inputs.offsets[5]])[None] for a in (inputs.values, inputs.mask)
+    )
+    static, times = torch.from_numpy(inputs.static[[4]]), torch.from_numpy(one.times)[None]
+    with torch.no_grad():
+        by_hand = model.model_(values, mask, static=static, times=times, return_sequence=True).prediction[0, :, 0]
+    assert model.continuous_
+    # the same formula in another batch: float32 roundings of numbers near 1
+    assert_within("decision", model.decision_function(one).to_numpy(), by_hand.double(), 2**-20)
+
+
+def test_labels_at_visits_say_nothing_where_there_are_none() -> None:
+    """A visit without a label is an input and no loss."""
+    whole = panel("visit")
+    frame = visits()
+    kept = frame["label"].notna()
+    told = recurrent(validation=None).fit(whole).decision_function(whole)
+    changed = frame.assign(z=np.where(kept, frame["z"], frame["z"] + 5))
+    other = rnam.Panel.from_frame(changed, like=whole)
+    assert not np.allclose(recurrent(validation=None).fit(other).decision_function(other), told)
+
+
+def test_an_index_of_ids_and_times_is_a_panel() -> None:
+    whole = panel("visit")
+    frame = visits().set_index(["person", "day"])
+    X, y = frame[["x", "z", "kind", "age"]], frame["label"]
+    model = recurrent(validation=None).fit(X, y)
+    told = model.predict_proba(X)
+    assert told.index.equals(frame.index)
+    by_id = recurrent(validation=None).fit(X, pandas.Series(whole.ids % 2, index=whole.ids))
+    assert by_id.predict(X).index.equals(whole.ids)
+    with pytest.raises(ValueError, match="same order"):
+        model.predict(X[["z", "x", "kind", "age"]])
+
+
+def test_arrays_over_time_have_labels_of_ids_or_steps() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(12, 5, 2))
+    X[0, 3:], X[4, 2, 1] = np.nan, np.nan
+    y = rng.normal(size=(12, 5))
+    model = rnam.RNAMRegressor(4, **quick()).fit(X, y)
+    told = model.predict(X)
+    assert_equal("padding", np.isnan(told), np.isnan(X).all(2))
+    model = rnam.RNAMRegressor(4, **quick()).fit(X, y[:, :2])
+    assert model.predict(X).shape == (12, 2)
+    assert list(model.contributions(X).columns.names) == ["output", "term"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "changes", "columns"), [("poisson", {}, 1), ("quantile", {"quantiles": (0.1, 0.9)}, 2)]
+)
+def test_losses_by_name(loss: str, changes: dict[str, Any], columns: int) -> None:
+    X, y = table(), np.round(outcome(table()))
+    model = feed_forward(loss=loss, **changes).fit(X, y)
+    told = model.predict(X)
+    assert told.size == columns * ROWS
+    if loss == "poisson":
+        assert_sums(model, X, np.log(told))
+
+
+def test_pairs_are_found_where_residuals_have_them() -> None:
+    rng = np.random.default_rng(0)
+    X = pandas.DataFrame(rng.normal(size=(400, 4)), columns=list("abcd"))
+    X["w"] = rng.choice(["u", "v"], 400)
+    y = X["b"] * X["d"] + (X["w"] == "u") * X["a"] + X["c"]
+    model = rnam.NAMRegressor((8,), pairs=2, **quick(max_epochs=10)).fit(X, y)
+    assert {frozenset(pair) for pair in model.pairs_} == {frozenset("bd"), frozenset("aw")}
+    assert [term.name for term in model.encoder_.terms if term.is_pair] == [" & ".join(p) for p in model.pairs_]
+
+
+def test_members_learn_from_samples_of_groups() -> None:
+    X, y = table(), outcome(table())
+    groups = np.arange(ROWS) // 3
+    told = [feed_forward(members=3, validation=None).fit(X, y, groups=g).predict(X) for g in (groups, groups, None)]
+    assert_equal("predictions", told[0], told[1])
+    assert not np.allclose(told[0], told[2])
+
+
+def test_a_held_out_part_has_whole_groups() -> None:
+    whole = panel()
+    model = recurrent(validation=0.3)
+    sample = model._first_table(whole, None, None, np.arange(20) // 4, False)
+    training, held_out = sample.split(0.3, np.random.default_rng(0), 2)
+    assert held_out is not None
+    assert not set(training.groups) & set(held_out.groups)
+    assert len(training.panel) + len(held_out.panel) == 20
+
+
+def test_a_held_out_part_is_taken_as_given() -> None:
+    whole = panel()
+    train, valid = whole.split([0.7, 0.3], seed=0)
+    model = recurrent().fit(train, validation=valid)
+    assert "valid_loss" in model.history_[0]
+    X, y = table(), outcome(table())
+    assert "valid_loss" in feed_forward().fit(X[:40], y[:40], validation=(X[40:], y[40:])).history_[0]
+    with pytest.raises(ValueError, match="classes of the fit, got 2"):
+        recurrent().fit(whole, whole.target, validation=(valid, 2 * np.ones(len(valid), int)))
+    with pytest.raises(TypeError, match="validation"):
+        recurrent().fit(whole, validation=3)
+
+
+def test_weights_count_as_copies_do() -> None:
+    """Without a batch there is no chance: a weight of 2 is a row twice."""
+    X, y = table(20)[["age"]].fillna(50), np.arange(20.0)
+    weight = np.r_[np.full(10, 2.0), np.ones(10)]
+    options = dict(validation=None, batch_size=64)
+    weighed = feed_forward(**options).fit(X, y, sample_weight=weight)
+    assert weighed.loss_.centre[0] == pytest.approx(np.average(y, weights=weight), rel=1e-12)
+    twice = feed_forward(**options).fit(X, y, sample_weight=2 * weight)
+    # weights of another scale are divided by their mean: the same numbers but for their rounding
+    assert_within("predictions", twice.predict(X), weighed.predict(X), 1e-3)
+
+
+def test_class_weights_move_the_intercept() -> None:
+    X, y = table(), np.r_[np.zeros(50, int), np.ones(10, int)]
+    plain, balanced = (rnam.NAMClassifier((8,), class_weight=w, **quick()).fit(X, y) for w in (None, "balanced"))
+    assert plain.loss_.start[0] == pytest.approx(np.log(10 / 50))
+    assert balanced.loss_.start[0] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_warm_start_goes_on() -> None:
+    X, y = table(), outcome(table())
+    model = feed_forward(warm_start=True).fit(X, y)
+    before, encoder = model.predict(X), model.encoder_
+    model.fit(X, y)
+    assert model.encoder_ is encoder
+    assert not np.allclose(model.predict(X), before)
+    with pytest.raises(ValueError, match="feature names"):
+        model.fit(X[["age"]], y)
+
+
+def test_copies_and_pickles_predict_the_same() -> None:
+    whole = panel("visit")
+    model = recurrent(members=2).fit(whole)
+    told = model.predict_proba(whole)
+    pandas.testing.assert_frame_equal(pickle.loads(pickle.dumps(model)).predict_proba(whole), told)
+    pandas.testing.assert_frame_equal(clone(model).fit(whole).predict_proba(whole), told)
+
+
+def test_searches_and_pipelines_take_words_and_gaps() -> None:
+    X, y = table(), outcome(table())
+    search = GridSearchCV(feed_forward(), {"hidden": [(4,), (8, 4)]}, cv=2).fit(X, y)
+    assert search.best_params_["hidden"] in [(4,), (8, 4)]
+    pipeline = make_pipeline(FunctionTransformer(), feed_forward()).fit(X, y)
+    assert_equal("predictions", pipeline.predict(X), feed_forward().fit(X, y).predict(X))
+
+
+def test_units_of_x_and_y_change_nothing_that_is_learned() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 2))
+    y = X[:, 0] + rng.normal(size=80)
+    options = dict(max_epochs=5, validation=None)
+    scaled = feed_forward(**options).fit(X, y).score(X, y)
+    for moved, other in ((X + 1e6, y), (X * 1e-6, y * 1e6), (X * 1e-6 + 1, y + 1e6), (X * 1e6, y * 1e-6)):
+        assert feed_forward(**options).fit(moved, other).score(moved, other) == pytest.approx(scaled, abs=0.005)

@@ -1,0 +1,114 @@
+"""What a fit and a prediction refuse, with the column, the id or the argument that is at fault."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rnam
+from tests.estimators.support import feed_forward, outcome, panel, quick, recurrent, table, visits
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"age": np.inf}, "'age' must hold finite numbers"),
+        ({"age": "old"}, "'age'"),
+        ({"ward": 1}, "'ward' must hold words"),
+        ({"extra": 1.0}, "extra"),
+    ],
+)
+def test_bad_columns_of_a_prediction(changes: dict[str, Any], word: str) -> None:
+    X = table()
+    model = feed_forward(max_epochs=1).fit(X, outcome(X))
+    with pytest.raises(ValueError, match=word):
+        model.predict(X.assign(**changes))
+
+
+def test_infinities_are_refused_in_a_fit() -> None:
+    X = table()
+    X.loc[7, "age"] = -np.inf
+    with pytest.raises(ValueError, match="column 'age' must hold finite numbers, got -inf, row 7"):
+        feed_forward().fit(X, outcome(table()))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_labels_of_rows_are_there(bad: float) -> None:
+    y = outcome(table())
+    y[3] = bad
+    with pytest.raises(ValueError, match="y"):
+        feed_forward().fit(table(), y)
+
+
+def test_labels_are_asked_for_and_counted() -> None:
+    with pytest.raises(ValueError, match="Panel without a target"):
+        recurrent().fit(panel(target=None))
+    with pytest.raises(ValueError, match="requires y"):
+        recurrent().fit(table())
+    with pytest.raises(ValueError, match="20 ids, got 3"):
+        recurrent().fit(panel(), np.zeros(3))
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        recurrent().fit(panel(), np.zeros(20))
+    words = rnam.Panel.from_frame(visits().assign(died="dead"), id="person", time="day", values=["x"], target="died")
+    with pytest.raises(ValueError, match="target 'died' must hold numbers"):
+        rnam.RNAMRegressor(4, **quick()).fit(words)
+    frame = visits().set_index(["person", "day"])[["x", "z"]]
+    with pytest.raises(ValueError, match="20 ids or of"):
+        recurrent().fit(frame, np.zeros(3))
+
+
+def test_a_nam_reads_one_visit_of_an_id() -> None:
+    with pytest.raises(ValueError, match="one visit of each id .* of person"):
+        rnam.NAMClassifier((4,), **quick()).fit(panel())
+    model = rnam.NAMClassifier((4,), **quick()).fit(panel("visit"))
+    assert len(model.predict(panel("visit"))) == len(visits())
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"hidden": 0}, "hidden"),
+        ({"pairs": "age"}, "pairs"),
+        ({"pairs": -1}, "pairs"),
+        ({"pairs": [("x", "nothing")]}, "'nothing'"),
+        ({"timescales": (3, 1)}, "timescales"),
+        ({"continuous": 1}, "continuous"),
+        ({"validation": 1.0}, "validation"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"members": 0}, "members"),
+        ({"loss": "squared"}, "loss"),
+        ({"warm_start": 1}, "warm_start"),
+        ({"cell": "gru"}, "cell"),
+        ({"schedule": "cosine"}, "schedule"),
+    ],
+)
+def test_bad_parameters_are_named(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=word):
+        recurrent().set_params(**changes).fit(panel())
+
+
+def test_other_tables_than_in_the_fit_are_refused() -> None:
+    model = recurrent(max_epochs=1).fit(panel())
+    with pytest.raises(TypeError, match="Panel or a DataFrame"):
+        model.predict(np.zeros((3, 4)))
+    with pytest.raises(ValueError, match="'z'"):
+        model.predict(panel(values=["x"]))
+    rows = feed_forward(max_epochs=1).fit(np.zeros((30, 2)) + np.arange(30)[:, None], np.arange(30.0))
+    with pytest.raises(ValueError, match="3 features"):
+        rows.predict(np.zeros((3, 3)))
+    over_time = recurrent(max_epochs=1).fit(np.random.default_rng(0).normal(size=(20, 3, 2)), np.arange(20) % 2)
+    with pytest.raises(ValueError, match=r"\(n, T, columns\)"):
+        over_time.predict(np.zeros((3, 2)))
+
+
+def test_weights_and_groups_are_one_for_each_id() -> None:
+    for argument, value, word in (
+        ("sample_weight", np.ones(3), "sample_weight"),
+        ("sample_weight", -np.ones(20), "at least 0"),
+        ("sample_weight", np.zeros(20), "zero"),
+        ("groups", np.ones(3), "groups must have one for each of 20 ids"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            recurrent().fit(panel(), **{argument: value})
