@@ -60,7 +60,7 @@ def test_labels_are_asked_for_and_counted() -> None:
 
 
 def test_a_nam_reads_one_visit_of_an_id() -> None:
-    with pytest.raises(ValueError, match="one visit of each id .* of person"):
+    with pytest.raises(ValueError, match="reads one visit of each id"):
         rnam.NAMClassifier((4,), **quick()).fit(panel())
     model = rnam.NAMClassifier((4,), **quick()).fit(panel("visit"))
     assert len(model.predict(panel("visit"))) == len(visits())
