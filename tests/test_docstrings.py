@@ -9,6 +9,12 @@ import pytest
 import torch
 
 import rnam
+import rnam.estimators.classifiers
+import rnam.estimators.encoding
+import rnam.estimators.gaps
+import rnam.estimators.losses
+import rnam.estimators.regressors
+import rnam.estimators.start
 import rnam.panel.contents
 import rnam.panel.panel
 import rnam.sklearn.nets
@@ -34,6 +40,12 @@ MODULES = [
     rnam.warm_up,
     rnam.panel.contents,
     rnam.panel.panel,
+    rnam.estimators.encoding,
+    rnam.estimators.gaps,
+    rnam.estimators.losses,
+    rnam.estimators.start,
+    rnam.estimators.classifiers,
+    rnam.estimators.regressors,
 ]
 
 
@@ -49,10 +61,11 @@ def test_the_reference_is_built_without_a_warning(tmp_path: Path) -> None:
     """As `make docs` does. Every public function and class is in it."""
     pytest.importorskip("pdoc")
     command = [sys.executable, "-W", "error", "-m", "pdoc", "--docformat", "google", "-o", str(tmp_path)]
-    command += ["rnam", "rnam.sklearn", "rnam.panel"]
+    command += ["rnam", "rnam.sklearn", "rnam.panel", "rnam.estimators"]
     out = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (out.returncode, out.stdout + out.stderr) == (0, "")
-    for module in (rnam, rnam.functional, rnam.explain, rnam.plot, rnam.regularizers, rnam.sklearn, rnam.panel):
+    modules = (rnam, rnam.functional, rnam.explain, rnam.plot, rnam.regularizers, rnam.sklearn, rnam.panel)
+    for module in (*modules, rnam.estimators):
         page = (tmp_path / f"{module.__name__.replace('.', '/')}.html").read_text()
         members = [name for name in module.__all__ if callable(getattr(module, name))]
         assert not [name for name in members if f'id="{name}"' not in page]

@@ -294,7 +294,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return -slope.numpy(), weight
 
     def _outputs(self, inputs: Any) -> NDArray[np.float64]:
-        return outputs(self.model_, inputs, at=self.at_, batch_size=READ_AT_ONCE, precision=self.precision)
+        return outputs(self.model_, inputs, at=self.at_, batch_size=READ_AT_ONCE)
 
     def _contributions(self, inputs: Any) -> NDArray[np.float64]:
         """float64 (rows, terms, out_dim), in the model's own units."""

@@ -112,7 +112,7 @@ class RNAMRegressor(Regressor, Recurrent):
         warm_start: a second fit goes on with the model and the scaling, and must have the same columns.
         random_state: of the held-out part, the first parameters, the batches and the bootstrap samples.
         device: "auto" takes a CUDA device where there is one.
-        precision: "float32", or "bf16" for mixed precision.
+        precision: of training: "float32", or "bf16" for mixed precision. Predictions are in float32.
         callbacks: of skorch.
         verbose: 0 is silent, 1 shows a bar.
 
