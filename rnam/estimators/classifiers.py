@@ -149,7 +149,7 @@ class NAMClassifier(Classifier, FeedForward):
         self, hidden: Sequence[int] = (64, 32), *, pairs: Pairs = None, members: int = 1,
         loss: str | Callable[..., Any] = "auto", regularizer: Mapping[str, float] | None = None,
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
-        learning_rate: float = 0.01, weight_decay: float = 0.1, batch_size: int | Literal["auto"] = "auto",
+        learning_rate: float = 0.01, weight_decay: float = 1.0, batch_size: int | Literal["auto"] = "auto",
         max_epochs: int = 40,
         schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 15,
         validation: float | Literal["auto"] | None = "auto", clip: float | None = 1.0, warm_start: bool = False,

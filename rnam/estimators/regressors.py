@@ -119,6 +119,7 @@ class RNAMRegressor(Regressor, Recurrent):
     There is no partial_fit: scaling and the held-out part are of the whole training set. `warm_start` goes on.
 
     Example:
+        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> X = rng.normal(size=(60, 8, 2))  # people, steps, columns
         >>> y = 100 + 20 * X[:, :, 0].mean(1)
@@ -153,6 +154,7 @@ class NAMRegressor(Regressor, FeedForward):
         Others: as `RNAMRegressor`.
 
     Example:
+        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> X = rng.normal(1e6, 1e-3, size=(200, 2))
         >>> y = np.abs(X[:, 0] - 1e6)
@@ -164,7 +166,7 @@ class NAMRegressor(Regressor, FeedForward):
         self, hidden: Sequence[int] = (64, 32), *, pairs: Pairs = None, members: int = 1,
         loss: str | Callable[..., Any] = "auto", quantiles: Sequence[float] = (),
         regularizer: Mapping[str, float] | None = None,
-        learning_rate: float = 0.01, weight_decay: float = 0.1, batch_size: int | Literal["auto"] = "auto",
+        learning_rate: float = 0.01, weight_decay: float = 1.0, batch_size: int | Literal["auto"] = "auto",
         max_epochs: int = 40,
         schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 15,
         validation: float | Literal["auto"] | None = "auto", clip: float | None = 1.0, warm_start: bool = False,
