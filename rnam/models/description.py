@@ -70,6 +70,10 @@ class Described(nn.Module):
         """How many terms and outputs the model reports: as many are named."""
         raise NotImplementedError
 
+    def arguments(self) -> dict[str, Any]:
+        """The arguments, but for device and dtype, from which the class makes a model of this architecture."""
+        raise NotImplementedError
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         refuse_damage(self, state_dict, prefix)
         if prefix + _KEY in state_dict and not hasattr(self, "description"):

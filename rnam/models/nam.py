@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +99,20 @@ class NAM(Described):
             module.reset_parameters()
         if self.missing is not None:
             nn.init.zeros_(self.missing)
+
+    def arguments(self) -> dict[str, Any]:
+        layers = self.networks.layers
+        linear = [layer for layer in layers if isinstance(layer, Linear)]
+        return dict(
+            terms=len(self.columns.columns),
+            hidden=tuple(layer.out_dim for layer in linear[:-1]),
+            out_dim=self.gam.bias.shape[-1],
+            activation=linear[0].activation,
+            dropout=cast("nn.Dropout", layers[1]).p,
+            columns=self.columns.columns,
+            missing=self.missing is not None,
+            members=self.members,
+        )
 
     def sizes(self) -> Sizes:
         return Sizes(len(self.columns.columns), self.gam.bias.shape[-1])

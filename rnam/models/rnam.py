@@ -200,6 +200,29 @@ class RNAM(Terms, Described):
     def extra_repr(self) -> str:
         return f"continuous=True, time_unit={self.time_unit:g}" if self.continuous else ""
 
+    def arguments(self) -> dict[str, Any]:
+        def read(columns: Columns | None) -> tuple[tuple[int, ...], ...] | None:
+            return None if columns is None else columns.columns
+
+        cell = cast("Cell", self.blocks[0].gru)
+        return dict(
+            terms=self.terms,
+            hidden_dim=self.hidden_dim,
+            out_dim=self.out_dim,
+            blocks=len(self.blocks),
+            in_dim=self.in_dim,
+            columns=read(self.columns),
+            missing=self.missing is not None,
+            timing=self.timing,
+            memoryless_columns=read(self.memoryless_columns),
+            static_columns=read(self.static_columns),
+            members=self.members,
+            cell=cell.cell,
+            timescales=cell.timescales,
+            continuous=self.continuous,
+            time_unit=self.time_unit,
+        )
+
     def sizes(self) -> Sizes:
         static = 0 if self.static_columns is None else len(self.static_columns.columns)
         return Sizes(self._over_time + static, self.out_dim)
