@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from rnam.estimators import NAMRegressor as NAMRegressor
     from rnam.estimators import RNAMClassifier as RNAMClassifier
     from rnam.estimators import RNAMRegressor as RNAMRegressor
+    from rnam.estimators.saving import load as load
+    from rnam.estimators.saving import save as save
     from rnam.panel import Panel as Panel
 
 __all__ = [
@@ -55,12 +57,14 @@ __all__ = [
 ]
 
 _ON_USE = ("explain", "plot", "regularizers")  # they import more than torch does
-_OF_EXTRAS = {  # classes, of no `import *`: they take packages that need not be there
+_OF_EXTRAS = {  # of no `import *`: they take packages that need not be there
     "NAMClassifier": "estimators",
     "NAMRegressor": "estimators",
     "Panel": "panel",
     "RNAMClassifier": "estimators",
     "RNAMRegressor": "estimators",
+    "load": "estimators.saving",
+    "save": "estimators.saving",
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self
+from os import PathLike
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas
@@ -58,6 +59,13 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     """
 
     _flat = False  # whether the model reads each visit by itself
+
+    # what `save` writes beside model_: what each class adds to a fit, and the dataclasses in it
+    _saved: ClassVar[tuple[str, ...]] = (
+        "encoder_", "loss_", "history_", "best_epoch_", "pairs_", "schema_", "table_", "at_", "target_names_",
+        "single_target_", "n_features_in_", "feature_names_in_",
+    )  # fmt: skip
+    _records: ClassVar[tuple[type, ...]] = (Encoder, Loss)
 
     loss: str | Callable[..., Any]
     pairs: Pairs
@@ -182,6 +190,22 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if found.shape[2] > 1:
             columns = pandas.MultiIndex.from_product([self._output_names(), terms], names=["output", "term"])
         return pandas.DataFrame(values, index=self._index(table), columns=columns)
+
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the fitted model into a folder, as JSON and safetensors; `rnam.load` reads it.
+
+        Parameters that are code, such as callbacks, are refused: `set_params(callbacks=None)` before leaves them out.
+
+        Args:
+            path: of the folder, which is made; the folder above it must be there.
+            overwrite: replace the model that is there.
+
+        Raises:
+            TypeError, FileExistsError, NotADirectoryError: as `rnam.save`; nothing is written then.
+        """
+        from rnam.estimators import saving  # which takes safetensors
+
+        saving.save(self, path, overwrite=overwrite)
 
     @property
     def intercept_(self) -> NDArray[np.float64]:

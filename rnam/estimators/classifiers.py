@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     Attributes:
         classes_: sorted.
     """
+
+    _saved: ClassVar[tuple[str, ...]] = ("classes_",)
 
     class_weight: Mapping[Any, float] | Literal["balanced"] | None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from rnam import _checks
 from rnam.estimators.base import Estimator
@@ -24,6 +24,8 @@ class Recurrent(Estimator):
         continuous_, time_unit_, timescales_: what the model was made with; the time scales in units of time_unit_, or
             in steps where time is not continuous.
     """
+
+    _saved: ClassVar[tuple[str, ...]] = ("continuous_", "time_unit_", "timescales_")
 
     hidden: int
     blocks: int
