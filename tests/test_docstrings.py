@@ -10,10 +10,12 @@ import torch
 
 import rnam
 import rnam.estimators.classifiers
+import rnam.estimators.codec
 import rnam.estimators.encoding
 import rnam.estimators.gaps
 import rnam.estimators.losses
 import rnam.estimators.regressors
+import rnam.estimators.saving
 import rnam.estimators.start
 import rnam.panel.contents
 import rnam.panel.panel
@@ -46,6 +48,8 @@ MODULES = [
     rnam.estimators.start,
     rnam.estimators.classifiers,
     rnam.estimators.regressors,
+    rnam.estimators.codec,
+    rnam.estimators.saving,
 ]
 
 

@@ -113,6 +113,8 @@ def _make(path: Path, overwrite: bool) -> bool:
     try:
         path.mkdir()
         return True
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path.parent} must be a folder, in which {path.name} is made, got none") from None
     except FileExistsError:
         if not path.is_dir():
             raise NotADirectoryError(f"{path} must be a folder or nothing yet, got a file") from None

@@ -82,7 +82,8 @@ def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -
 def load(path: str | os.PathLike[str]) -> Any:
     """The estimator or the model that `save` wrote. It predicts the same numbers, and can be saved, cloned and fitted.
 
-    The network is on the CPU and in eval mode. All of its parameters can be trained that the class makes trainable.
+    The network is on the CPU, from which `model.model_.to(device)` moves it, and in eval mode. Those of its parameters
+    can be trained that the class makes trainable.
 
     Args:
         path: of the folder.
@@ -106,7 +107,7 @@ def load(path: str | os.PathLike[str]) -> Any:
                 raise ValueError(f"a {name} must have the model of its class, got {config['model']!r}")
             return network
         return _restored(name, config["parameters"], config["fitted"], network)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
         told = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{place} must be a model of rnam {__version__} or before, got one with {told}") from error
 

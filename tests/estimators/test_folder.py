@@ -112,7 +112,7 @@ def test_a_file_is_never_replaced_by_a_folder(path: Path, overwrite: bool) -> No
 
 
 def test_the_folder_above_must_be_there(path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=str(path)):
+    with pytest.raises(FileNotFoundError, match=f"{path} must be a folder, in which below is made, got none"):
         write(path / "below", NEW)
     assert not path.exists()
 
