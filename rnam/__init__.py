@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rnam.estimators import NAMRegressor as NAMRegressor
     from rnam.estimators import RNAMClassifier as RNAMClassifier
     from rnam.estimators import RNAMRegressor as RNAMRegressor
+    from rnam.estimators import RNAMSurvival as RNAMSurvival
     from rnam.estimators.saving import load as load
     from rnam.estimators.saving import save as save
     from rnam.panel import Panel as Panel
@@ -63,6 +64,7 @@ _OF_EXTRAS = {  # of no `import *`: they take packages that need not be there
     "Panel": "panel",
     "RNAMClassifier": "estimators",
     "RNAMRegressor": "estimators",
+    "RNAMSurvival": "estimators",
     "load": "estimators.saving",
     "save": "estimators.saving",
 }

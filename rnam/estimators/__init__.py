@@ -6,6 +6,7 @@ model = rnam.RNAMClassifier(random_state=0).fit(panel)
 model.predict_proba(later); model.contributions(later)
 
 `rnam.estimators.classifiers`, `rnam.estimators.regressors`    the estimators
+`rnam.estimators.survival`                                     the estimator of times to an event
 `rnam.estimators.encoding`                                     `Encoder`: columns, levels, scales and terms
 `rnam.estimators.losses`                                       `Loss`
 `rnam.estimators.training`                                     `train`
@@ -23,5 +24,6 @@ except ImportError as error:
 
 from rnam.estimators.classifiers import NAMClassifier, RNAMClassifier
 from rnam.estimators.regressors import NAMRegressor, RNAMRegressor
+from rnam.estimators.survival import RNAMSurvival
 
-__all__ = ["NAMClassifier", "NAMRegressor", "RNAMClassifier", "RNAMRegressor"]
+__all__ = ["NAMClassifier", "NAMRegressor", "RNAMClassifier", "RNAMRegressor", "RNAMSurvival"]

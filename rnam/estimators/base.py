@@ -113,6 +113,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     # what a kind of label adds
 
+    def _labels(self, table: Table) -> Targets:
+        """The labels of a table, as they came."""
+        return labels.read(self, table)
+
     def _read_targets(self, found: Targets, first: bool) -> Targets:
         """Labels as numbers, or classes as codes; of a new fit, or of one whose classes are known."""
         raise NotImplementedError
@@ -230,7 +234,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _first_table(self, X: Any, y: Any, sample_weight: Any, groups: Any, again: bool) -> Sample:
         """X and y of a fit. What they are is noted, and must be the same where the fit goes on."""
         table = tables.read(self, X, y) if again else tables.learn(self, X, y)
-        found = labels.read(self, table)
+        found = self._labels(table)
         if again and found.at != self.at_:
             raise ValueError(f"y must have labels of {self.at_}s with warm_start, as before, got those of {found.at}s")
         target = self._read_targets(found, first=not again)
@@ -273,7 +277,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             if not isinstance(X, Panel):
                 raise TypeError(f"validation must be a Panel or a pair (X, y), got {type(X).__name__}")
         table = tables.read(self, X, y)
-        found = labels.read(self, table)
+        found = self._labels(table)
         if found.at != self.at_ or len(found.names) != len(self.target_names_):
             raise ValueError(
                 f"validation must have {len(self.target_names_)} labels at each {self.at_}, as X has, got "

@@ -6,7 +6,7 @@ was before it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -57,10 +57,6 @@ class KaplanMeier:
     def at(self, times: Floats) -> Floats:
         """S(t), with the events at t."""
         return np.append(1.0, self.survival)[np.searchsorted(self.times, times, side="right")]
-
-    def before(self, times: Floats) -> Floats:
-        """S(t-), without the events at t. It is never 0, see `hazards`."""
-        return np.append(1.0, np.exp(-np.cumsum(self.hazards)))[np.searchsorted(self.times, times, side="left")]
 
     @property
     def hazards(self) -> Floats:
@@ -118,7 +114,7 @@ class Grid:
     longest: float
 
     @classmethod
-    def fit(cls, edges: Sequence[float], curve: KaplanMeier, longest: float) -> Self:
+    def fit(cls, edges: Any, curve: KaplanMeier, longest: float) -> Self:
         """Bins that each hold an event of the curve."""
         right = np.asarray(edges, np.float64)
         inside = curve.times <= right[-1]

@@ -6,8 +6,8 @@ A model gives a logit z_k for each bin: the log-odds of the event in the bin amo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -16,11 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from rnam.estimators.survival_curves import Grid, KaplanMeier
+from rnam.estimators.losses import Criterion, Loss
+from rnam.estimators.survival_curves import Grid, KaplanMeier, censoring, event_quantiles
+from rnam.estimators.survival_outcomes import Outcomes
 
-__all__ = ["SurvivalLoss", "hazard_loss", "horizon_loss", "horizon_weights"]
+__all__ = ["Method", "Scale", "SurvivalLoss", "hazard_loss", "horizon_loss", "horizon_weights"]
 
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Observed = Callable[[Floats], Floats]
 Method = Literal["hazards", "ipcw"]
+Scale = Literal["visit", "clock"]
 
 TINY = -9.0  # of log x: below, -log(1 - exp(-x)) is x / 2 - log x to x^2 / 24
 LEFT = -15.0  # of a logit: below, log softplus(z) is z to exp(z) / 2
@@ -79,63 +85,150 @@ def _minus_log_event(log_x: Tensor) -> Tensor:
     return torch.where(tiny, log_x.exp() / 2 - log_x, -(-torch.expm1(-inside)).log())
 
 
-def horizon_weights(
-    horizons: NDArray[np.float64], start: NDArray[np.float64], end: NDArray[np.float64], event: NDArray[np.bool_],
-    curve: KaplanMeier,
-) -> NDArray[np.float64]:  # fmt: skip
+def horizon_weights(horizons: Floats, start: Floats, end: Floats, event: Bools, observed: Observed) -> Floats:
     """(labels, 2 horizons): weights of having had no event by start + horizon, and of having had one.
 
     With the probability G of staying under observation, an event at T by then weighs G(start-) / G(T-). Who was
     observed until then without one weighs G(start-) / G((start + horizon)-). Others weigh nothing: what became of them
-    is not known. `start` is subtracted from no time, so G is on the scale of `end`.
-    """
-    reached = start[:, None] + horizons
-    known = (end[:, None] >= reached) & ~(event[:, None] & (end[:, None] <= reached))
-    died = event[:, None] & (end[:, None] <= reached)
-    began = curve.before(start)[:, None]
-    without = np.divide(began, curve.before(reached), out=np.zeros(known.shape), where=known)
-    with_event = np.divide(began, curve.before(end)[:, None], out=np.zeros(died.shape), where=died)
-    return np.concatenate([without, with_event], axis=1)
-
-
-@dataclass(frozen=True)
-class SurvivalLoss:
-    """What `training.train` reads of a loss, for survival.
+    is not known.
 
     Args:
-        method: "hazards" or "ipcw".
-        grid: the bins.
-        start: of the bias (bins,), the logits of the Kaplan-Meier curve's hazards.
+        horizons: (horizons,), from the visit on.
+        start, end, event: (labels,), of `Outcomes`.
+        observed: times to G(time-), on the scale of `start` and `end`.
+    """
+    reached = start[:, None] + horizons
+    died = event[:, None] & (end[:, None] <= reached)
+    known = (end[:, None] >= reached) & ~died
+    began = observed(start)[:, None]
+    without = np.where(known, began / observed(reached), 0.0)
+    return np.concatenate([without, np.where(died, began / observed(end)[:, None], 0.0)], axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurvivalLoss(Loss):
+    """The loss of survival, whose labels are rows of `Outcomes.table`.
+
+    Attributes:
+        name: "hazards" or "ipcw".
+        grid: the bins. With "ipcw" their edges are the horizons.
+        time_scale: "visit", where bins count from the visit, or "clock", where they are of the panel's times.
+        spans: times from the visit on, over which a risk is averaged.
+        ends: of "ipcw", the different times at which observation ended without an event.
+        observed: the probability of being observed after each.
     """
 
-    method: Method
     grid: Grid
-    start: tuple[float, ...]
+    time_scale: Scale
+    spans: tuple[float, ...]
+    ends: tuple[float, ...]
+    observed: tuple[float, ...]
 
     @classmethod
-    def fit(cls, method: Method, grid: Grid) -> Self:
+    def of(cls, method: Method, scale: Scale, edges: Sequence[float] | int, target: Any, weight: Any = None) -> Self:
+        """The loss for these labels, which are those of the training part alone.
+
+        Args:
+            method: "hazards" or "ipcw".
+            scale: "visit" or "clock".
+            edges: of the bins, on the scale, or how many there are, with as many events each.
+            target: (labels, 4), `Outcomes.table`.
+            weight: (labels,), at least 0; ones by default.
+
+        Raises:
+            ValueError: there is no event, or none in one of the bins.
+        """
+        found = Outcomes.of_table(target)
+        weight = np.ones(len(found.end)) if weight is None else np.asarray(weight, np.float64)
+        counted = weight > 0
+        if not found.event[counted].any():
+            raise ValueError(f"y must have an event in the training part, got none in {counted.sum()} labels")
+        start, end = _on_scale(found, scale)
+        right = (
+            event_quantiles(end[counted], found.event[counted], edges)
+            if isinstance(edges, int)
+            else np.asarray(edges, np.float64)
+        )
+        curve = KaplanMeier.fit(end, found.event, start, weight)
+        held = np.bincount(np.searchsorted(right, curve.times, side="left"), minlength=len(right))[: len(right)]
+        if not held.all():
+            n, argument = int(held.argmin()), "times" if method == "ipcw" else "bins"
+            raise ValueError(
+                f"{argument} must part time into bins that each hold an event of the training part, got none up to "
+                f"{argument}[{n}]={right[n]:g}"
+            )
+        last, longest = float(right[-1]), float(end[counted].max())
+        cut = method == "ipcw" or bool((curve.times > last).any())
+        grid = Grid.fit(right, curve, last if cut else longest)
+        spans = grid.edges
+        if scale == "clock":
+            spans = tuple(event_quantiles(found.time[counted], found.event[counted], len(grid)).tolist())
+        ends, observed = (), ()
+        if method == "ipcw":
+            entry, until, event = found.spells(counted)
+            staying = censoring(until, event, entry)
+            ends, observed = tuple(staying.times.tolist()), tuple(np.exp(-np.cumsum(staying.hazards)).tolist())
         hazards = np.asarray(grid.cumulative)
-        return cls(method, grid, tuple((hazards + np.log(-np.expm1(-hazards))).tolist()))
+        first = tuple((hazards + np.log(-np.expm1(-hazards))).tolist())
+        return cls(
+            name=method, targets=1, classes=0, quantiles=(), out_dim=len(grid), start=first, centre=(0.0,),
+            scale=(1.0,), grid=grid, time_scale=scale, spans=spans, ends=ends, observed=observed,
+        )  # fmt: skip
 
     @property
-    def out_dim(self) -> int:
-        return len(self.grid)
+    def link(self) -> str:
+        return "logit"
 
     def scaled(self, target: Any) -> Tensor:
-        """float32 (labels, 2 bins): shares and weights as they are."""
-        return torch.from_numpy(np.ascontiguousarray(target, np.float32))
+        """Labels (labels, 4) as `__call__` takes them, float32 (labels, 2 bins)."""
+        found = Outcomes.of_table(target)
+        if self.name == "ipcw":
+            read = horizon_weights(np.asarray(self.grid.edges), found.start, found.end, found.event, self._observed)
+        else:
+            read = self.grid.likelihood(*_on_scale(found, self.time_scale), found.event)
+        return torch.from_numpy(np.ascontiguousarray(read, np.float32))
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        loss = hazard_loss if self.method == "hazards" else horizon_loss
-        return loss(prediction, target)
+        return (horizon_loss if self.name == "ipcw" else hazard_loss)(prediction, target)
 
-    def cumulative(self, output: NDArray[Any]) -> NDArray[np.float64]:
-        """-log(1 - h_k) of logits (rows, bins)."""
-        return np.logaddexp(0.0, output.astype(np.float64))
+    def output_names(self, targets: Sequence[str], classes: Sequence[str] = ()) -> list[str]:
+        return [f"until {edge:g}" for edge in self.grid.edges]
+
+    def log_survival(self, output: Any, start: Floats, times: Floats) -> Floats:
+        """log P(no event until start + time | none before start), (rows, times). NaN where time_scale is "clock" and
+        start + time is later than what was seen.
+
+        Args:
+            output: (rows, bins), what the model gives.
+            start: (rows,), when the visit was; read where time_scale is "clock".
+            times: (times,), from the visit on.
+        """
+        cumulative = np.logaddexp(0.0, np.asarray(output, np.float64))
+        start = start if self.time_scale == "clock" else np.zeros(1)
+        found = np.empty((len(cumulative), len(times)))
+        for n, time in enumerate(times):
+            found[:, n] = self.grid.survival(cumulative, self.grid.before(start), self.grid.after(start + time))
+            found[np.broadcast_to(start + time > self.grid.longest, len(found)), n] = np.nan
+        return found
+
+    def risk(self, output: Any, start: Floats) -> Floats:
+        """(rows,): the mean over `spans` of the cumulative hazard until then."""
+        cumulative = np.logaddexp(0.0, np.asarray(output, np.float64))
+        start = start if self.time_scale == "clock" else np.zeros(1)
+        began = self.grid.before(start)
+        ends = [self.grid.after(start + time) for time in self.spans]
+        return np.asarray(-np.mean([self.grid.survival(cumulative, began, end) for end in ends], axis=0), np.float64)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "grid": self.grid.to_dict(), "start": list(self.start)}
+        return {**super().to_dict(), "grid": self.grid.to_dict()}
 
     @classmethod
-    def from_dict(cls, d: Mapping[str, Any]) -> Self:
-        return cls(d["method"], Grid.from_dict(d["grid"]), tuple(d["start"]))
+    def from_dict(cls, told: Mapping[str, Any], criterion: Criterion | None = None) -> Self:
+        return super().from_dict({**told, "grid": Grid.from_dict(told["grid"])}, criterion)
+
+    def _observed(self, times: Floats) -> Floats:
+        return np.append(1.0, self.observed)[np.searchsorted(self.ends, times, side="left")]
+
+
+def _on_scale(found: Outcomes, scale: Scale) -> tuple[Floats, Floats]:
+    return (found.start, found.end) if scale == "clock" else (np.zeros(len(found.end)), found.time)

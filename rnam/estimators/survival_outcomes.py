@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnam.panel import Panel
+from rnam.panel.columns import plain
+from rnam.panel.schema import At
 
 __all__ = ["Origin", "Outcomes", "of_panel", "of_structured"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Origin = Literal["clock", "visit"]
-Place = Callable[[int], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +43,23 @@ class Outcomes:
         """float64 (n,), from the visit on."""
         return self.end - self.start
 
-    def spells(self) -> tuple[Floats, Floats, Bools]:
-        """Entry, end and event of each id, once for each of its ends: it is observed from its first visit on."""
-        kept = self.labelled
+    @property
+    def table(self) -> Floats:
+        """float64 (n, 4): start, end, event and owner of each, as a fit keeps them."""
+        return np.stack([self.start, self.end, self.event, self.owners], axis=1).astype(np.float64)
+
+    @classmethod
+    def of_table(cls, table: Any) -> Self:
+        """Labelled outcomes from some rows of `table`."""
+        start, end, event, owners = np.asarray(table, np.float64).T
+        return cls(start, end, event == 1, np.ones(len(start), np.bool_), owners.astype(np.int64))
+
+    def spells(self, kept: Bools) -> tuple[Floats, Floats, Bools]:
+        """Entry, end and event of each id, once for each of its ends: it is observed from its first visit on.
+
+        Args:
+            kept: bool (n,), which are read.
+        """
         keys = np.stack([self.owners[kept], self.end[kept]], axis=1)
         _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         entry = np.full(len(first), np.inf)
@@ -61,6 +76,10 @@ class Outcomes:
 def of_panel(panel: Panel, origin: Origin) -> Outcomes:
     """The two targets of a panel: time and event, or event and time where the event is of bools and the time is not.
 
+    Args:
+        panel: with two targets, at ids or at visits.
+        origin: of the times: "clock" is that of the visits, "visit" is the visit of the label, of an id its last one.
+
     Raises:
         ValueError: the panel has other targets; an event is neither bool nor 0 or 1; a time is negative or before the
             visit; one of the two is missing where the other one is there.
@@ -72,47 +91,33 @@ def of_panel(panel: Panel, origin: Origin) -> Outcomes:
     bools = [getattr(column.dtype, "kind", "") == "b" for column in targets]
     if all(bools):
         raise ValueError(f"one target must be times and one events, got bools in both of {names}")
-    at_time, at_event = (1, 0) if bools[0] else (0, 1)
-    for position, what in ((at_time, "a time"), (at_event, "an event that is bool or 0 or 1")):
+    order = [1, 0] if bools[0] else [0, 1]
+    for position, what in zip(order, ("a time", "an event that is bool or 0 or 1"), strict=True):
         column = targets[position]
         if column.levels is not None:
-            raise ValueError(
-                f"column {column.name!r} must hold {what}, got levels {', '.join(map(repr, column.levels))}"
-            )
-    labels, labelled = np.asarray(panel.target, np.float64), np.asarray(panel.labelled)
-    lengths = panel.lengths
-    owners = np.arange(len(panel)) if panel.at == "id" else np.repeat(np.arange(len(panel)), lengths)
-    visits = panel.offsets[1:] - 1 if panel.at == "id" else np.arange(len(owners))
-
-    def place(row: int) -> str:
-        when = panel.stamps.iloc[visits[row]]
-        return f"{panel.schema.id_name} {panel.ids[owners[row]]!r} at {panel.schema.clock.name} {when}"
-
-    half = labelled[:, at_time] != labelled[:, at_event]
+            levels = ", ".join(map(repr, column.levels))
+            raise ValueError(f"column {column.name!r} must hold {what}, got levels {levels}")
+    visits = _Visits.of(panel, panel.at)
+    names = [names[position] for position in order]
+    labels, labelled = np.asarray(panel.target, np.float64)[:, order], np.asarray(panel.labelled)[:, order]
+    half = labelled[:, 0] != labelled[:, 1]
     if half.any():
         row = int(half.argmax())
-        gone = names[at_time] if labelled[row, at_event] else names[at_event]
-        other = names[at_event] if labelled[row, at_event] else names[at_time]
-        raise ValueError(f"column {gone!r} must hold a label where {other!r} does, got none, {place(row)}")
-    start = np.zeros(len(owners))
-    if origin == "clock":
-        if panel.schema.clock.kind == "date":
-            raise ValueError(
-                "origin='clock' must have times of visits that are numbers, got dates: give the time from each visit "
-                "on, with origin='visit'"
-            )
-        start = panel.times[visits]
-    names = [names[at_time], names[at_event]]
-    return _checked(labels[:, at_time], labels[:, at_event], start, ~half & labelled[:, 0], owners, place, names)
+        having, lacking = names if labelled[row, 0] else reversed(names)
+        raise ValueError(f"column {lacking!r} must hold a label where {having!r} does, got none, {visits.place(row)}")
+    return _checked(labels, labelled[:, 0], visits, origin, names)
 
 
-def of_structured(y: Any, start: Floats, owners: NDArray[np.int64], place: Place) -> Outcomes:
+def of_structured(y: Any, panel: Panel, origin: Origin) -> tuple[Outcomes, At]:
     """scikit-survival's y: a structured array with a field of bools, the event, and a field of numbers, the time.
 
     Args:
-        y: (n,).
-        start, owners: of `Outcomes`.
-        place: a row, in the words of an error.
+        y: (ids,) or (visits,).
+        panel: whose ids and visits these are.
+        origin: as `of_panel`.
+
+    Returns:
+        The outcomes, and whether they are of ids or visits.
 
     Raises:
         TypeError, ValueError: y is none; a time is NaN, infinite, negative or before the visit.
@@ -127,27 +132,59 @@ def of_structured(y: Any, start: Floats, owners: NDArray[np.int64], place: Place
     if sum(bools) != 1 or y.dtype[bools.index(False)].kind not in "iuf":
         told = ", ".join(f"{name} {y.dtype[name]}" for name in fields)
         raise TypeError(f"y must have a field of bools, the event, and one of numbers, the time, got {told}")
-    if len(y) != len(start):
-        raise ValueError(f"y must have {len(start)} rows, as X has, got {len(y)}")
-    event, time = fields[bools.index(True)], fields[bools.index(False)]
-    times = y[time].astype(np.float64)
-    labelled = np.ones(len(y), np.bool_)
-    return _checked(times, y[event].astype(np.float64), start, labelled, owners, place, [time, event])
+    ids, visits = len(panel), int(panel.lengths.sum())
+    if len(y) not in (ids, visits):
+        raise ValueError(f"y must have a label for each of {ids} ids or of {visits} visits, got {len(y)}")
+    at: At = "id" if len(y) == ids else "visit"
+    names = [fields[bools.index(False)], fields[bools.index(True)]]
+    labels = np.stack([y[name].astype(np.float64) for name in names], axis=1)
+    return _checked(labels, np.ones(len(y), np.bool_), _Visits.of(panel, at), origin, names), at
 
 
-def _checked(
-    time: Floats, event: Floats, start: Floats, labelled: Bools, owners: NDArray[np.int64], place: Place,
-    names: list[Any],
-) -> Outcomes:  # fmt: skip
-    end = np.where(labelled, time, start)
-    happened = np.where(labelled, event, 0.0)
+@dataclass(frozen=True, eq=False)
+class _Visits:
+    """The visits of labels: (labels,) positions of the ids, and of the visits among all."""
+
+    panel: Panel
+    owners: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, panel: Panel, at: At) -> Self:
+        ids = np.arange(len(panel))
+        if at == "id":
+            return cls(panel, ids, panel.offsets[1:] - 1)
+        owners = np.repeat(ids, panel.lengths)
+        return cls(panel, owners, np.arange(len(owners)))
+
+    def start(self, origin: Origin) -> Floats:
+        if origin == "visit":
+            return np.zeros(len(self.rows))
+        if self.panel.schema.clock.kind == "date":
+            raise ValueError(
+                "origin='clock' must have times of visits that are numbers, got dates: give the time from each visit "
+                "on, with origin='visit'"
+            )
+        return self.panel.times[self.rows]
+
+    def place(self, row: int) -> str:
+        schema, id = self.panel.schema, plain(self.panel.ids[self.owners[row]])
+        return f"{schema.id_name} {id!r} at {schema.clock.name} {self.panel.stamps.iloc[self.rows[row]]}"
+
+
+def _checked(labels: Floats, labelled: Bools, visits: _Visits, origin: Origin, names: Sequence[Any]) -> Outcomes:
+    """Labels (n, 2), time and event, as outcomes."""
+    start = visits.start(origin)
+    end = np.where(labelled, labels[:, 0], start)
+    event = np.where(labelled, labels[:, 1], 0.0)
     for bad, name, what, values in (
-        (~np.isin(happened, (0.0, 1.0)), names[1], "be bool, or 0 or 1", happened),
+        (~np.isin(event, (0.0, 1.0)), names[1], "be bool, or 0 or 1", event),
         (~np.isfinite(end), names[0], "be finite", end),
         ((end < 0) & (start >= 0), names[0], "be at least 0", end),
         (end < start, names[0], "not be before the visit", end),
     ):
         if bad.any():
             row = int(bad.argmax())
-            raise ValueError(f"column {name!r} must {what}, got {values[row]:g}, {place(row)}")
-    return Outcomes(start, end, happened == 1, labelled, owners)
+            advice = "; origin='visit' counts times from the visit on" if what.endswith("visit") else ""
+            raise ValueError(f"column {name!r} must {what}, got {values[row]:g}, {visits.place(row)}{advice}")
+    return Outcomes(start, end, event == 1, labelled, visits.owners)

@@ -38,6 +38,15 @@ def tensor(array: Any) -> torch.Tensor:
     return torch.as_tensor(np.asarray(array, np.float64))
 
 
+def table(start: Any, time: Any, event: Any) -> Any:
+    """The labels as a fit keeps them, each of an id of its own."""
+    return np.stack([start, time, event, np.arange(len(time))], axis=1).astype(np.float64)
+
+
+def clock_loss(start: Any, time: Any, event: Any, bins: int) -> SurvivalLoss:
+    return SurvivalLoss.of("hazards", "clock", bins, table(start, time, event))
+
+
 def fitted(start: Any, time: Any, event: Any, bins: int) -> Grid:
     return Grid.fit(event_quantiles(time, event, bins), KaplanMeier.fit(time, event, start), float(time.max()))
 
@@ -99,8 +108,9 @@ class TestGrid:
     def test_comes_back_from_json(self) -> None:
         import json
 
-        loss = SurvivalLoss.fit("hazards", fitted(*drawn(), 4))
-        assert SurvivalLoss.from_dict(json.loads(json.dumps(loss.to_dict()))) == loss
+        for method, bins in (("hazards", 4), ("ipcw", [0.5, 1.0])):
+            loss = SurvivalLoss.of(method, "visit", bins, table(*drawn()))  # type: ignore[arg-type]
+            assert SurvivalLoss.from_dict(json.loads(json.dumps(loss.to_dict()))) == loss
 
     def test_an_event_between_two_jumps_counts_at_the_later_one_of_its_bin(self) -> None:
         time, event = np.array([1.0, 2.0, 3.0, 4.0, 9.0]), np.array([1, 1, 1, 1, 0], np.bool_)
@@ -154,8 +164,7 @@ class TestHazardLoss:
 
         optimizer.step(closure)  # type: ignore[arg-type]
         times = np.linspace(0, float(time.max()), 97)
-        loss = SurvivalLoss.fit("hazards", grid)
-        log = grid.survival(loss.cumulative(logits.detach().numpy()), np.zeros(97), grid.after(times))
+        log = clock_loss(start, time, event, bins).log_survival(logits.detach().numpy()[None], np.zeros(1), times)[0]
         expected = KaplanMeier.fit(time, event, start).at(times)
         # LBFGS stops where the mean loss no longer falls: at a distance of sqrt(EPS / curvature), with a curvature of
         # p (1 - p) times the share of people at risk, at least 1 / 60^2
@@ -164,9 +173,10 @@ class TestHazardLoss:
     def test_the_bias_starts_at_the_optimum(self) -> None:
         start, time, event = drawn(seed=2, entry=True)
         event = event & (time < time.max())
-        grid = fitted(start, time, event, 4)
-        logits = tensor(SurvivalLoss.fit("hazards", grid).start).requires_grad_()
-        hazard_loss(logits.expand(len(time), -1), tensor(grid.likelihood(start, time, event))).sum().backward()
+        loss = clock_loss(start, time, event, 4)
+        logits = tensor(loss.start).requires_grad_()
+        target = tensor(loss.grid.likelihood(start, time, event))
+        loss(logits.expand(len(time), -1), target).sum().backward()
         assert logits.grad is not None
         assert_within("gradient", logits.grad, torch.zeros_like(logits), 60 * 25 * EPS)
 
@@ -204,15 +214,20 @@ def stays(people: list[tuple[float, float, bool]], until: float) -> float:
     return g
 
 
+def before(curve: KaplanMeier) -> Any:
+    """G(t-)."""
+    return lambda times: np.append(1.0, curve.survival)[np.searchsorted(curve.times, times, side="left")]
+
+
 class TestHorizons:
     @pytest.mark.parametrize("horizons", [[1.0], [0.5, 1.0, 1.7]])
     def test_kaplan_meier_is_the_optimum_without_features(self, horizons: list[float]) -> None:
         _, time, event = drawn(seed=2)
         start = np.zeros(len(time))
-        grid = Grid.fit(horizons, KaplanMeier.fit(time, event), float(time.max()))
-        weights = horizon_weights(np.array(horizons), start, time, event, censoring(time, event))
-        logits = tensor(SurvivalLoss.fit("ipcw", grid).start).requires_grad_()
-        horizon_loss(logits.expand(len(time), -1), tensor(weights)).sum().backward()
+        loss = SurvivalLoss.of("ipcw", "visit", horizons, table(start, time, event))
+        logits = tensor(loss.start).requires_grad_()
+        weights = tensor(horizon_weights(np.array(horizons), start, time, event, before(censoring(time, event))))
+        loss(logits.expand(len(time), -1), weights).sum().backward()
         assert logits.grad is not None
         assert_within("gradient", logits.grad, torch.zeros_like(logits), 60 * 25 * EPS)
 
@@ -228,7 +243,7 @@ class TestHorizons:
         start, time, event = drawn(seed=4, entry=True)
         curve = censoring(time, event, start)
         horizon = 0.7
-        mine = horizon_weights(np.array([horizon]), start, time, event, curve)
+        mine = horizon_weights(np.array([horizon]), start, time, event, before(curve))
         people = list(zip(start.tolist(), time.tolist(), event.tolist(), strict=True))
         for row, (s, e, happened) in enumerate(people):
             reached = s + horizon
@@ -242,5 +257,8 @@ class TestHorizons:
 
     def test_who_is_censored_at_the_horizon_is_known_to_have_reached_it(self) -> None:
         time, event = np.full(4, 2.0), np.array([1, 0, 0, 0], np.bool_)
-        mine = horizon_weights(np.array([2.0]), np.zeros(4), time, event, censoring(time, event))
+        mine = horizon_weights(np.array([2.0]), np.zeros(4), time, event, before(censoring(time, event)))
+        labels = table(np.zeros(4), time, event)
+        loss = SurvivalLoss.of("ipcw", "visit", [2.0], labels)
+        assert_equal("target", loss.scaled(labels), torch.tensor(mine, dtype=torch.float32))
         assert_equal("weights", mine, np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]))

@@ -36,9 +36,9 @@ def structured(event: Any, time: Any, names: tuple[str, str] = ("event", "time")
     return y
 
 
-def read(y: Any, start: Any = None) -> Outcomes:
-    start = np.zeros(len(y)) if start is None else start
-    return of_structured(y, start, np.arange(len(y)), lambda row: f"row {row}")
+def read(y: Any, ids: int = 2) -> Outcomes:
+    rows = pandas.DataFrame({"id": np.arange(ids), "day": 0, "x": 1.0})
+    return of_structured(y, rnam.Panel.from_frame(rows, id="id", time="day", values=["x"]), "clock")[0]
 
 
 class TestLandmarks:
@@ -74,13 +74,13 @@ class TestLandmarks:
         assert len(found.structured()) == 4
 
     def test_an_id_is_observed_from_its_first_visit_on(self) -> None:
-        entry, end, event = of_panel(panel(), "clock").spells()
+        entry, end, event = of_panel(panel(), "clock").spells(np.ones(5, np.bool_))
         assert_equal("entry", entry, np.array([0.0, 5.0]))
         assert_equal("end", end, np.array([40.0, 30.0]))
         assert_equal("event", event, np.array([True, False]))
 
     def test_an_id_with_several_events_is_observed_until_each(self) -> None:
-        entry, end, event = of_panel(panel(until=[12.0, 12.0, 40.0, 30.0, 30.0]), "clock").spells()
+        entry, end, event = of_panel(panel(until=[12.0, 12.0, 40.0, 30.0, 30.0]), "clock").spells(np.ones(5, np.bool_))
         assert_equal("entry", entry, np.array([0.0, 25.0, 5.0]))
         assert_equal("end", end, np.array([12.0, 40.0, 30.0]))
         assert event.sum() == 2
@@ -99,18 +99,26 @@ class TestStructured:
             (np.zeros(3), "y must be a structured array (n,) with an event and a time.*got ndarray"),
             (structured([1, 0], [3.0, 5.0]), "must have a field of bools, the event, .* got event int64, time float64"),
             (structured([True, False], ["3", "5"]), "got event bool, time <U1"),
-            (structured([True, False], [3.0, np.nan]), "'time' must be finite, got nan, row 1"),
-            (structured([True, False], [np.inf, 1.0]), "'time' must be finite, got inf, row 0"),
-            (structured([True, False], [3.0, -1.0]), "'time' must be at least 0, got -1, row 1"),
+            (structured([True, False], [3.0, np.nan]), "'time' must be finite, got nan, id 1 at day 0"),
+            (structured([True, False], [np.inf, 1.0]), "'time' must be finite, got inf, id 0 at day 0"),
+            (structured([True, False], [3.0, -1.0]), "'time' must be at least 0, got -1, id 1 at day 0"),
         ],
     )  # fmt: skip
     def test_is_refused(self, y: Any, told: str) -> None:
         with pytest.raises((TypeError, ValueError), match=told.replace("(n,)", r"\(n,\)")):
             read(y)
 
+    def test_is_of_ids_or_of_visits(self) -> None:
+        ids, at_ids = of_structured(structured([True, False], [40.0, 30.0]), panel(), "clock")
+        y = structured([True, True, True, False, False], [40.0, 40.0, 40.0, 30.0, 30.0])
+        visits, at_visits = of_structured(y, panel(), "clock")
+        assert (at_ids, at_visits) == ("id", "visit")
+        assert_equal("time", ids.time, np.array([15.0, 0.0]))
+        assert_equal("time", visits.time, of_panel(panel(), "clock").time)
+
     def test_has_as_many_rows_as_x(self) -> None:
-        with pytest.raises(ValueError, match="y must have 3 rows, as X has, got 2"):
-            read(structured([True, False], [3.0, 5.0]), np.zeros(3))
+        with pytest.raises(ValueError, match="y must have a label for each of 3 ids or of 3 visits, got 2"):
+            read(structured([True, False], [3.0, 5.0]), 3)
 
 
 @pytest.mark.parametrize(
