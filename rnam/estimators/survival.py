@@ -27,7 +27,7 @@ __all__ = ["RNAMSurvival"]
 
 Array = NDArray[Any]
 
-BINS = 10
+BINS = 20
 
 
 class RNAMSurvival(Recurrent):
@@ -47,7 +47,7 @@ class RNAMSurvival(Recurrent):
 
     Args:
         times: from the visit on, for which survival is predicted where no others are asked for; of "ipcw" the horizons.
-        bins: of "hazards": how many, with as many events each, 10 by default; or their right edges, the last of which
+        bins: of "hazards": how many, with as many events each, 20 by default; or their right edges, the last of which
             is the latest time that is learned. Each must hold an event.
         method: "hazards" or "ipcw".
         origin: from when y counts. "clock": as the times of the visits do, so that with visits on days 0 and 90 an
@@ -143,17 +143,28 @@ class RNAMSurvival(Recurrent):
         weighted by the inverse probability of censoring.
 
         Args:
-            X, y: as in `fit`.
+            X: as in `fit`, with labels.
+            y: as in `fit`.
             times: as in `predict_survival`, inside the times of these labels.
             train: a Panel or a pair (X, y) from which the probability of being censored is estimated; by default that
                 of X itself.
 
         Returns:
             A Series with a value for each time.
+
+        Raises:
+            ValueError: a time lies outside of those of these labels, or is not predicted for one of the visits.
         """
         outcomes, output, start = self._known(X, y)
         asked = self._asked_times(times)
         survival = np.exp(self.loss_.log_survival(output, start, np.asarray(asked, np.float64)))[outcomes.labelled]
+        unseen = np.isnan(survival)
+        if unseen.any():
+            n = int(unseen.any(0).argmax())
+            raise ValueError(
+                f"times[{n}] must be predicted for all visits, got {asked[n]:g}, which {unseen[:, n].sum()} of "
+                f"{len(unseen)} reach past {self.loss_.grid.longest:g}, the longest time that was seen in training"
+            )
         pair = train if isinstance(train, tuple | list) else (train, None)
         like = outcomes if train is None else self._outcomes(tables.read(self, *pair))[0]
         told = survival_scores.brier_scores(like.structured(), outcomes.structured(), survival, np.asarray(asked))

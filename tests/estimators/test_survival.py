@@ -198,6 +198,8 @@ class TestClock:
         assert_equal("missing", found[reach].isna().to_numpy(), np.asarray(late))
         assert not found[20].isna().any()
         assert trained.predict(panel()).notna().all()
+        with pytest.raises(ValueError, match=r"times\[1\] must be predicted for all visits, got \d+, which 80 of 240"):
+            trained.brier_score(panel())
 
 
 class TestRefusals:
