@@ -81,10 +81,10 @@ class RNAMSurvival(Recurrent):
         time_scale: Scale = "visit", blocks: int = 1, cell: CellName = "mingru", pairs: Pairs = None,
         timescales: tuple[float, float] | Literal["auto"] | None = "auto", continuous: bool | Literal["auto"] = "auto",
         timing: bool = False, members: int = 1, regularizer: Mapping[str, float] | None = None,
-        learning_rate: float = 0.01, weight_decay: float = 1e-4, batch_size: int = 128, max_epochs: int = 100,
-        schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 20,
-        validation: float | None = 0.15, clip: float | None = 1.0, warm_start: bool = False, random_state: Any = None,
-        device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
+        learning_rate: float = 0.01, weight_decay: float = 0.1, batch_size: int | Literal["auto"] = "auto",
+        max_epochs: int = 40, schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 15,
+        validation: float | Literal["auto"] | None = 0.15, clip: float | None = 1.0, warm_start: bool = False,
+        random_state: Any = None, device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
         callbacks: Sequence[Any] | None = None, verbose: int = 1,
     ) -> None:  # fmt: skip
         self._keep(locals())
