@@ -61,10 +61,8 @@ class Outcomes:
             kept: bool (n,), which are read.
         """
         keys = np.stack([self.owners[kept], self.end[kept]], axis=1)
-        _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        entry = np.full(len(first), np.inf)
-        np.minimum.at(entry, place.reshape(-1), self.start[kept])
-        return entry, self.end[kept][first], self.event[kept][first]
+        first = np.unique(keys, axis=0, return_index=True)[1]  # visits are in order of time
+        return self.start[kept][first], self.end[kept][first], self.event[kept][first]
 
     def structured(self) -> Any:
         """The labelled ones as scikit-survival takes them: fields event and time, from the visit on."""
