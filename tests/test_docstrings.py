@@ -17,6 +17,7 @@ import rnam.estimators.losses
 import rnam.estimators.regressors
 import rnam.estimators.saving
 import rnam.estimators.start
+import rnam.estimators.survival
 import rnam.panel.contents
 import rnam.panel.panel
 import rnam.sklearn.nets
@@ -50,6 +51,7 @@ MODULES = [
     rnam.estimators.regressors,
     rnam.estimators.codec,
     rnam.estimators.saving,
+    rnam.estimators.survival,
 ]
 
 

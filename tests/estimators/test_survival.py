@@ -188,6 +188,15 @@ class TestClock:
         parts = log(output, np.array([0.0]), np.array([109.5])) + log(output, np.array([109.5]), np.array([40.5]))
         assert_within("log survival", whole, parts, 1e-13)
 
+    def test_an_event_at_the_time_of_the_visit_comes_after_it(self) -> None:
+        trained = model(time_scale="clock", validation=None).fit(panel())
+        output, jump = np.zeros((1, len(trained.loss_.grid))), trained.loss_.grid.jumps[3]
+        log = trained.loss_.log_survival
+        at = log(output, np.array([jump]), np.array([0.0]))
+        until, before = log(output, np.zeros(1), np.array([jump, np.nextafter(jump, 0.0)]))[0]
+        assert before > until
+        assert_within("log survival", at[0, 0], until - before, 1e-13)
+
     def test_what_was_not_seen_is_missing(self) -> None:
         longest = table()["until"].max()
         reach = longest - 45
