@@ -136,7 +136,7 @@ class SurvivalLoss(Loss):
             weight: (labels,), at least 0; ones by default.
 
         Raises:
-            ValueError: there is no event, or none in one of the bins.
+            ValueError: there is no event, or none in one of the bins; a horizon is longer than any time that was seen.
         """
         found = Outcomes.of_table(target)
         weight = np.ones(len(found.end)) if weight is None else np.asarray(weight, np.float64)
@@ -158,6 +158,11 @@ class SurvivalLoss(Loss):
                 f"{argument}[{n}]={right[n]:g}"
             )
         last, longest = float(right[-1]), float(end[counted].max())
+        if method == "ipcw" and last > longest:
+            n = len(right) - 1
+            raise ValueError(
+                f"times[{n}] must be at most {longest:g}, the longest time that was seen in training, got {last:g}"
+            )
         cut = method == "ipcw" or bool((curve.times > last).any())
         grid = Grid.fit(right, curve, last if cut else longest)
         spans = grid.edges

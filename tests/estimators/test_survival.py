@@ -220,6 +220,7 @@ class TestRefusals:
             (dict(times=[20, 10]), r"times must rise, got \[20, 10\]"),
             (dict(times=[]), "times must be a number or a list of numbers"),
             (dict(times=[9999]), r"times\[0\] must be at most \d+, the longest time that was seen .*, got 9999"),
+            (dict(times=[60, 9999], method="ipcw"), r"times\[1\] must be at most \d+, the longest time that was seen"),
             (dict(bins=0), "bins must be at least 1, got 0"),
             (dict(bins=[0.0, 100.0]), r"bins\[0\] must be above 0, got 0"),
             (dict(bins=[1e-3, 100.0]), r"each hold an event of the training part, got none up to bins\[0\]=0.001"),
