@@ -52,6 +52,22 @@ def _state(rows: int = 4, **options: Any) -> tuple[rnam.RNAM, rnam.State]:
     return model, state
 
 
+def test_map_gives_each_tensor_with_its_name_and_those_of_other_states() -> None:
+    _, state = _state()
+    seen = []
+
+    def twice(name: str, value: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        assert other is value
+        seen.append(name)
+        return value if value.dtype == torch.bool else 2 * value
+
+    doubled = state.map(twice, state)
+    assert sorted(seen) == sorted(["hidden", *state])  # hidden once for each of the two blocks
+    assert_equal("hidden", doubled.hidden[1], 2 * state.hidden[1])
+    assert_equal("contributions", doubled.contributions, 2 * state.contributions)
+    assert_equal("observed", doubled.observed, state.observed)
+
+
 def _assert_rows(got: rnam.State, state: rnam.State, rows: list[int]) -> None:
     """`got` has these rows of `state`, in order."""
     assert got.keys() == state.keys()

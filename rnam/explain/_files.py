@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from rnam.models.description import strings
 
-__all__ = ["FORMAT", "VERSION", "read", "write"]
+__all__ = ["FORMAT", "VERSION", "read", "replace", "write"]
 
 FORMAT, VERSION = "rnam.explain.Table", 2
 
@@ -47,7 +47,7 @@ def write(path: Path, columns: Mapping[str, Any], kinds: Kinds) -> None:
         TypeError, ValueError: a word is no str; another ending, or columns that are none. The file stays as it is.
     """
     render = _render(path)
-    _replace(path, render(_cells(columns, kinds), kinds, "\n").encode())
+    replace(path, render(_cells(columns, kinds), kinds, "\n").encode())
 
 
 def read(path: Path, kinds: Kinds) -> dict[str, tuple[str, ...] | NDArray[Any]]:
@@ -81,7 +81,7 @@ def _render(path: Path) -> Callable[[Cells, Kinds, str], str]:
     return _as_csv if path.suffix == ".csv" else _as_json
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Put `content` in the place of a file. A reader, or a crash, finds the old one or the new one."""
     target = Path(os.path.realpath(path))  # what a link leads to, not the link
     part = target.with_name(f".{uuid.uuid4().hex}.part")

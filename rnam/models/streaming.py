@@ -16,7 +16,7 @@ from rnam import _checks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Layout", "State", "Streamed", "check_state"]
+__all__ = ["Layout", "State", "Streamed", "check_state", "row_dim"]
 
 Rows = Union[slice, Sequence[int], "NDArray[Any]", Tensor]
 Layout = dict[str, tuple[str, tuple[int, ...]]]  # of each entry: the names of the dimensions, and their sizes
@@ -87,7 +87,7 @@ class State:
                 raise KeyError(rows)
             return getattr(self, rows)
         chosen = _chosen(rows, self.rows, self.observed)
-        return self._map(lambda name, value: value[(slice(None),) * _dim(name) + (chosen,)].clone())
+        return self.map(lambda name, value: value[(slice(None),) * row_dim(name) + (chosen,)].clone())
 
     @staticmethod
     def cat(states: Sequence[State]) -> State:
@@ -109,9 +109,9 @@ class State:
 
         def join(name: str, *values: Tensor) -> Tensor:
             mixed = len({value.is_floating_point() for value in values}) > 1
-            return torch.cat([value.double() if mixed else value for value in values], dim=_dim(name))
+            return torch.cat([value.double() if mixed else value for value in values], dim=row_dim(name))
 
-        return states[0]._map(join, *states[1:])
+        return states[0].map(join, *states[1:])
 
     def reset(self, rows: Rows) -> State:
         """The state in which these rows are as before any step; the others are as they were.
@@ -126,13 +126,36 @@ class State:
         there[chosen] = True
 
         def clear(name: str, value: Tensor) -> Tensor:
-            return value.masked_fill(there.view(-1, *(1,) * (value.dim() - 1 - _dim(name))), 0)
+            return value.masked_fill(there.view(-1, *(1,) * (value.dim() - 1 - row_dim(name))), 0)
 
-        return self._map(clear)
+        return self.map(clear)
+
+    def map(self, function: Callable[..., Tensor], *others: State) -> State:
+        """The state of what a function makes of each tensor.
+
+        Args:
+            function: of the name of an entry and its tensor, and that of each of `others`; called for each tensor of
+                `hidden`.
+            others: states of the same model.
+
+        Example:
+            >>> model = rnam.RNAM(2, hidden_dim=8, out_dim=1, blocks=2)
+            >>> _, _, state = model(torch.randn(2, 4, 10, 1), return_state=True)
+            >>> state.map(lambda name, value: torch.zeros_like(value)).observed.any()
+            tensor(False)
+        """
+        made: dict[str, Any] = {}
+        for name, value in self.items():
+            values = [value, *(getattr(other, name) for other in others)]
+            if name == "hidden":
+                made[name] = [function(name, *each) for each in zip(*values, strict=True)]
+            else:
+                made[name] = function(name, *values)
+        return State(**made)
 
     def detach(self) -> State:
         """The state without its graph, as for truncated backpropagation through time. It shares its memory."""
-        return self._map(lambda name, value: value.detach())
+        return self.map(lambda name, value: value.detach())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> State:
         """The state on another device, in its dtypes.
@@ -142,7 +165,7 @@ class State:
         """
         if not isinstance(device, torch.device | str):
             raise TypeError(f"device must be a device or its name, got {device!r}")
-        return self._map(lambda name, value: value.to(device, non_blocking=non_blocking))
+        return self.map(lambda name, value: value.to(device, non_blocking=non_blocking))
 
     def keys(self) -> tuple[str, ...]:
         """The names of the entries."""
@@ -161,22 +184,11 @@ class State:
     def __repr__(self) -> str:
         return f"State(rows={self.rows}, {', '.join(self.keys())})"
 
-    def _map(self, function: Callable[..., Tensor], *others: State) -> State:
-        """The state of what a function makes of each tensor, by name, and of those of other states."""
-        made: dict[str, Any] = {}
-        for name, value in self.items():
-            values = [value, *(getattr(other, name) for other in others)]
-            if name == "hidden":
-                made[name] = [function(name, *each) for each in zip(*values, strict=True)]
-            else:
-                made[name] = function(name, *values)
-        return State(**made)
-
     def _kind(self) -> dict[str, Any]:
         """The same for all states of one model: entries, and their sizes without the rows, dtypes and device."""
 
         def kind(name: str, value: Tensor) -> Any:
-            sizes = tuple(size for dim, size in enumerate(value.shape) if dim != _dim(name))
+            sizes = tuple(size for dim, size in enumerate(value.shape) if dim != row_dim(name))
             return (*sizes, None if name in _TIMES else value.dtype, value.device)
 
         return {
@@ -217,8 +229,8 @@ _register_namedtuple(Streamed, serialized_type_name="rnam.Streamed")
 torch.serialization.add_safe_globals([State])
 
 
-def _dim(name: str) -> int:
-    """The dimension of the rows."""
+def row_dim(name: str) -> int:
+    """The dimension of the rows in an entry of a state, of this name."""
     return 0 if name in _ROWS_FIRST else 1
 
 

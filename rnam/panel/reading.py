@@ -27,7 +27,7 @@ from rnam.panel.schema import Column, Schema
 from rnam.panel.storage import Bools, Facts, Floats, Integers, Parts, Sequences, Visits
 from rnam.sklearn import tables
 
-__all__ = ["as_frame", "keys", "read"]
+__all__ = ["as_frame", "keys", "read", "rows_of"]
 
 Array = NDArray[Any]
 
@@ -142,7 +142,7 @@ def read(frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool,
                     f"each column must have one role, got {name!r} as id or time and in another "
                     "one; a copy with another name may have that"
                 )
-    rows = _rows(key, time_unit)
+    rows = rows_of(key, time_unit)
     order = _order(rows, sort)
 
     def placed(array: Array) -> Array:
@@ -179,7 +179,7 @@ def read(frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool,
     return Parts(schema, visits, facts, Sequences(ends - lengths, lengths))
 
 
-def _rows(key: Keys, time_unit: str | None) -> Rows:
+def rows_of(key: Keys, time_unit: str | None) -> Rows:
     where = f"column {key.id.name!r}"
     owners, ids = factorize(where, key.id, "words, numbers or dates as ids")
     if (owners < 0).any():
