@@ -128,6 +128,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """A weight for each label, beside those of the samples."""
         return None
 
+    def _told(self, outputs: NDArray[np.float64]) -> tuple[Array, Sequence[Any] | None]:
+        """What predict says where the model gives `outputs` (rows, out_dim): (rows, columns), and the names of the
+        columns; None where there is one, without a second dimension."""
+        raise NotImplementedError
+
     @property
     def _classes(self) -> tuple[Any, ...]:
         return ()

@@ -55,6 +55,9 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             return None
         return np.asarray(compute_sample_weight(self.class_weight, self.classes_[target]))
 
+    def _told(self, outputs: NDArray[np.float64]) -> tuple[Array, None]:
+        return self.classes_[self.loss_.predict(outputs)][:, None], None
+
     def predict(self, X: Any) -> Any:
         """The most probable class of each id, or of each visit where labels are of visits.
 
@@ -67,7 +70,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             order of the panel; else an array (n,), with labels at steps (n, T) with None at padding.
         """
         table, found = self._predicted(X)
-        return self._answer(table, self.classes_[self.loss_.predict(found)][:, None], None)
+        return self._answer(table, *self._told(found))
 
     def predict_proba(self, X: Any) -> Any:
         """The probability of each class, in the order of `classes_`: a DataFrame with these as columns, or an array

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from sklearn.utils.validation import check_is_fitted
 
 from rnam import _checks
 from rnam.estimators.base import Estimator
@@ -13,6 +15,9 @@ from rnam.models.block import CellName
 from rnam.models.nam import NAM
 from rnam.models.rnam import RNAM
 from rnam.panel import Panel
+
+if TYPE_CHECKING:
+    from rnam.estimators.online import Late, Online
 
 __all__ = ["FeedForward", "Recurrent"]
 
@@ -68,6 +73,27 @@ class Recurrent(Estimator):
             continuous=self.continuous_,
             time_unit=self.time_unit_,
         )
+
+    def online(self, *, late: Late = "refuse") -> Online:
+        """The model with a state for each id, which takes visits as they come and reads none of them twice.
+
+        Args:
+            late: "refuse" a visit that is not after the last one of its id, or "ignore" it.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: the model is not fitted.
+
+        Example:
+            >>> X = np.random.default_rng(0).normal(size=(20, 5, 2))  # people, steps, columns
+            >>> model = rnam.RNAMRegressor(4, max_epochs=1, random_state=0, verbose=0).fit(X, X[:, :, 0].mean(1))
+            >>> live = model.online()
+            >>> live.update({"id": 7, "time": 0, "x0": 1.0}).contributions.index.tolist()
+            ['x0', 'x1']
+        """
+        from rnam.estimators.online import Online
+
+        check_is_fitted(self)
+        return Online(self, late=late)
 
 
 class FeedForward(Estimator):

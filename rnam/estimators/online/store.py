@@ -29,6 +29,10 @@ class Known(NamedTuple):
     values: NDArray[np.float64]
     codes: NDArray[np.int32]
 
+    def take(self, positions: NDArray[np.int64]) -> Known:
+        """That of some of the ids, in memory of its own."""
+        return Known(self.times[positions], self.values[positions], self.codes[positions])
+
 
 class Store:
     """A row for each id, in arrays that double in size when they are full.
@@ -59,29 +63,28 @@ class Store:
     def __contains__(self, id: object) -> bool:
         return id in self._rows
 
-    def rows(self, ids: Iterable[Hashable]) -> NDArray[np.int64]:
+    def rows(self, ids: Iterable[Any]) -> NDArray[np.int64]:
         """The row of each id, 0 where it is not there."""
         return np.fromiter((self._rows.get(id, 0) for id in ids), np.int64)
 
     def known(self, rows: NDArray[np.int64]) -> Known:
-        return Known(*(array[rows] for array in self._known))
+        return self._known.take(rows)
 
     def state(self, rows: NDArray[np.int64]) -> State:
         """The states of these rows, in memory of their own."""
         index = torch.from_numpy(rows).to(self._state.observed.device)
         return self._state.map(lambda name, value: value.index_select(row_dim(name), index))
 
-    def put(self, ids: Sequence[Hashable], state: State, known: Known) -> None:
+    def put(self, ids: Sequence[Any], state: State, known: Known) -> None:
         """Keep the states of different ids, in the place of what was kept of them; a new id gets a row."""
         rows = self.rows(ids)
         new = np.flatnonzero(rows == 0)
         rows[new] = self._room(len(new))
         index = torch.from_numpy(rows).to(state.observed.device)
         self._state.map(lambda name, own, other: own.index_copy_(row_dim(name), index, other), state)
-        for own, array in zip(self._known, known, strict=True):
-            own[rows] = array
-        for n in new:
-            self._rows[ids[n]] = int(rows[n])
+        for name in Known._fields:
+            getattr(self._known, name)[rows] = getattr(known, name)
+        self._rows |= {ids[n]: int(rows[n]) for n in new.tolist()}
 
     def forget(self, id: Hashable) -> None:
         """Clear the row of an id, which another one may have then.
@@ -107,7 +110,8 @@ class Store:
 
     def _grow(self, size: int) -> None:
         state = self._state.map(lambda name, value: _grown(value, row_dim(name), self._used, size))
-        self._state, self._known = state, Known(*(_grown_array(array, size) for array in self._known))
+        times, values, codes = (_grown_array(array, size) for array in self._known)
+        self._state, self._known = state, Known(times, values, codes)
 
 
 def _grown(value: Tensor, dim: int, used: int, size: int) -> Tensor:
