@@ -86,7 +86,7 @@ class Answer:
         names = pandas.Index(terms)
         if len(outputs) > 1:
             names = pandas.MultiIndex.from_product([outputs, terms], names=["output", "term"])
-        return self._by_name(self._contributions.transpose(0, 2, 1).reshape(len(self), -1), names)
+        return self._by_name(self._contributions.transpose(0, 2, 1).reshape(len(self), len(names)), names)
 
     @cached_property
     def intercept(self) -> Any:

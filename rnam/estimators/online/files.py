@@ -106,5 +106,6 @@ def _check(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         found.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
+        if value.numel():
+            found.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

@@ -80,7 +80,7 @@ def read(visits: Any, schema: Schema, store: Store, late: Late) -> Arrived:
     labels = Labels(key.id, key.time)
     if not len(frame):
         return Arrived(None, np.empty(0, np.int64), held, labels, late_ones, single)
-    parts = reading.read(frame, key, Roles.like(schema, frame.columns), schema.clock.unit or None, False, "missing")
+    parts = reading.read(frame, key, Roles.like(schema, ()), schema.clock.unit or None, False, "missing")
     held = store.known(store.rows(map(plain, parts.facts.ids)))
     numbers = parts.schema.clock.numbers(parts.visits.stamps[parts.sequences.offsets[1:] - 1])
     known = Known(numbers, *_facts(parts, held))

@@ -26,7 +26,7 @@ def people(count: int = 9, seed: int = 0) -> Any:
     rows = []
     for person in range(count):
         for day in np.sort(rng.choice(60, rng.integers(1, 9), replace=False)):
-            rows.append((f"p{person}", int(day), rng.normal(3, 2), rng.normal(), rng.choice(["x", "y", "z"])))
+            rows.append((f"p{person}", int(day), rng.normal(3, 2), rng.normal(), "xyz"[rng.integers(3)]))
     df = pandas.DataFrame(rows, columns=["person", "day", "bili", "albumin", "ward"])
     df["hour"] = rng.integers(0, 24, len(df)).astype(float)
     df["age"] = 30.0 + df["person"].str[1:].astype(int)
@@ -45,11 +45,6 @@ def panel(df: Any = None, **changes: Any) -> rnam.Panel:
 
 def fitted(of: rnam.Panel | None = None, kind: type = rnam.RNAMClassifier, **options: Any) -> Any:
     return kind(4, **{**OPTIONS, **options}).fit(panel() if of is None else of)
-
-
-def live(**options: Any) -> Any:
-    """A stream of a model that reads all kinds of columns, without a visit yet."""
-    return fitted(timing=True, continuous=True).online(**options)
 
 
 def inputs(df: Any) -> Any:
