@@ -18,6 +18,9 @@ import rnam.estimators.regressors
 import rnam.estimators.saving
 import rnam.estimators.start
 import rnam.estimators.survival
+import rnam.estimators.networks
+import rnam.estimators.online.answers
+import rnam.estimators.online.stream
 import rnam.panel.contents
 import rnam.panel.panel
 import rnam.sklearn.nets
@@ -41,6 +44,9 @@ MODULES = [
     rnam.explain.tables,
     rnam.sklearn.nets,
     rnam.warm_up,
+    rnam.estimators.networks,
+    rnam.estimators.online.answers,
+    rnam.estimators.online.stream,
     rnam.panel.contents,
     rnam.panel.panel,
     rnam.estimators.encoding,

@@ -84,7 +84,7 @@ class Recurrent(Estimator):
             sklearn.exceptions.NotFittedError: the model is not fitted.
 
         Example:
-            >>> X = np.random.default_rng(0).normal(size=(20, 5, 2))  # people, steps, columns
+            >>> X = torch.randn(20, 5, 2).numpy()  # people, steps, columns
             >>> model = rnam.RNAMRegressor(4, max_epochs=1, random_state=0, verbose=0).fit(X, X[:, :, 0].mean(1))
             >>> live = model.online()
             >>> live.update({"id": 7, "time": 0, "x0": 1.0}).contributions.index.tolist()
