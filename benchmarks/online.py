@@ -8,8 +8,7 @@ A tick brings one visit of each id. Four ways to take it:
     batch       one `step` of all ids at once, from tensors that were made before: the work of the network alone
 
 Ways take turns, and times are CPU seconds of the process, the least of the rounds: the machine may do other work. The
-slow ways take fewer ids. Growth is the time in which the ids of a first table come one by one, an `update` each, in
-the second half over that in the first half: 1 where a new id costs the same however many there are.
+slow ways take fewer ids.
 """
 
 import argparse
@@ -87,19 +86,6 @@ def measure(ids: int, single: int, members: int, rounds: int) -> dict[str, float
     return {f"{name}, visits/s": 1 / seconds for name, seconds in least.items()}
 
 
-def growth(ids: int, members: int) -> float:
-    """The time of the second half of the ids that come one by one, over that of the first half."""
-    live, (table,) = fitted(members).online(), ticks(ids, range(1))
-    visits = table.to_dict("records")
-
-    def come(part: list[dict[str, Any]]) -> None:
-        for visit in part:
-            live.update(visit)
-
-    halves = [_seconds(lambda part=part: come(part)) for part in (visits[: ids // 2], visits[ids // 2 :])]  # type: ignore[misc]
-    return halves[1] / halves[0]
-
-
 def _tensors(model: Any, table: pandas.DataFrame) -> dict[str, Any]:
     """The visits as `step` takes them."""
     inputs = model.encoder_.transform(rnam.Panel.from_frame(table, like=model.schema_))
@@ -116,14 +102,12 @@ def _seconds(run: Callable[[], Any]) -> float:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.online", description=__doc__)
     parser.add_argument("--ids", type=int, default=10_000)
-    parser.add_argument("--single", type=int, default=200, help="ids of the ways that take one at a time")
+    parser.add_argument("--single", type=int, default=100, help="ids of the ways that take one at a time")
     parser.add_argument("--members", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
-    found = {}
-    for members in options.members:
-        found[members] = measure(options.ids, min(options.single, options.ids), members, options.rounds)
-        found[members]["growth"] = growth(min(4 * options.single, options.ids), members)
+    single = min(options.single, options.ids)
+    found = {members: measure(options.ids, single, members, options.rounds) for members in options.members}
     print("| members | " + " | ".join(map(str, found)) + " |\n|---|" + "---:|" * len(found))
     for name in next(iter(found.values())):
         print(f"| {name} | " + " | ".join(f"{each[name]:,.3g}" for each in found.values()) + " |")

@@ -128,8 +128,10 @@ def require(frame: Any, names: Sequence[Hashable | None], argument: str) -> None
             raise ValueError(f"{argument} must name columns of df, got {name!r}; df has {list(frame.columns)}")
 
 
-def read(frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool, unseen: Unseen) -> Parts:
-    """The arrays of a table.
+def read(
+    frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool, unseen: Unseen, rows: Rows | None = None
+) -> Parts:
+    """The arrays of a table. What `rows_of` gave of its keys may come with it.
 
     Raises:
         TypeError, ValueError: anything that a panel refuses.
@@ -142,7 +144,7 @@ def read(frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool,
                     f"each column must have one role, got {name!r} as id or time and in another "
                     "one; a copy with another name may have that"
                 )
-    rows = rows_of(key, time_unit)
+    rows = rows_of(key, time_unit) if rows is None else rows
     order = _order(rows, sort)
 
     def placed(array: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -68,65 +68,75 @@ def read(visits: Any, schema: Schema, store: Store, late: Late) -> Arrived:
             static value differs from the one before; or as `rnam.Panel.from_frame` does.
     """
     single = isinstance(visits, Mapping | pandas.Series)
-    frame = _with_all_columns(_table(visits, schema), schema)
-    key = _keys(frame, schema)
-    rows = reading.rows_of(key, schema.clock.unit or None)
+    frame = _frame(visits, schema)
+    key, unit = _keys(frame, schema), schema.clock.unit or None
+    rows = reading.rows_of(key, unit)
     joining.same_clock(rows.clock, schema.clock)
     held = store.known(store.rows(map(plain, rows.ids)))
     in_time = _in_time(rows, held.times, late)
-    late_ones = Labels(key.id[~in_time], key.time[~in_time])
+    ignored = Labels(key.id[:0], key.time[:0])
     if not in_time.all():
+        ignored = Labels(key.id[~in_time], key.time[~in_time])
         frame, key = frame[in_time], key._replace(id=key.id[in_time], time=key.time[in_time])
-    labels = Labels(key.id, key.time)
-    if not len(frame):
-        return Arrived(None, np.empty(0, np.int64), held, labels, late_ones, single)
-    parts = reading.read(frame, key, Roles.like(schema, ()), schema.clock.unit or None, False, "missing")
-    held = store.known(store.rows(map(plain, parts.facts.ids)))
+        if not len(frame):
+            return Arrived(None, np.empty(0, np.int64), held, Labels(key.id, key.time), ignored, single)
+        rows = reading.rows_of(key, unit)
+        held = store.known(store.rows(map(plain, rows.ids)))
+    parts = reading.read(frame, key, Roles.like(schema, ()), unit, False, "missing", rows)
     numbers = parts.schema.clock.numbers(parts.visits.stamps[parts.sequences.offsets[1:] - 1])
     known = Known(numbers, *_facts(parts, held))
     facts = replace(parts.facts, values=known.values, codes=known.codes)
-    owners = pandas.factorize(rows.owners[in_time])[0]
-    places = np.empty(len(owners), np.int64)
-    places[np.argsort(owners, kind="stable")] = np.arange(len(owners))
-    return Arrived(Panel(parts._replace(facts=facts)), places, known, labels, late_ones, single)
+    places = np.empty(len(frame), np.int64)
+    places[np.argsort(rows.owners, kind="stable")] = np.arange(len(frame))
+    labels = Labels(key.id, key.time)
+    return Arrived(Panel(parts._replace(facts=facts)), places, known, labels, ignored, single)
 
 
-def _table(visits: Any, schema: Schema) -> Any:
-    """The visits as a DataFrame with a row for each."""
+def _frame(visits: Any, schema: Schema) -> Any:
+    """A DataFrame of ids, times and the columns that the model reads, NaN where absent; a row for each visit."""
     if isinstance(visits, Panel):
-        return visits.to_frame()
-    if isinstance(visits, pandas.Series):
-        name, keys = visits.name, (schema.id[0], schema.clock.name)
-        visits = visits.to_dict()
-        if isinstance(name, tuple) and len(name) == 2 and not any(key in visits for key in keys):
-            visits |= zip(keys, name, strict=True)  # a row of a table with an (id, time) index
+        visits = visits.to_frame()
+    elif isinstance(visits, pandas.Series):
+        visits = _as_dict(visits, schema)
+    read = [part for column in _inputs(schema) for part in (column.parts or (column.name,))]
     if isinstance(visits, Mapping):
-        for name, value in visits.items():
-            if isinstance(value, _SEVERAL):
+        names = _known(visits, read, schema)
+        for name in visits:
+            if isinstance(visits[name], _SEVERAL):
                 raise TypeError(
-                    f"column {name!r} of one visit must hold one value, got {type(value).__name__}; a DataFrame holds "
-                    "several visits"
+                    f"column {name!r} of one visit must hold one value, got {type(visits[name]).__name__}; a DataFrame "
+                    "holds several visits"
                 )
-        return pandas.DataFrame([dict(visits)])
+        return pandas.DataFrame({name: [visits.get(name, np.nan)] for name in names})
     if not (isinstance(visits, pandas.DataFrame) or hasattr(visits, "to_pandas")):
         raise TypeError(f"visits must be a dict, a Series, a DataFrame or a Panel, got {type(visits).__name__}")
-    return reading.as_frame(visits)
+    frame = reading.as_frame(visits)
+    return frame.reindex(columns=_known(frame.columns, read, schema))
 
 
-def _with_all_columns(frame: Any, schema: Schema) -> Any:
-    """The columns that the model reads, NaN where they are absent, and ids and times.
+def _as_dict(visit: Any, schema: Schema) -> dict[Any, Any]:
+    """A Series of one visit; that of a row of a table with an (id, time) index is called so."""
+    found: dict[Any, Any] = visit.to_dict()
+    keys = schema.id[0], schema.clock.name
+    if isinstance(visit.name, tuple) and len(visit.name) == 2 and not any(key in found for key in keys):
+        found |= zip(keys, visit.name, strict=True)
+    return found
+
+
+def _known(names: Iterable[Any], read: list[Any], schema: Schema) -> list[Any]:
+    """Those of ids and times that are among the names, and the columns that the model reads.
 
     Raises:
-        ValueError: there is one that the panel did not have.
+        ValueError: there is a name that the panel did not have.
     """
-    read: list[Any] = [part for column in _inputs(schema) for part in (column.parts or (column.name,))]
-    keys = [name for name in (schema.id[0], schema.clock.name) if name in frame.columns]
+    given = list(names)
+    keys = [name for name in (schema.id[0], schema.clock.name) if name in given]
     others = {column.name for column in schema.targets} | {schema.group}
     others |= set() if schema.weight is None else {schema.weight.name}
-    for name in frame.columns:
+    for name in given:
         if name not in keys and name not in read and name not in others:
             raise ValueError(f"visits must have columns that the model knows, got {name!r}; it knows {read}")
-    return frame.reindex(columns=[*keys, *read])
+    return [*keys, *read]
 
 
 def _inputs(schema: Schema) -> tuple[Column, ...]:
