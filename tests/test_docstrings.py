@@ -14,13 +14,13 @@ import rnam.estimators.codec
 import rnam.estimators.encoding
 import rnam.estimators.gaps
 import rnam.estimators.losses
+import rnam.estimators.networks
+import rnam.estimators.online.answers
+import rnam.estimators.online.stream
 import rnam.estimators.regressors
 import rnam.estimators.saving
 import rnam.estimators.start
 import rnam.estimators.survival
-import rnam.estimators.networks
-import rnam.estimators.online.answers
-import rnam.estimators.online.stream
 import rnam.panel.contents
 import rnam.panel.panel
 import rnam.sklearn.nets

@@ -128,10 +128,16 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """A weight for each label, beside those of the samples."""
         return None
 
-    def _told(self, outputs: NDArray[np.float64]) -> tuple[Array, Sequence[Any] | None]:
-        """What predict says where the model gives `outputs` (rows, out_dim): (rows, columns), and the names of the
-        columns; None where there is one, without a second dimension."""
+    def _told(self, outputs: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[Array, Sequence[Any] | None]:
+        """What predict says where the model gives `outputs` (rows, out_dim) at these times (rows,) of visits, of ids
+        that of the last one: (rows, columns), and the names of the columns; None where there is one, without a second
+        dimension."""
         raise NotImplementedError
+
+    @property
+    def _told_name(self) -> Any:
+        """What a prediction of one column is called."""
+        return self.target_names_[0]
 
     @property
     def _classes(self) -> tuple[Any, ...]:
@@ -352,6 +358,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         numbers.warn_of_overflow(found)
         return table, found
 
+    def _times(self, table: Table) -> NDArray[np.float64]:
+        """When predictions are made: at each visit, or at the last one of each id."""
+        panel = table.panel
+        return panel.times if self.at_ == "visit" else panel.times[panel.offsets[1:] - 1]
+
     def _output_names(self) -> list[str]:
         return self.loss_.output_names(self.target_names_, self._classes)
 
@@ -375,7 +386,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if table.kind in ("panel", "visits"):
             index = self._index(table)
             if names is None:
-                return pandas.Series(found[:, 0], index=index, name=self.target_names_[0])
+                return pandas.Series(found[:, 0], index=index, name=self._told_name)
             return pandas.DataFrame(found, index=index, columns=pandas.Index(names))
         if self.at_ == "visit":
             panel = table.panel

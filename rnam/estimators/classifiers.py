@@ -55,7 +55,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             return None
         return np.asarray(compute_sample_weight(self.class_weight, self.classes_[target]))
 
-    def _told(self, outputs: NDArray[np.float64]) -> tuple[Array, None]:
+    def _told(self, outputs: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[Array, None]:
         return self.classes_[self.loss_.predict(outputs)][:, None], None
 
     def predict(self, X: Any) -> Any:
@@ -70,7 +70,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             order of the panel; else an array (n,), with labels at steps (n, T) with None at padding.
         """
         table, found = self._predicted(X)
-        return self._answer(table, *self._told(found))
+        return self._answer(table, *self._told(found, self._times(table)))
 
     def predict_proba(self, X: Any) -> Any:
         """The probability of each class, in the order of `classes_`: a DataFrame with these as columns, or an array

@@ -52,7 +52,7 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
             labels at steps (n, T) or (n, T, targets) with NaN at padding.
         """
         table, found = self._predicted(X)
-        return self._answer(table, *self._told(found))
+        return self._answer(table, *self._told(found, self._times(table)))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """R2, of several targets its mean. Without y the target of the panel; where there is no label, there is nothing
@@ -67,7 +67,7 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
         truth, predicted = found.values[there], self.loss_.predict(told[there])
         return float(r2_score(truth, predicted, sample_weight=None if weight is None else weight[there]))
 
-    def _told(self, outputs: NDArray[np.float64]) -> tuple[Array, list[str] | None]:
+    def _told(self, outputs: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[Array, list[str] | None]:
         predicted = self.loss_.predict(outputs)
         count = predicted.shape[1]
         return predicted, None if count == 1 and self.single_target_ else self._output_names()[:count]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas
@@ -73,6 +73,8 @@ class RNAMSurvival(Recurrent):
         [30, 60]
     """
 
+    _records: ClassVar[tuple[type, ...]] = (SurvivalLoss,)
+
     loss_: SurvivalLoss
 
     def __init__(
@@ -102,8 +104,7 @@ class RNAMSurvival(Recurrent):
             order of the panel; else an array (n,).
         """
         table, output = self._predicted(X)
-        risk = self._answer(table, self.loss_.risk(output, self._start(table))[:, None], None)
-        return risk.rename("risk") if isinstance(risk, pandas.Series) else risk
+        return self._answer(table, *self._told(output, self._times(table)))
 
     def predict_survival(self, X: Any, times: Any = None) -> Any:
         """The probability of no event until each of several times from the visit on.
@@ -179,6 +180,13 @@ class RNAMSurvival(Recurrent):
             raise ValueError(f"y must have an event, got none in {outcomes.labelled.sum()} labels")
         return Targets(outcomes.table, outcomes.labelled, at, ("time", "event"), False)
 
+    def _told(self, outputs: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[Array, None]:
+        return self.loss_.risk(outputs, times)[:, None], None
+
+    @property
+    def _told_name(self) -> str:
+        return "risk"
+
     def _read_targets(self, found: Targets, first: bool) -> Targets:
         return found
 
@@ -227,20 +235,15 @@ class RNAMSurvival(Recurrent):
         outcomes, at = self._outcomes(table)
         if at != self.at_:
             raise ValueError(f"y must have labels of {self.at_}s, as in the fit, got those of {at}s")
-        return outcomes, self._outputs(self.encoder_.transform(table.panel)), self._start(table)
+        return outcomes, self._outputs(self.encoder_.transform(table.panel)), self._times(table)
 
     def _survival(self, X: Any, times: Any) -> tuple[list[Any], Array, Any]:
         """Times, log survival (rows, times), and the index of the rows."""
         check_is_fitted(self)
         asked = self._asked_times(times)
         table, output = self._predicted(X)
-        found = self.loss_.log_survival(output, self._start(table), np.asarray(asked, np.float64))
+        found = self.loss_.log_survival(output, self._times(table), np.asarray(asked, np.float64))
         return asked, found, self._index(table)
-
-    def _start(self, table: Table) -> Array:
-        """When the visits of predictions were: read on the scale "clock"."""
-        panel = table.panel
-        return panel.times if self.at_ == "visit" else panel.times[panel.offsets[1:] - 1]
 
     def _asked_times(self, times: Any) -> list[Any]:
         if times is None:

@@ -202,7 +202,7 @@ def _refuse_other_kinds(frame: Any, known: Panel) -> None:
             series.cat.categories if isinstance(series.dtype, pandas.CategoricalDtype) else series.dropna().unique()
         )
         kinds = {level_kind(level) == "str" for level in column.levels}
-        if len(held) and not any((level_kind(item) == "str") in kinds for item in held):
+        if len(held) and not any((level_kind(plain(item)) == "str") in kinds for item in held):
             kind = "words" if True in kinds else "numbers or bools"
             raise ValueError(f"column {column.name!r} must hold {kind}, as in the fit, got {plain(held[0])!r}")
 

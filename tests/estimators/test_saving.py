@@ -69,6 +69,12 @@ def visits_at_steps() -> tuple[Any, Any]:
     return X, np.where(np.isnan(X[:, :, 0]), np.nan, X.sum(2))
 
 
+def with_outcomes() -> tuple[Any, Any]:
+    """A time and an event of each person."""
+    outcomes = [(n % 3 > 0, 1.0 + n / 2) for n in range(12)]
+    return people_panel("id", target=None), np.array(outcomes, [("died", bool), ("time", float)])
+
+
 def rows_of(classes: Any) -> tuple[Any, Any]:
     frame = table()
     return frame, np.asarray(classes)[(frame["old"] ^ (frame["ward"] == "b")).astype(int)]
@@ -88,6 +94,8 @@ FITS: dict[str, tuple[Any, Callable[[], tuple[Any, Any]]]] = {
     "windows": (rnam.RNAMRegressor(2, continuous=False, timescales=(1.0, 4.0), **QUICK), lambda: (windows(), None)),
     "steps": (rnam.RNAMRegressor(2, loss="quantile", quantiles=(0.1, 0.9), **QUICK), visits_at_steps),
     "half": (rnam.RNAMRegressor(2, precision="bf16", **QUICK), lambda: (visits_at_steps()[0], np.arange(20.0))),
+    "survival": (rnam.RNAMSurvival(2, origin="visit", times=(2.0, 3.0), bins=3, **QUICK), with_outcomes),
+    "horizons": (rnam.RNAMSurvival(2, origin="visit", times=2.0, method="ipcw", **QUICK), with_outcomes),
     "words": (rnam.NAMClassifier((4, 2), pairs=1, **QUICK), lambda: rows_of(["no", "yes"])),
     "bools": (rnam.NAMClassifier([4], **QUICK), lambda: rows_of([False, True])),
     "numbers": (rnam.NAMClassifier(np.array([4, 2]).tolist(), **QUICK), lambda: rows_of([3, 9])),
@@ -120,7 +128,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def answers(model: Any, X: Any) -> dict[str, Any]:
-    names = ("predict", "predict_proba", "decision_function", "contributions")
+    names = ("predict", "predict_proba", "decision_function", "contributions", "predict_survival")
     return {name: getattr(model, name)(X) for name in names if hasattr(model, name)}
 
 

@@ -46,7 +46,7 @@ class Answer:
         """
         self._model, self._outputs = model, outputs
         self._contributions = contributions * np.asarray(model.loss_.gain)
-        self._labels, self._ignored = arrived.labels, arrived.ignored
+        self._labels, self._ignored, self._times = arrived.labels, arrived.ignored, arrived.times
         self._single = arrived.single and len(outputs) == 1
 
     def __len__(self) -> int:
@@ -65,8 +65,8 @@ class Answer:
     @cached_property
     def prediction(self) -> Any:
         """What `predict` says: a class, or a number in the units of y; of several targets one for each."""
-        found, names = self._model._told(self._outputs)
-        return self._single_or_several(found, names, self._model.target_names_[0])
+        found, names = self._model._told(self._outputs, self._times)
+        return self._single_or_several(found, names, self._model._told_name)
 
     @cached_property
     def probability(self) -> Any:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from rnam import _checks
-from rnam.estimators.encoding import Inputs
+from rnam.estimators.encoding import Encoder, Inputs
 from rnam.estimators.online import files
 from rnam.estimators.online.answers import Answer
 from rnam.estimators.online.store import Store
@@ -60,7 +60,7 @@ class Online:
         self.late, self._model = late, model
         schema = model.schema_.schema
         static = len(schema.static), len(schema.static_categories)
-        self._store = Store(_before_any(model), static)
+        self._store = Store(_before_any(model.model_, model.encoder_), static)
 
     @property
     def model(self) -> Any:
@@ -118,7 +118,7 @@ class Online:
         outputs, contributions = (np.empty((len(arrived.places), *shape)) for shape in ((out_dim,), (terms, out_dim)))
         if arrived.panel is not None:
             inputs, ids = model.encoder_.transform(arrived.panel), [plain(id) for id in arrived.panel.ids]
-            steps = list(_advance(model, inputs, store, store.rows(ids)))
+            steps = list(_advance(model.model_, inputs, store, store.rows(ids)))
             for step in steps:
                 outputs[step.visits], contributions[step.visits] = step.outputs, step.contributions
             for step in steps:
@@ -187,10 +187,10 @@ class _Step(NamedTuple):
     state: State
 
 
-def _advance(model: Any, inputs: Inputs, store: Store, rows: Integers) -> Iterator[_Step]:
-    """The calls of an estimator's network on sequences that go on from these rows of a store. Sequences of about one
-    length go together, since they are padded to the longest."""
-    network, lengths = model.model_, inputs.lengths
+def _advance(network: RNAM, inputs: Inputs, store: Store, rows: Integers) -> Iterator[_Step]:
+    """The network's calls on sequences that go on from these rows of a store. Sequences of about one length go
+    together, since they are padded to the longest."""
+    lengths = inputs.lengths
     order = np.argsort(lengths, kind="stable")
     most = max(1, _NUMBERS // (network.members * (network.terms + network.timing) * network.hidden_dim))
     first = 0
@@ -200,29 +200,27 @@ def _advance(model: Any, inputs: Inputs, store: Store, rows: Integers) -> Iterat
             last += 1
         positions = order[first:last]
         first = last
-        told = _call(model, inputs, positions, store.state(rows[positions]))
+        told = _call(network, inputs, positions, store.state(rows[positions]))
         there = np.arange(lengths[positions[-1]]) < lengths[positions][:, None]
         by_visit = told.contributions.movedim(0, 2).double().cpu().numpy()[there]
         outputs = told.prediction.double().cpu().numpy()[there]
         yield _Step(positions, ragged(inputs.offsets[positions], lengths[positions]), outputs, by_visit, told.state)
 
 
-def _call(model: Any, inputs: Inputs, positions: Integers, state: State | None) -> Streamed:
-    """What the network gives at every visit, in the precision of the estimator's own predictions."""
-    device = model.model_.gam.bias.device
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=model.precision == "bf16"):
-        batch = inputs.batch(positions, device)
-        told: Streamed = model.model_(**batch, state=state, return_sequence=True, return_state=True)
+def _call(network: RNAM, inputs: Inputs, positions: Integers, state: State | None) -> Streamed:
+    """What the network gives at every visit of these sequences."""
+    batch = inputs.batch(positions, network.gam.bias.device)
+    with torch.no_grad():
+        told: Streamed = network(**batch, state=state, return_sequence=True, return_state=True)
     return told
 
 
-def _before_any(model: Any) -> State:
+def _before_any(network: RNAM, encoder: Encoder) -> State:
     """A state of one row, as the network gives it after a visit without a value; rows of a store are like it."""
-    encoder = model.encoder_
     values, facts = (
         np.zeros((1, sum(len(getattr(feature, columns)) for feature in encoder.features)), np.float32)
         for columns in ("visit_columns", "static_columns")
     )
     times = np.zeros(1) if encoder.timed else None
     nothing = Inputs(values, values != 0, times, facts, facts != 0, np.arange(2), False)
-    return _call(model, nothing, np.zeros(1, np.int64), None).state
+    return _call(network, nothing, np.zeros(1, np.int64), None).state

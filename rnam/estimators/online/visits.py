@@ -43,6 +43,7 @@ class Arrived(NamedTuple):
     panel     one id after the other, with the static values of now and of before; None where all visits were late
     places    int64 (visits,): of each visit that was read, in the order in which they came, its place in the panel
     known     of each id of the panel, after these visits
+    times     float64 (visits,), of the visits that were read, in the order in which they came
     labels    of the visits that were read, in the order in which they came
     ignored   of those that were late
     single    whether one visit came by itself, and no table
@@ -51,6 +52,7 @@ class Arrived(NamedTuple):
     panel: Panel | None
     places: Integers
     known: Known
+    times: NDArray[np.float64]
     labels: Labels
     ignored: Labels
     single: bool
@@ -79,7 +81,8 @@ def read(visits: Any, schema: Schema, store: Store, late: Late) -> Arrived:
         ignored = Labels(key.id[~in_time], key.time[~in_time])
         frame, key = frame[in_time], key._replace(id=key.id[in_time], time=key.time[in_time])
         if not len(frame):
-            return Arrived(None, np.empty(0, np.int64), held, Labels(key.id, key.time), ignored, single)
+            labels = Labels(key.id, key.time)
+            return Arrived(None, np.empty(0, np.int64), held, np.empty(0), labels, ignored, single)
         rows = reading.rows_of(key, unit)
         held = store.known(store.rows(map(plain, rows.ids)))
     parts = reading.read(frame, key, Roles.like(schema, ()), unit, False, "missing", rows)
@@ -88,8 +91,8 @@ def read(visits: Any, schema: Schema, store: Store, late: Late) -> Arrived:
     facts = replace(parts.facts, values=known.values, codes=known.codes)
     places = np.empty(len(frame), np.int64)
     places[np.argsort(rows.owners, kind="stable")] = np.arange(len(frame))
-    labels = Labels(key.id, key.time)
-    return Arrived(Panel(parts._replace(facts=facts)), places, known, labels, ignored, single)
+    panel, labels = Panel(parts._replace(facts=facts)), Labels(key.id, key.time)
+    return Arrived(panel, places, known, rows.clock.numbers(rows.stamps), labels, ignored, single)
 
 
 def _frame(visits: Any, schema: Schema) -> Any:
