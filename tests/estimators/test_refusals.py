@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 
 import rnam
@@ -101,6 +102,13 @@ def test_other_tables_than_in_the_fit_are_refused() -> None:
     over_time = recurrent(max_epochs=1).fit(np.random.default_rng(0).normal(size=(20, 3, 2)), np.arange(20) % 2)
     with pytest.raises(ValueError, match=r"\(n, T, columns\)"):
         over_time.predict(np.zeros((3, 2)))
+
+
+def test_words_of_numpy_are_words() -> None:
+    """As a column holds them that was filled item by item."""
+    wards = [np.str_("a"), np.str_("b")] * 20
+    X = pandas.DataFrame({"ward": pandas.Series(wards, dtype=object), "x": range(40)})
+    assert len(feed_forward().fit(X, [0, 1] * 20).predict(X)) == 40
 
 
 def test_weights_and_groups_are_one_for_each_id() -> None:
