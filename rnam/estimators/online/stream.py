@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,10 +34,11 @@ class Online:
     """A model with the state of each id, which takes visits as they come. `model.online()` makes one.
 
     The numbers are those of the whole history of an id, to rounding, and a visit takes the time of one step: the model
-    reads no earlier visit again.
+    reads no earlier visit again. The model is kept as it was when this was made: states of one fit mean nothing to the
+    next one, so a later `fit` of the estimator, `warm_start` or a move to a device has no part in it.
 
     Args:
-        model: a fitted RNAM estimator.
+        model: a fitted RNAM estimator, which is copied.
         late: "refuse" a visit that is not after the last one of its id, or "ignore" it.
 
     Example:
@@ -57,14 +59,16 @@ class Online:
         _checks.one_of("late", late, ("refuse", "ignore"))
         if not isinstance(getattr(model, "model_", None), RNAM):
             raise TypeError(f"model must be a fitted RNAM estimator, got {type(model).__name__}")
-        self.late, self._model = late, model
+        self._model = copy.copy(model)
+        self._model.model_ = copy.deepcopy(model.model_)  # which warm_start trains in place
+        self.late = late
         schema = model.schema_.schema
         static = len(schema.static), len(schema.static_categories)
         self._store = Store(_before_any(model.model_, model.encoder_), static)
 
     @property
     def model(self) -> Any:
-        """The estimator."""
+        """The estimator, as it was when this was made."""
         return self._model
 
     @property

@@ -121,6 +121,20 @@ def test_a_forgotten_id_begins_again() -> None:
     assert_equal("contributions", again.contributions.to_numpy(), first.contributions.to_numpy())
 
 
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_a_later_fit_of_the_estimator_has_no_part_in_a_stream(warm_start: bool) -> None:
+    """States of one network mean nothing to another one. An answer, too, is read when it is asked for."""
+    df, model = people(), fitted()
+    live, other = model.online(), fitted().online()
+    first, expected = (each.update(inputs(df)) for each in (live, other))
+    model.set_params(warm_start=warm_start, random_state=1, learning_rate=0.1).fit(panel())
+    pandas.testing.assert_frame_equal(first.probability, expected.probability, check_exact=True)
+    visit = {"person": "p1", "day": 99, "bili": 2.0}
+    later, expected = (each.update(visit).contributions for each in (live, other))
+    assert_equal("contributions", later.to_numpy(), expected.to_numpy())
+    assert (model.online().update(visit).contributions.to_numpy() != later.to_numpy()).any()
+
+
 def test_a_call_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     df = people()
     live = _live()
