@@ -157,7 +157,8 @@ def _keys(frame: Any, schema: Schema) -> reading.Keys:
     key = reading.keys(frame, id if named else None, time if named else None)
     if schema.clock.zone is not None and isinstance(key.time.dtype, pandas.DatetimeTZDtype):
         key = key._replace(time=key.time.dt.tz_convert(schema.clock.zone))
-    if key.id.dtype.kind == "f" and (key.id % 1 == 0).all():  # a row of numbers alone is one of floats
+    # a row of numbers alone is one of floats; beyond 2^53 not every whole number is one
+    if key.id.dtype.kind == "f" and ((key.id % 1 == 0) & (key.id.abs() < 2**53)).all():
         key = key._replace(id=key.id.astype(np.int64))
     return key
 

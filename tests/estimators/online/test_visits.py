@@ -208,6 +208,13 @@ def test_ids_of_a_row_of_numbers_are_whole() -> None:
     assert df["person"][0] in live
 
 
+def test_ids_that_are_floats_beyond_whole_numbers_stay_apart(model: Any) -> None:
+    """As int64, which NumPy makes of them without a word, both are -2^63."""
+    live = model.online()
+    live.update(pandas.DataFrame({"person": [1e20, 3e20], "day": [1, 1]}))
+    assert live.ids.tolist() == [1e20, 3e20]
+
+
 def test_times_of_another_zone_are_those_of_the_panel() -> None:
     df = people()
     start = pandas.Timestamp("2024-03-29", tz="Europe/Berlin")
