@@ -170,8 +170,8 @@ class SurvivalLoss(Loss):
             spans = tuple(event_quantiles(found.time[counted], found.event[counted], len(grid)).tolist())
         ends, observed = (), ()
         if method == "ipcw":
-            entry, until, event = found.spells(counted)
-            staying = censoring(until, event, entry)
+            entry, until, event, counts = found.spells(weight)
+            staying = censoring(until, event, entry, counts)
             ends, observed = tuple(staying.times.tolist()), tuple(np.exp(-np.cumsum(staying.hazards)).tolist())
         hazards = np.asarray(grid.cumulative)
         first = tuple((hazards + np.log(-np.expm1(-hazards))).tolist())

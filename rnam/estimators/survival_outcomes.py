@@ -54,15 +54,17 @@ class Outcomes:
         start, end, event, owners = np.asarray(table, np.float64).T
         return cls(start, end, event == 1, np.ones(len(start), np.bool_), owners.astype(np.int64))
 
-    def spells(self, kept: Bools) -> tuple[Floats, Floats, Bools]:
-        """Entry, end and event of each id, once for each of its ends: it is observed from its first visit on.
+    def spells(self, weight: Floats) -> tuple[Floats, Floats, Bools, Floats]:
+        """Entry, end, event and weight of each id, once for each of its ends: it is observed from its first visit on,
+        whose weight it has.
 
         Args:
-            kept: bool (n,), which are read.
+            weight: (n,), at least 0; what weighs nothing is not read.
         """
+        kept = np.flatnonzero(weight > 0)
         keys = np.stack([self.owners[kept], self.end[kept]], axis=1)
-        first = np.unique(keys, axis=0, return_index=True)[1]  # visits are in order of time
-        return self.start[kept][first], self.end[kept][first], self.event[kept][first]
+        first = kept[np.unique(keys, axis=0, return_index=True)[1]]  # visits are in order of time
+        return self.start[first], self.end[first], self.event[first], weight[first]
 
     def structured(self) -> Any:
         """The labelled ones as scikit-survival takes them: fields event and time, from the visit on."""

@@ -285,6 +285,19 @@ def test_weights_count_as_rows() -> None:
     assert_within("hazards", np.array(weighted.grid.cumulative[:-1]), np.array(repeated.grid.cumulative[:-1]), 1e-12)
 
 
+def test_weights_count_as_rows_for_censoring() -> None:
+    weight = np.repeat(1.0 + np.arange(20) % 2, 3)
+    df = table(20)
+    others = df[df["id"] % 2 == 1].assign(id=lambda d: d["id"] + 1000)
+    options: dict[str, Any] = dict(method="ipcw", times=[60], validation=None)
+    weighted = model(**options).fit(panel(n=20), sample_weight=weight).loss_
+    twice = rnam.Panel.from_frame(pandas.concat([df, others]), like=panel())
+    repeated = model(**options).fit(twice).loss_
+    assert weighted.ends == repeated.ends
+    # the last to be censored counts for all but half a person: of rows, not of weights
+    assert_within("observed", np.array(weighted.observed[:-1]), np.array(repeated.observed[:-1]), 1e-12)
+
+
 def _others() -> rnam.Panel:
     df = table(10).assign(id=lambda d: d["id"] + 1000)
     return rnam.Panel.from_frame(df, id="id", time="day", values=["x"], target=TARGET, at="visit", time_unit="day")

@@ -74,13 +74,13 @@ class TestLandmarks:
         assert len(found.structured()) == 4
 
     def test_an_id_is_observed_from_its_first_visit_on(self) -> None:
-        entry, end, event = of_panel(panel(), "clock").spells(np.ones(5, np.bool_))
+        entry, end, event, _ = of_panel(panel(), "clock").spells(np.ones(5))
         assert_equal("entry", entry, np.array([0.0, 5.0]))
         assert_equal("end", end, np.array([40.0, 30.0]))
         assert_equal("event", event, np.array([True, False]))
 
     def test_an_id_with_several_events_is_observed_until_each(self) -> None:
-        entry, end, event = of_panel(panel(until=[12.0, 12.0, 40.0, 30.0, 30.0]), "clock").spells(np.ones(5, np.bool_))
+        entry, end, event, _ = of_panel(panel(until=[12.0, 12.0, 40.0, 30.0, 30.0]), "clock").spells(np.ones(5))
         assert_equal("entry", entry, np.array([0.0, 25.0, 5.0]))
         assert_equal("end", end, np.array([12.0, 40.0, 30.0]))
         assert event.sum() == 2
