@@ -176,8 +176,6 @@ class RNAMSurvival(Recurrent):
     def _labels(self, table: Table) -> Targets:
         self._check()
         outcomes, at = self._outcomes(table)
-        if not outcomes.event.any():
-            raise ValueError(f"y must have an event, got none in {outcomes.labelled.sum()} labels")
         return Targets(outcomes.table, outcomes.labelled, at, ("time", "event"), False)
 
     def _told(self, outputs: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[Array, None]:
@@ -188,6 +186,8 @@ class RNAMSurvival(Recurrent):
         return "risk"
 
     def _read_targets(self, found: Targets, first: bool) -> Targets:
+        if first and not Outcomes.of_table(found.values[found.labelled]).event.any():
+            raise ValueError(f"y must have an event, got none in {found.labelled.sum()} labels")
         return found
 
     def _fit_loss(self, target: Array, weight: Array | None) -> Loss:

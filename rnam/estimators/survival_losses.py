@@ -197,7 +197,8 @@ class SurvivalLoss(Loss):
         return (horizon_loss if self.name == "ipcw" else hazard_loss)(prediction, target)
 
     def output_names(self, targets: Sequence[str], classes: Sequence[str] = ()) -> list[str]:
-        return [f"until {edge:g}" for edge in self.grid.edges]
+        names = [f"until {edge:g}" for edge in self.grid.edges]
+        return names if len(set(names)) == len(names) else [f"until {edge!r}" for edge in self.grid.edges]
 
     def log_survival(self, output: Any, start: Floats, times: Floats) -> Floats:
         """log P(no event until start + time | none before start), (rows, times). NaN where time_scale is "clock" and

@@ -119,6 +119,17 @@ class TestPredictions:
         pandas.testing.assert_series_equal(by_clock.predict(panel()), by_visit.predict(panel()))
         assert not mine.equals(other)
 
+    def test_names_of_bins_tell_edges_apart_that_differ_late(self) -> None:
+        late = panel(day=table()["day"] + 1e9, until=table()["until"] + 1e9)
+        trained = model(time_scale="clock", bins=[1e9 + 140, 1e9 + 200]).fit(late)
+        names = trained.contributions(late).columns.get_level_values("output").unique()
+        assert names.tolist() == ["until 1000000140.0", "until 1000000200.0"]
+
+    def test_a_held_out_part_may_have_no_event(self) -> None:
+        """It has a likelihood. That of a share of the ids may have none, too."""
+        trained = model().fit(panel(), validation=panel(n=9, died=False))
+        assert np.isfinite([epoch["valid_loss"] for epoch in trained.history_]).tolist() == [True] * 4
+
 
 class TestKaplanMeier:
     @pytest.mark.parametrize("parameters", [{}, {"bins": 3}, {"bins": 1000}, {"method": "ipcw", "times": [40, 80]}])
