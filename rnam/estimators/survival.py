@@ -93,8 +93,10 @@ class RNAMSurvival(Recurrent):
 
     def predict(self, X: Any) -> Any:
         """The risk of each id, or of each visit where labels are of visits: higher is earlier. It is the cumulative
-        hazard from the visit on, in the mean over times that part the events of the training part into as many as there
-        are bins.
+        hazard from the visit on, in the mean over the edges of the bins, of method="ipcw" over the horizons. With
+        time_scale="clock" it is the mean over as many times from the visit on, which part the events of the training
+        part into equal shares; hazards later than what was seen count nothing, and the risk of a visit that is itself
+        later is NaN.
 
         Args:
             X: as in `fit`. Labels are not read.
@@ -135,9 +137,19 @@ class RNAMSurvival(Recurrent):
         """Harrell's concordance of `predict`, by scikit-survival (the extra `survival`): 0.5 is chance.
 
         With labels at visits the pairs are of visits, also of the same id, and times count from the visit on.
+
+        Raises:
+            ValueError: with time_scale="clock", a visit is later than what was seen in training.
         """
         outcomes, output, start = self._known(X, y)
-        return survival_scores.concordance(outcomes.structured(), self.loss_.risk(output, start)[outcomes.labelled])
+        risk = self.loss_.risk(output, start)[outcomes.labelled]
+        unseen = int(np.isnan(risk).sum())
+        if unseen:
+            raise ValueError(
+                f"visits must be at most at {self.loss_.grid.longest:g}, the longest time that was seen in training, "
+                f"to have a risk, got {unseen} of {len(risk)} that are later"
+            )
+        return survival_scores.concordance(outcomes.structured(), risk)
 
     def brier_score(self, X: Any, y: Any = None, times: Any = None, *, train: Any = None) -> Any:
         """The Brier score over time, by scikit-survival (the extra `survival`): squared errors of predicted survival,

@@ -218,12 +218,19 @@ class SurvivalLoss(Loss):
         return found
 
     def risk(self, output: Any, start: Floats) -> Floats:
-        """(rows,): the mean over `spans` of the cumulative hazard until then."""
+        """(rows,): the mean over `spans` of the cumulative hazard until then. Where time_scale is "clock" the hazard
+        past what was seen counts nothing, and the risk is NaN where `start` itself is later.
+
+        Args:
+            output, start: as `log_survival`.
+        """
         cumulative = np.logaddexp(0.0, np.asarray(output, np.float64))
         start = start if self.time_scale == "clock" else np.zeros(1)
         began = self.grid.before(start)
         ends = [self.grid.after(start + time) for time in self.spans]
-        return np.asarray(-np.mean([self.grid.survival(cumulative, began, end) for end in ends], axis=0), np.float64)
+        found = np.mean([-self.grid.survival(cumulative, began, end) for end in ends], axis=0)
+        found[np.broadcast_to(start > self.grid.longest, len(found))] = np.nan
+        return np.asarray(found, np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "grid": self.grid.to_dict()}

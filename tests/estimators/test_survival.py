@@ -221,6 +221,17 @@ class TestClock:
         with pytest.raises(ValueError, match=r"times\[1\] must be predicted for all visits, got \d+, which 80 of 240"):
             trained.brier_score(panel())
 
+    def test_a_visit_later_than_what_was_seen_has_no_risk(self) -> None:
+        """A risk of 0 would be the least of all."""
+        trained = model(time_scale="clock", validation=None).fit(panel())
+        longest = float(table()["until"].max())
+        df = table(1).assign(day=[30.0, longest, longest + 1], until=longest + 9)
+        late = rnam.Panel.from_frame(df, like=trained.schema_)
+        assert trained.predict(late).isna().tolist() == [False, False, True]
+        assert np.isnan(trained.online().update(late).prediction).tolist() == [False, False, True]
+        with pytest.raises(ValueError, match=r"visits must be at most at \d+, .* got 1 of 3 that are later"):
+            trained.score(late)
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
