@@ -16,7 +16,7 @@ def test_the_code_of_the_page_runs() -> None:
         pytest.importorskip(needed)
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     assert "\nrnam.RNAMSurvival(times=[365, 1825]).fit(train).predict_survival(test)\n" in blocks[0]
     for code in blocks:
         exec(code, names)
