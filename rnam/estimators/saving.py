@@ -30,6 +30,8 @@ from rnam import _checks
 from rnam._version import __version__
 from rnam.estimators import folder
 from rnam.estimators.codec import Record, Records, decode, encode
+from rnam.estimators.encoding import Encoder
+from rnam.estimators.losses import Loss
 from rnam.models.nam import NAM
 from rnam.models.rnam import RNAM
 from rnam.panel import Panel
@@ -143,8 +145,24 @@ def _restored(name: str, parameters: dict[str, Any], fitted: dict[str, Any], net
         if each not in _each(kind, "_saved"):
             raise ValueError(f"the attribute {each!r}, which {name} has not")
         setattr(estimator, each, decode(each, value, _records(kind)))
+    _refuse_parts(estimator, network)
     estimator.model_ = network
     return estimator
+
+
+def _refuse_parts(estimator: Any, network: Any) -> None:
+    """Raises ValueError where a prediction would lack something, or the network is not that of the columns and loss."""
+    loss = [own for own in _each(type(estimator), "_records") if issubclass(own, Loss)][-1]
+    needed = {"encoder_": Encoder, "loss_": loss, "schema_": Panel, "table_": str, "at_": str, "target_names_": tuple}
+    for name, kind in needed.items():
+        found = getattr(estimator, name, None)
+        if type(found) is not kind:
+            raise ValueError(f"{name} must be {kind.__name__}, got {type(found).__name__}")
+    wanted = NAM if estimator._flat else RNAM, len(estimator.encoder_.terms), estimator.loss_.out_dim
+    given = type(network), *network.sizes()
+    if wanted != given:
+        both = [f"{kind.__name__} of {terms} terms and {outputs} outputs" for kind, terms, outputs in (wanted, given)]
+        raise ValueError(f"the network must be {both[0]}, got {both[1]}")
 
 
 def _class(name: str) -> Any:

@@ -410,6 +410,12 @@ def forged(path: Path, **changes: Any) -> Path:
         ({"fitted__encoder_": {"$Encoder": {"terms": []}}}, r"encoder_ must be a \$Encoder"),
         ({"model": {"class": "NAM", "dtype": "int8", "arguments": {}}}, "a network of class 'NAM' and dtype 'int8'"),
         ({"model": {"class": "Own", "dtype": "float32", "arguments": {}}}, "a network of class 'Own'"),
+        ({"fitted": {}}, "encoder_ must be Encoder, got NoneType"),
+        ({"fitted__loss_": 3}, "loss_ must be Loss, got int"),
+        (
+            {"class": "RNAMClassifier", "parameters": {}},
+            "the network must be RNAM of 3 terms and 1 outputs, got NAM of 3 terms and 1 outputs",
+        ),
         ({"fitted": [1]}, "no attribute 'items'"),
         ({"parameters": 3}, "no attribute 'items'"),
         ({"model__arguments": {"terms": 1, "out_dim": 10**30}}, ""),
