@@ -46,6 +46,7 @@ def learn(estimator: Any, X: Any, y: Any) -> Table:
         TypeError, ValueError: X is none of these, is empty, or holds what a panel refuses; y is not one for each id or
             visit.
     """
+    _refuse_panels(X)
     if isinstance(X, Panel):
         names = [str(column.name) for column in X.columns]
         vars(estimator).pop("feature_names_in_", None)
@@ -72,6 +73,7 @@ def read(estimator: Any, X: Any, y: Any = None) -> Table:
     """
     kind: TableKind = estimator.table_
     known: Panel = estimator.schema_
+    _refuse_panels(X)
     if isinstance(X, Panel):
         return Table(X, "panel", y)
     if kind == "panel":
@@ -205,6 +207,15 @@ def _refuse_other_kinds(frame: Any, known: Panel) -> None:
         if len(held) and not any((level_kind(plain(item)) == "str") in kinds for item in held):
             kind = "words" if True in kinds else "numbers or bools"
             raise ValueError(f"column {column.name!r} must hold {kind}, as in the fit, got {plain(held[0])!r}")
+
+
+def _refuse_panels(X: Any) -> None:
+    """Raises TypeError where X is a list of panels, which scikit-learn makes of one: it would be read as their ids."""
+    if isinstance(X, list | tuple) and any(isinstance(own, Panel) for own in X):
+        raise TypeError(
+            f"X must be one Panel, got {len(X)} in a {type(X).__name__}, as GridSearchCV and cross_val_score cut a "
+            "Panel; Panel.folds cuts it for cross-validation, and Panel.concat joins several"
+        )
 
 
 def _is_frame(X: Any) -> bool:

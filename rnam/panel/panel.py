@@ -358,7 +358,8 @@ class Panel(Contents):
         positions = self.ids.get_indexer(wanted)
         for id, position in zip(wanted, positions, strict=True):
             if position < 0:
-                raise KeyError(f"no {self.schema.id_name} {id!r} among {len(self)} ids")
+                told = f"no {self.schema.id_name} {id!r} among {len(self)} ids; take([...]) takes positions, and folds(...)"
+                raise KeyError(f"{told} cuts a panel for cross-validation, which GridSearchCV does not")
         return self.take(positions)
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+from sklearn.model_selection import cross_val_score
 
 import rnam
 from tests.estimators.support import feed_forward, outcome, panel, quick, recurrent, table, visits
@@ -120,3 +121,14 @@ def test_weights_and_groups_are_one_for_each_id() -> None:
     ):
         with pytest.raises(ValueError, match=word):
             recurrent().fit(panel(), **{argument: value})
+
+
+@pytest.mark.parametrize("first", [0, 1000])
+def test_cross_validation_of_scikit_learn_does_not_cut_a_panel(first: int) -> None:
+    frame = visits().assign(person=lambda own: own["person"] + first)
+    whole = rnam.Panel.from_frame(frame, id="person", time="day", values=["x", "z"], target="died")
+    with pytest.raises((TypeError, KeyError), match="folds"):
+        cross_val_score(recurrent(), whole, whole.target, cv=3, error_score="raise")
+    model = recurrent(max_epochs=1).fit(whole)
+    with pytest.raises(TypeError, match="X must be one Panel, got 2 in a list"):
+        model.predict([whole, whole])
