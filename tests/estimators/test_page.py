@@ -1,0 +1,16 @@
+"""The page of estimators: its code runs from top to bottom, and prints what stands there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import pages
+
+
+def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for needed in ("pandas", "safetensors", "skorch"):
+        pytest.importorskip(needed)
+    monkeypatch.chdir(tmp_path)
+    assert pages.run("estimators.md") == 8
