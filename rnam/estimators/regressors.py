@@ -134,7 +134,7 @@ class RNAMRegressor(Regressor, Recurrent):
         timing: bool = False, members: int = 1, loss: str | Callable[..., Any] = "auto",
         quantiles: Sequence[float] = (), regularizer: Mapping[str, float] | None = None,
         learning_rate: float = 0.01, weight_decay: float = 0.1, batch_size: int | Literal["auto"] = "auto",
-        max_epochs: int = 40,
+        max_epochs: int = 20,
         schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 15,
         validation: float | Literal["auto"] | None = 0.15, clip: float | None = 1.0, warm_start: bool = False,
         random_state: Any = None, device: str = "auto", precision: Literal["float32", "bf16"] = "float32",
