@@ -358,8 +358,10 @@ class Panel(Contents):
         positions = self.ids.get_indexer(wanted)
         for id, position in zip(wanted, positions, strict=True):
             if position < 0:
-                told = f"no {self.schema.id_name} {id!r} among {len(self)} ids; take([...]) takes positions, and folds(...)"
-                raise KeyError(f"{told} cuts a panel for cross-validation, which GridSearchCV does not")
+                raise KeyError(
+                    f"no {self.schema.id_name} {id!r} among {len(self)} ids; take([...]) takes positions, and folds(...) "
+                    "cuts a panel for cross-validation, which GridSearchCV does not"
+                )
         return self.take(positions)
 
     @classmethod
