@@ -359,8 +359,8 @@ class Panel(Contents):
         for id, position in zip(wanted, positions, strict=True):
             if position < 0:
                 raise KeyError(
-                    f"no {self.schema.id_name} {id!r} among {len(self)} ids; take([...]) takes positions, and folds(...) "
-                    "cuts a panel for cross-validation, which GridSearchCV does not"
+                    f"no {self.schema.id_name} {id!r} among {len(self)} ids; take([...]) takes positions, and "
+                    "folds(...) cuts a panel for cross-validation, which GridSearchCV does not"
                 )
         return self.take(positions)
 
