@@ -154,12 +154,15 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: as above.
-            y: labels of ids, (n,) or (n, targets); or of visits, as many as there are, (n, T) of an array. None takes
-                the target of the panel.
+            y: labels of ids, (n,) or (n, targets); or of visits, one for each row of a frame with such an index, or
+                (n, T) of an array. None takes the target of the panel.
             validation: a Panel, or a pair (X, y): the held-out part, in the place of a share of the ids.
             sample_weight: of ids or visits, as labels are; the panel's own by default.
             groups: of ids, which stay together in the held-out part and in the bootstrap samples of members; the
                 panel's own by default.
+
+        Where X has ids, the index of a Series must hold them, and its items are found by it. All else goes by its
+        place.
 
         Raises:
             TypeError, ValueError: X or y is not one of these, or holds what cannot be learned from; a parameter is out
@@ -245,9 +248,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _first_table(self, X: Any, y: Any, sample_weight: Any, groups: Any, again: bool) -> Sample:
         """X and y of a fit. What they are is noted, and must be the same where the fit goes on."""
         table = tables.read(self, X, y) if again else tables.learn(self, X, y)
-        found = self._labels(table)
-        if again and found.at != self.at_:
-            raise ValueError(f"y must have labels of {self.at_}s with warm_start, as before, got those of {found.at}s")
+        found = self._known_labels("y", table) if again else self._labels(table)
         target = self._read_targets(found, first=not again)
         if not again:
             self.schema_, self.table_, self.at_ = tables.empty(table.panel), table.kind, found.at
@@ -262,13 +263,13 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 f"{type(self).__name__} reads one visit of each id where labels are of ids, got "
                 f"{panel.lengths.max()} of {panel.schema.id_name} {which!r}; an RNAM reads all of them"
             )
-        weight = labels.weight_of(sample_weight, panel, found)
+        weight = labels.weight_of(sample_weight, table, found)
         own = self._label_weight(found.values[found.labelled])
         if own is not None:
             whole = np.zeros(len(found.values)) if weight is None else weight.copy()
             whole[found.labelled] = own if weight is None else own * weight[found.labelled]
             weight = whole
-        groups = panel.groups if groups is None else labels.for_each_id("groups", groups, panel)
+        groups = panel.groups if groups is None else labels.for_each_id("groups", groups, table)
         numbered = None if groups is None else numbers.distinct("groups", np.asarray(groups))
         return Sample(panel, found.values, found.labelled, found.at, weight, numbered)
 
@@ -288,13 +289,27 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             if not isinstance(X, Panel):
                 raise TypeError(f"validation must be a Panel or a pair (X, y), got {type(X).__name__}")
         table = tables.read(self, X, y)
-        found = self._labels(table)
-        if found.at != self.at_ or len(found.names) != len(self.target_names_):
-            raise ValueError(
-                f"validation must have {len(self.target_names_)} labels at each {self.at_}, as X has, got "
-                f"{len(found.names)} at each {found.at}"
-            )
+        found = self._known_labels("validation", table)
         return whole, self._sample(table, self._read_targets(found, first=False), None, None)
+
+    def _known_labels(self, argument: str, table: Table) -> Targets:
+        """The labels of a table, which must be of what the fit had, in its order.
+
+        Raises:
+            ValueError: they are not; or as `_labels`.
+        """
+        found, names = self._labels(table), tuple(self.target_names_)
+        if found.at != self.at_ or len(found.names) != len(names):
+            raise ValueError(
+                f"{argument} must have {len(names)} labels at each {self.at_}, as in the fit, got {len(found.names)} "
+                f"at each {found.at}"
+            )
+        if found.names != names and set(found.names) == set(names):
+            raise ValueError(
+                f"{argument} must have the targets {', '.join(names)} in this order, as in the fit, got "
+                f"{', '.join(found.names)}"
+            )
+        return found
 
     def _chosen_pairs(self) -> list[tuple[Any, Any]] | int:
         if self.pairs is None:

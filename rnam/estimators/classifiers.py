@@ -89,9 +89,9 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         nothing to predict."""
         check_is_fitted(self)
         table = tables.read(self, X, y)
-        found = labels.read(self, table)
+        found = self._known_labels("y", table)
         told, there = self._outputs(self.encoder_.transform(table.panel)), found.labelled
-        weight = labels.weight_of(sample_weight, table.panel, found)
+        weight = labels.weight_of(sample_weight, table, found)
         predicted = self.classes_[self.loss_.predict(told[there])]
         truth = np.array(found.values[there, 0].tolist())
         return float(accuracy_score(truth, predicted, sample_weight=None if weight is None else weight[there]))

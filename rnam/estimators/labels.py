@@ -85,30 +85,31 @@ def _targets(target: Array, labelled: NDArray[np.bool_], at: At, names: tuple[st
     return Targets(values, every, at, names, single)
 
 
-def for_each_id(argument: str, value: Any, panel: Panel) -> Array:
-    """`value` (ids,) in the order of the panel: an array, or a Series whose index holds the ids.
+def for_each_id(argument: str, value: Any, table: Table) -> Array:
+    """`value` (ids,) in the order of the panel: an array, or a Series. Its index must hold the ids where X has some;
+    rows and arrays have none, and go by their place.
 
     Raises:
         ValueError: it has another length, or lacks an id.
     """
-    if isinstance(value, pandas.Series) and _holds(value.index, panel):
-        value = value.reindex(panel.ids)
-    array = as_array(value)
-    if len(array.shape) == 0 or len(array) != len(panel):
-        raise ValueError(f"{argument} must have one for each of {len(panel)} ids, got shape {array.shape}")
+    array, ids = as_array(_in_order(argument, value, table)), len(table.panel)
+    if len(array.shape) == 0 or len(array) != ids:
+        raise ValueError(f"{argument} must have one for each of {ids} ids, got shape {array.shape}")
     return array
 
 
-def _holds(index: Any, panel: Panel) -> bool:
-    return bool(index.nlevels == panel.ids.nlevels and index.is_unique and panel.ids.isin(index).all())
+def _in_order(argument: str, value: Any, table: Table) -> Any:
+    ids = table.panel.ids
+    if table.kind not in ("panel", "visits") or not isinstance(value, pandas.Series | pandas.DataFrame):
+        return value
+    index = value.index
+    if not (index.nlevels == ids.nlevels and index.is_unique and ids.isin(index).all()):
+        raise ValueError(f"{argument} must have an index that holds the {len(ids)} ids of X, got another one")
+    return value.reindex(ids)
 
 
 def _matched(y: Any, panel: Panel, table: Table) -> Array:
-    if table.kind in ("panel", "visits") and isinstance(y, pandas.Series | pandas.DataFrame):
-        if not _holds(y.index, panel):
-            raise ValueError(f"y must have an index that holds the {len(panel)} ids of X, got another one")
-        y = y.reindex(panel.ids)
-    array = as_array(y)
+    array = as_array(_in_order("y", y, table))
     if array.ndim == 0:
         raise ValueError(f"y must be an array of labels, got {y!r}")
     if len(array) != len(panel):
@@ -170,16 +171,37 @@ def of_classes(labels: Targets, classes: Array | None = None) -> tuple[Targets, 
     return labels._replace(values=values), classes
 
 
-def weight_of(sample_weight: Any, panel: Panel, targets: Targets) -> NDArray[np.float64] | None:
-    """Weights of labels, at least 0: those given, or the panel's own; None for none.
+def weight_of(sample_weight: Any, table: Table, targets: Targets) -> NDArray[np.float64] | None:
+    """Weights of labels, at least 0, in the order of the panel: those given, or the panel's own; None for none.
+
+    Args:
+        sample_weight: of ids, as `for_each_id`; of visits (visits,), in the order of the rows of a frame of visits, or
+            (n, T) of an array.
 
     Raises:
         TypeError, ValueError: they are no numbers, negative, all 0 or of another length.
     """
-    weight = panel.weight if sample_weight is None else tables.to_numbers("sample_weight", sample_weight)
-    if weight is None:
-        return None
+    if sample_weight is None:
+        weight = table.panel.weight
+        if weight is None:
+            return None
+    else:
+        read = for_each_id if targets.at == "id" else _for_each_visit
+        weight = tables.to_numbers("sample_weight", read("sample_weight", sample_weight, table))
     weight = np.asarray(weight, np.float64)
     if not weight.any():
         raise ValueError("sample_weight must not be zero for all labels: there is no weight left")
     return checked_weight(weight, (len(targets.values),))
+
+
+def _for_each_visit(argument: str, value: Any, table: Table) -> Array:
+    panel, array = table.panel, as_array(value)
+    if table.kind == "array":
+        if array.shape != (len(panel), table.steps):
+            raise ValueError(f"{argument} must have shape {(len(panel), table.steps)}, as y, got {array.shape}")
+        return np.asarray(array[np.repeat(np.arange(len(panel)), panel.lengths), panel.times.astype(np.int64)])
+    if table.frame is None or array.shape != (len(table.frame),):
+        return array
+    if isinstance(value, pandas.Series) and not value.index.equals(table.frame.index):
+        raise ValueError(f"{argument} must have the index of X where labels are of visits, got another one")
+    return np.asarray(array[table.rows()])

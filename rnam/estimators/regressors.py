@@ -61,9 +61,9 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
         if len(self.loss_.quantiles) > 1:
             raise ValueError(f"score must have one prediction for each target, got {len(self.loss_.quantiles)}")
         table = tables.read(self, X, y)
-        found = labels.numbers(labels.read(self, table))
+        found = labels.numbers(self._known_labels("y", table))
         told, there = self._outputs(self.encoder_.transform(table.panel)), found.labelled
-        weight = labels.weight_of(sample_weight, table.panel, found)
+        weight = labels.weight_of(sample_weight, table, found)
         truth, predicted = found.values[there], self.loss_.predict(told[there])
         return float(r2_score(truth, predicted, sample_weight=None if weight is None else weight[there]))
 

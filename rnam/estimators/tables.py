@@ -14,6 +14,7 @@ from rnam.explain._arrays import as_array
 from rnam.panel import Panel
 from rnam.panel.columns import is_category, level_kind, plain
 from rnam.panel.matrices import free
+from rnam.panel.schema import At
 from rnam.sklearn import tables
 
 __all__ = ["Table", "TableKind", "empty", "learn", "read"]
@@ -31,12 +32,21 @@ class Table(NamedTuple):
             each row of which is an id with one visit.
         y: labels that are not yet the panel's target: of ids, in their order; or None.
         steps: of an array, T.
+        frame: the visits as they came, of a DataFrame of these; else None.
     """
 
     panel: Panel
     kind: TableKind
     y: Any
     steps: int = 1
+    frame: Any = None
+
+    def rows(self) -> Array:
+        """The row of `frame` that each visit of the panel was, int64 (visits,): ids may take turns there, and a panel
+        has them in the order of their first rows."""
+        name, frame = self.panel.schema.id[0], self.frame
+        given = frame[name] if name in frame.columns else frame.index.get_level_values(0)
+        return np.argsort(pandas.factorize(given)[0], kind="stable")
 
 
 def learn(estimator: Any, X: Any, y: Any) -> Table:
@@ -48,6 +58,7 @@ def learn(estimator: Any, X: Any, y: Any) -> Table:
     """
     _refuse_panels(X)
     if isinstance(X, Panel):
+        _refuse_none(X)
         names = [str(column.name) for column in X.columns]
         vars(estimator).pop("feature_names_in_", None)
         estimator.n_features_in_ = len(names)
@@ -59,7 +70,7 @@ def learn(estimator: Any, X: Any, y: Any) -> Table:
     if not _is_frame(X) and _dimensions(X) == 3:
         array = tables.to_numbers("X", X)
         validate_data(estimator, np.moveaxis(array, -1, 1), skip_check_array=True)
-        return _of_array(array, y)
+        return _of_array(array, y, None)
     frame = _rows(X)
     validate_data(estimator, X if _is_frame(X) else frame.to_numpy(), skip_check_array=True)
     return Table(_panel_of_rows(frame), "rows", y)
@@ -73,32 +84,40 @@ def read(estimator: Any, X: Any, y: Any = None) -> Table:
     """
     kind: TableKind = estimator.table_
     known: Panel = estimator.schema_
+    at: At = estimator.at_
     _refuse_panels(X)
     if isinstance(X, Panel):
+        _refuse_none(X)
         return Table(X, "panel", y)
     if kind == "panel":
         if not _is_frame(X):
             raise TypeError(f"X must be a Panel or a DataFrame with its columns, got {type(X).__name__}")
-        return Table(Panel.from_frame(X, like=known, unseen="missing"), "panel", y)
+        frame = X if isinstance(X, pandas.DataFrame) else X.to_pandas()
+        return Table(Panel.from_frame(X, like=known, unseen="missing"), "panel", y, frame=frame)
     if kind == "array":
         if _is_frame(X) or _dimensions(X) != 3:
             raise ValueError("X must have shape (n, T, columns), as in the fit, got a table of two dimensions")
         array = tables.to_numbers("X", X)
         validate_data(estimator, np.moveaxis(array, -1, 1), reset=False, skip_check_array=True)
-        return _of_array(array, y)
+        return _of_array(array, y, at)
     if kind == "visits":
         if not _is_visits(X):
             raise ValueError("X must be a frame with an (id, time) index, as in the fit, got one without")
         validate_data(estimator, X, reset=False, skip_check_array=True)
         _refuse_other_kinds(X, known)
         panel = Panel.from_frame(X, like=known, unseen="missing")
-        whole = _with_labels(X, y, panel, [column.name for column in known.schema.targets])
+        whole = _with_labels(X, y, panel, at, [column.name for column in known.schema.targets])
         if whole is None:
-            return Table(panel, "visits", y)
-        return Table(Panel.from_frame(whole, like=known, unseen="missing"), "visits", None)
+            return Table(panel, "visits", y, frame=X)
+        return Table(Panel.from_frame(whole, like=known, unseen="missing"), "visits", None, frame=X)
     frame = _rows(X)
     validate_data(estimator, X if _is_frame(X) else frame.to_numpy(), reset=False, skip_check_array=True)
-    frame.columns = pandas.Index([name for name in known.schema.order if name in _feature_names(known)], dtype=object)
+    names = [name for name in known.schema.order if name in _feature_names(known)]
+    # scikit-learn compares names that are all words; those of an array are none that a frame must have
+    if _is_frame(X) and not hasattr(estimator, "feature_names_in_") and names != _numbered(len(names)):
+        if list(frame.columns) != names:
+            raise ValueError(f"X must have the columns {names}, as in the fit, got {list(frame.columns)}")
+    frame.columns = pandas.Index(names, dtype=object)
     _refuse_other_kinds(frame, known)
     return Table(Panel.from_frame(_indexed(frame), like=known, unseen="missing"), "rows", y)
 
@@ -113,21 +132,28 @@ def _learn_visits(X: Any, y: Any) -> Table:
     words = [name for name in names if _is_words(X[name])]
     roles: dict[str, Any] = {"values": [name for name in names if name not in words], "categories": words}
     panel = Panel.from_frame(X, **roles)
-    whole = _with_labels(X, y, panel, None)
+    whole = _with_labels(X, y, panel, None, None)
     if whole is None:
-        return Table(panel, "visits", y)
+        return Table(panel, "visits", y, frame=X)
     targets = list(whole.columns[len(names) :])
-    return Table(Panel.from_frame(whole, **roles, target=targets, at="visit"), "visits", None)
+    return Table(Panel.from_frame(whole, **roles, target=targets, at="visit"), "visits", None, frame=X)
 
 
-def _with_labels(X: Any, y: Any, panel: Panel, called: list[Any] | None) -> Any:
+def _with_labels(X: Any, y: Any, panel: Panel, at: At | None, called: list[Any] | None) -> Any:
     """A frame of visits with labels of visits as its last columns; None where y has none, or those of ids.
 
     Args:
+        at: where labels are, None where that is not known yet: where each id has one visit, the index of y says it.
         called: the names of these columns, None to find some.
     """
-    if y is None or _shape(y)[:1] == (len(panel),):
+    if y is None:
         return None
+    if _shape(y)[:1] == (len(panel),):
+        of_visits = at == "visit" and len(panel) == len(X)
+        if at is None and isinstance(y, pandas.DataFrame | pandas.Series):
+            of_visits = y.index.equals(X.index)
+        if not of_visits:
+            return None
     if _shape(y)[:1] != (len(X),):
         raise ValueError(
             f"y must have a label for each of {len(panel)} ids or of {len(X)} visits, got shape {_shape(y)}"
@@ -143,10 +169,15 @@ def _with_labels(X: Any, y: Any, panel: Panel, called: list[Any] | None) -> Any:
     return pandas.concat([X, labels.set_axis(pandas.Index(called), axis=1).set_axis(X.index, axis=0)], axis=1)
 
 
-def _of_array(array: Array, y: Any) -> Table:
-    """An array (n, T, columns), with labels of steps where y is (n, T) or (n, T, targets)."""
+def _of_array(array: Array, y: Any, at: At | None) -> Table:
+    """An array (n, T, columns), with labels of steps where y is (n, T) or (n, T, targets).
+
+    Args:
+        at: where labels are, None where that is not known yet: y of this shape then has labels of steps.
+    """
     steps = array.shape[1]
-    if y is not None and steps > 1 and _shape(y)[:2] == array.shape[:2]:
+    of_steps = steps > 1 if at is None else at == "visit"
+    if y is not None and of_steps and _shape(y)[:2] == array.shape[:2]:
         return Table(Panel.from_array(array, y=y, at="visit"), "array", None, steps)
     return Table(Panel.from_array(array), "array", y, steps)
 
@@ -155,17 +186,27 @@ def _rows(X: Any) -> Any:
     """A table of rows as a DataFrame that may be changed.
 
     Raises:
-        TypeError, ValueError: it has no two dimensions, no row or no column; it is sparse or complex.
+        TypeError, ValueError: it has no two dimensions, no row or no column; it is sparse or complex; its index has
+            more than two levels.
     """
     if _is_frame(X):
         frame = X.to_pandas() if not isinstance(X, pandas.DataFrame) else X
+        if frame.index.nlevels > 2:
+            raise ValueError(
+                f"X must have an index of rows, or one of (id, time), got one of {frame.index.nlevels} levels"
+            )
         tables.refuse_twice("X", list(frame.columns))
         if 0 in frame.shape:
             check_array(np.empty(frame.shape), input_name="X")  # raises, in scikit-learn's words
         return frame.copy(deep=False)
     array = check_array(X, dtype=None, ensure_all_finite=False, input_name="X")
-    frame = pandas.DataFrame(array, columns=pandas.Index([f"x{n}" for n in range(array.shape[1])]))
+    frame = pandas.DataFrame(array, columns=pandas.Index(_numbered(array.shape[1])))
     return frame.infer_objects() if array.dtype.kind == "O" else frame
+
+
+def _numbered(count: int) -> list[str]:
+    """What the columns of an array are called."""
+    return [f"x{n}" for n in range(count)]
 
 
 def _panel_of_rows(frame: Any) -> Panel:
@@ -216,6 +257,11 @@ def _refuse_panels(X: Any) -> None:
             f"X must be one Panel, got {len(X)} in a {type(X).__name__}, as GridSearchCV and cross_val_score cut a "
             "Panel; Panel.folds cuts it for cross-validation, and Panel.concat joins several"
         )
+
+
+def _refuse_none(panel: Panel) -> None:
+    if not len(panel):
+        raise ValueError("X must have ids, got a Panel without any")
 
 
 def _is_frame(X: Any) -> bool:
