@@ -362,11 +362,12 @@ def _scale(values: Array) -> tuple[float, float]:
     numbers = values[~np.isnan(values)].astype(np.float64)
     if not len(numbers):
         return 0.0, 0.0
-    low, centre, high = np.quantile(numbers, [0.25, 0.5, 0.75])
-    spread = (high - low) / _NORMAL
-    if not spread > 0:
-        distance = np.abs(numbers - centre)
-        spread = np.median(distance[distance > 0]) if distance.any() else 1.0
+    with np.errstate(over="ignore"):  # an infinite spread has an end below
+        low, centre, high = np.quantile(numbers, [0.25, 0.5, 0.75])
+        spread = (high - low) / _NORMAL
+        if not spread > 0:
+            distance = np.abs(numbers - centre)
+            spread = np.median(distance[distance > 0]) if distance.any() else 1.0
     return float(centre), float(spread) if np.isfinite(spread) else float(np.finfo(np.float64).max)
 
 

@@ -106,9 +106,9 @@ class Loss:
             quantiles: for "quantile", each between 0 and 1.
 
         Raises:
-            TypeError: loss is neither str nor callable.
-            ValueError: loss is none of the names, or none for this kind of y; quantiles are missing, out of range, or
-                given to another loss; y is negative or 0 everywhere for "poisson"; all weights are 0.
+            TypeError: loss is neither str nor callable; quantiles are no list of numbers.
+            ValueError: loss is none of the names, or none for this kind of y; quantiles are missing, out of range, one
+                comes twice, or they are given to another loss; y is negative or 0 everywhere for "poisson"; all weights are 0.
         """
         name = _name(loss, classes)
         shares = _quantiles(name, quantiles)
@@ -118,8 +118,7 @@ class Loss:
         if not w.sum() > 0:
             raise ValueError("sample_weight must not be zero for all labels of the training part")
         w = w / w.sum()
-        if name == "poisson" and (y < 0).any():
-            raise ValueError(f"y must be at least 0 for loss='poisson', got {y.min():g}")
+        _refuse_negative(name, y)
         centre, scale = _units(name, y, w)
         targets = y.shape[1]
         outputs = targets
@@ -160,11 +159,16 @@ class Loss:
         return tuple(np.repeat(self.centre, self.out_dim // self.targets).tolist())
 
     def scaled(self, target: Any) -> Tensor:
-        """y as `__call__` takes it, float32 (labels, targets), of classes (labels,): float32 of two, int64 of more."""
+        """y as `__call__` takes it, float32 (labels, targets), of classes (labels,): float32 of two, int64 of more.
+
+        Raises:
+            ValueError: y is negative for "poisson".
+        """
         if self.classes:
             codes = torch.from_numpy(np.ascontiguousarray(target, np.int64))
             return codes if self.link == "softmax" else codes.float()
         y = np.asarray(target, np.float64)
+        _refuse_negative(self.name, y)
         y = (y.reshape(len(y), -1) - self.centre) / self.scale
         return torch.from_numpy(np.ascontiguousarray(y, np.float32))
 
@@ -278,12 +282,21 @@ def _name(loss: str | Criterion, classes: int) -> str:
     return loss
 
 
+def _refuse_negative(name: str, y: Floats) -> None:
+    if name == "poisson" and (y < 0).any():
+        raise ValueError(f"y must be at least 0 for loss='poisson', got {y.min():g}")
+
+
 def _quantiles(name: str, quantiles: Sequence[float]) -> tuple[float, ...]:
+    if isinstance(quantiles, str) or not isinstance(quantiles, Sequence | np.ndarray):
+        raise TypeError(f"quantiles must be a list of numbers, got {quantiles!r}")
     if name != "quantile":
         if len(quantiles):
             raise ValueError(f"quantiles must be empty for loss={name!r}, got {tuple(quantiles)}")
         return ()
     found = tuple(_checks.real_number(f"quantiles[{n}]", q) for n, q in enumerate(quantiles))
+    if len(set(found)) < len(found):
+        raise ValueError(f"quantiles must be different, got {found}")
     if not found or not all(0 < q < 1 for q in found):
         raise ValueError(f"quantiles must be one or more numbers between 0 and 1 for loss='quantile', got {found}")
     return found
@@ -297,13 +310,17 @@ def _units(name: str, y: Floats, w: Floats) -> tuple[tuple[float, ...], tuple[fl
     mean = w @ y
     if name == "poisson":
         if not (mean > 0).all():
-            raise ValueError("y must be above 0 somewhere for loss='poisson', got 0 for all labels")
+            at = int((mean > 0).argmin())
+            of = f" of target {at}" if targets > 1 else ""
+            raise ValueError(f"y must be above 0 somewhere for loss='poisson', got 0 for all labels{of}")
         return (0.0,) * targets, tuple(mean.tolist())
     if name in _MEDIAN:
         centre = np.array([_quantile(column, w, 0.5) for column in y.T])
         scale = math.sqrt(math.pi / 2) * (w @ np.abs(y - centre))
     else:
-        centre, scale = mean, np.sqrt(w @ (y - mean) ** 2)
+        # halved or doubled to be near 1, where no square overflows
+        exponent = np.frexp(np.abs(y - mean).max(0))[1]
+        centre, scale = mean, np.ldexp(np.sqrt(w @ np.ldexp(y - mean, -exponent) ** 2), exponent)
     # the deviations of a constant are the rounding of its mean
     constant = ~(scale > 4 * np.finfo(np.float64).eps * np.abs(centre))
     return tuple(centre.tolist()), tuple(np.where(constant, 1.0, scale).tolist())
@@ -328,7 +345,7 @@ def _start(loss: Loss, y: Floats, w: Floats) -> Floats:
 def _least(loss: Loss, y: Floats, w: Floats) -> Floats:
     """The constant outputs of least loss by a criterion of one's own, as L-BFGS finds them from 0, or else 0."""
     target, weight = loss.scaled(y[:, 0] if loss.classes else y), torch.from_numpy(w).float()
-    constant = torch.zeros(loss.out_dim, requires_grad=True)
+    constant = torch.zeros(loss.out_dim, dtype=torch.float32, requires_grad=True)
     search: Any = torch.optim.LBFGS([constant], max_iter=50, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
