@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
+from rnam import _checks
 from rnam.estimators import labels, tables
 from rnam.estimators.base import Estimator, Pairs
 from rnam.estimators.labels import Targets
@@ -51,9 +51,24 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         return Loss.fit(self.loss, target, weight, classes=len(self.classes_))
 
     def _label_weight(self, target: Array) -> Array | None:
-        if self.class_weight is None:
+        given, count = self.class_weight, len(self.classes_)
+        if given is None:
             return None
-        return np.asarray(compute_sample_weight(self.class_weight, self.classes_[target]))
+        if isinstance(given, Mapping):
+            weight = np.ones(count)
+            for level, own in given.items():
+                found = np.flatnonzero([bool(known == level) for known in self.classes_.tolist()])
+                if not len(found):
+                    raise ValueError(f"class_weight must name classes of {self.classes_.tolist()}, got {level!r}")
+                weight[found] = _checks.finite_number(f"class_weight[{level!r}]", own)
+                if own < 0:
+                    raise ValueError(f"class_weight[{level!r}] must be at least 0, got {own}")
+        elif isinstance(given, str) and given == "balanced":
+            held = np.bincount(target, minlength=count)
+            weight = len(target) / (np.count_nonzero(held) * held.clip(min=1))
+        else:
+            raise ValueError(f"class_weight must be None, 'balanced' or a dict of weights by class, got {given!r}")
+        return np.asarray(weight[target])
 
     def _told(self, outputs: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[Array, None]:
         return self.classes_[self.loss_.predict(outputs)][:, None], None
@@ -92,8 +107,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         found = self._known_labels("y", table)
         told, there = self._outputs(self.encoder_.transform(table.panel)), found.labelled
         weight = labels.weight_of(sample_weight, table, found)
-        predicted = self.classes_[self.loss_.predict(told[there])]
-        truth = np.array(found.values[there, 0].tolist())
+        truth = labels.codes(labels.classes_of(found), self.classes_)
+        predicted = self.loss_.predict(told[there])
         return float(accuracy_score(truth, predicted, sample_weight=None if weight is None else weight[there]))
 
 

@@ -16,10 +16,11 @@ from rnam.estimators.tables import Table
 from rnam.explain._arrays import as_array
 from rnam.explain._arrays import sample_weight as checked_weight
 from rnam.panel import Panel
+from rnam.panel.columns import plain
 from rnam.panel.schema import At
 from rnam.sklearn import tables
 
-__all__ = ["Targets", "for_each_id", "numbers", "of_classes", "read", "weight_of"]
+__all__ = ["Targets", "classes_of", "codes", "for_each_id", "numbers", "of_classes", "read", "weight_of"]
 
 Array = NDArray[Any]
 
@@ -154,21 +155,34 @@ def of_classes(labels: Targets, classes: Array | None = None) -> tuple[Targets, 
             DataConversionWarning,
             stacklevel=2,
         )
-    held = labels.values[labels.labelled, 0]
-    held = column_or_1d(tables.labels(held) if held.dtype.kind == "O" else held)
+    held = classes_of(labels)
     check_classification_targets(held)
-    found, codes = np.unique(held, return_inverse=True)
     if classes is None:
-        if len(found) < 2:
-            raise ValueError(f"the target {labels.names[0]!r} must have at least 2 classes, got 1 class: {found[0]!r}")
-        classes = found
-    known = {level: n for n, level in enumerate(classes.tolist())}
-    for level in found.tolist():
-        if level not in known:
-            raise ValueError(f"the target {labels.names[0]!r} must have classes of the fit, got {level!r}")
+        classes = np.unique(held)
+        if len(classes) < 2:
+            raise ValueError(
+                f"the target {labels.names[0]!r} must have at least 2 classes, got 1 class: {classes[0]!r}"
+            )
+    coded = codes(held, classes)
+    if (coded < 0).any():
+        new = held[coded < 0].min()
+        raise ValueError(f"the target {labels.names[0]!r} must have classes of the fit, got {plain(new)!r}")
     values = np.zeros(len(labels.values), np.int64)
-    values[labels.labelled] = np.array([known[level] for level in found.tolist()])[codes]
+    values[labels.labelled] = coded
     return labels._replace(values=values), classes
+
+
+def classes_of(labels: Targets) -> Array:
+    """The classes of one target, of the labels that are there."""
+    held = labels.values[labels.labelled, 0]
+    return np.asarray(column_or_1d(tables.labels(held) if held.dtype.kind == "O" else held))
+
+
+def codes(held: Array, classes: Array) -> NDArray[np.int64]:
+    """The place of each label in `classes`, -1 of one that is none of these."""
+    found, inverse = np.unique(held.astype(classes.dtype) if held.dtype.kind in "mM" else held, return_inverse=True)
+    known = {level: n for n, level in enumerate(classes.tolist())}
+    return np.array([known.get(level, -1) for level in found.tolist()], np.int64)[inverse]
 
 
 def weight_of(sample_weight: Any, table: Table, targets: Targets) -> NDArray[np.float64] | None:
