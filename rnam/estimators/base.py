@@ -180,8 +180,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         chosen = self._chosen_pairs()
         count = chosen if isinstance(chosen, int) else 0
         self._make(training, () if isinstance(chosen, int) else chosen, seed)
-        self._run(training, held_out, settings)
-        if count:
+        ended = self._run(training, held_out, settings)
+        if count and not ended:
             found = pairs.search(training.panel, training.rows(), *self._residuals(training), count)
             if found:
                 self._make(training, found, seed)
@@ -238,8 +238,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _settings(self, training: Sample, seed: int) -> Settings:
         size = self.batch_size
         if size == "auto":
-            rows = len(training.labelled) if self._flat else len(training.panel)
-            size = int(np.clip(2 ** round(math.log2(rows / STEPS)), *BATCHES))
+            size = int(np.clip(2 ** round(math.log2(training.learned(self._flat) / STEPS)), *BATCHES))
+        if self.callbacks is not None and not isinstance(self.callbacks, list | tuple):
+            raise TypeError(f"callbacks must be None or a list of skorch's, got {type(self.callbacks).__name__}")
         return Settings(
             self.learning_rate, self.weight_decay, size, self.max_epochs, self.schedule, self.patience,
             self.clip, self.regularizer, self.precision, self.device, seed, tuple(self.callbacks or ()), self.verbose,
@@ -326,17 +327,24 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         weight = None if training.weight is None else training.weight[training.labelled]
         loss = self._fit_loss(training.target[training.labelled], weight)
         with seeded(seed, choose_device(self.device)):
-            model = self._model(encoder, loss.out_dim)
+            model = self._model(encoder, loss.out_dim).float()  # whatever torch's default dtype is
         start_level(model)
         self.encoder_, self.loss_, self.pairs_ = encoder, loss, [tuple(pair) for pair in chosen]
         terms = [term.name for term in encoder.terms]
         describe(model, terms, [term.unit for term in encoder.terms], self._output_names())
         self.model_ = model
 
-    def _run(self, training: Sample, held_out: Sample | None, settings: Settings, warm: bool = False) -> None:
-        valid: Batches | None = None if held_out is None else held_out.batches(self.encoder_)
-        fitted = train(self.model_, self.loss_, training.batches(self.encoder_), valid, settings, warm=warm)
+    def _run(self, training: Sample, held_out: Sample | None, settings: Settings, warm: bool = False) -> bool:
+        """Trains the model. Returns whether Ctrl-C ended it."""
+        try:
+            valid: Batches | None = None if held_out is None else held_out.batches(self.encoder_)
+            fitted = train(self.model_, self.loss_, training.batches(self.encoder_), valid, settings, warm=warm)
+        except Exception:
+            if not warm or not all(own.isfinite().all() for own in self.model_.parameters()):
+                del self.model_  # which is not fitted
+            raise
         self.history_, self.best_epoch_ = fitted.history, fitted.best_epoch
+        return fitted.interrupted
 
     def _residuals(self, sample: Sample) -> tuple[Array, Array]:
         """Of each label the negative gradient of its loss in the outputs (labels, out_dim), and its weight."""

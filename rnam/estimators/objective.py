@@ -92,7 +92,7 @@ class Objective:
         weight = labels.weight
         if labels.row is not None and labels.step is not None:
             places = contributions.shape[-3:-1]
-            at_visits = torch.zeros(places, device=contributions.device)
+            at_visits = torch.zeros(places, dtype=contributions.dtype, device=contributions.device)
             at_visits[labels.row, labels.step] = 1.0 if weight is None else weight
             weight = at_visits
         each = self.members > 1

@@ -77,6 +77,12 @@ class Sample:
         panel = self.panel
         return (panel.offsets[1:] - 1 if self.at == "id" else np.arange(len(self.labelled)))[self.labelled]
 
+    def learned(self, flat: bool) -> int:
+        """How many ids have a label, or rows where each visit is one."""
+        if flat or self.at == "id":
+            return int(self.labelled.sum())
+        return len(np.unique(np.repeat(np.arange(len(self.panel)), self.panel.lengths)[self.labelled]))
+
     def batches(self, encoder: Encoder) -> Batches:
         """What a model with this encoder is trained on."""
         inputs, groups = encoder.transform(self.panel), self.groups

@@ -114,9 +114,9 @@ def read(estimator: Any, X: Any, y: Any = None) -> Table:
     validate_data(estimator, X if _is_frame(X) else frame.to_numpy(), reset=False, skip_check_array=True)
     names = [name for name in known.schema.order if name in _feature_names(known)]
     # scikit-learn compares names that are all words; those of an array are none that a frame must have
-    if _is_frame(X) and not hasattr(estimator, "feature_names_in_") and names != _numbered(len(names)):
-        if list(frame.columns) != names:
-            raise ValueError(f"X must have the columns {names}, as in the fit, got {list(frame.columns)}")
+    unchecked = _is_frame(X) and not hasattr(estimator, "feature_names_in_") and names != _numbered(len(names))
+    if unchecked and list(frame.columns) != names:
+        raise ValueError(f"X must have the columns {names}, as in the fit, got {list(frame.columns)}")
     frame.columns = pandas.Index(names, dtype=object)
     _refuse_other_kinds(frame, known)
     return Table(Panel.from_frame(_indexed(frame), like=known, unseen="missing"), "rows", y)

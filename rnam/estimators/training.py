@@ -78,6 +78,8 @@ class Settings:
         if self.clip is not None:
             _checks.positive_number("clip", self.clip)
         _checks.one_of("precision", self.precision, PRECISIONS)
+        if not isinstance(self.verbose, bool):
+            _checks.whole_number("verbose", self.verbose)
 
 
 class Fitted(NamedTuple):
@@ -134,10 +136,21 @@ def train(
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    """The device of a name; "auto" is a CUDA device where there is one, and else the CPU."""
+    """The device of a name; "auto" is a CUDA device where there is one, and else the CPU.
+
+    Raises:
+        ValueError: torch knows no device of this name, or there is no CUDA device.
+    """
+    there = torch.cuda.is_available()
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+        return torch.device("cuda" if there else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be 'auto' or a device of torch, got {device!r}") from error
+    if found.type == "cuda" and not there:
+        raise ValueError(f"device must be one that is there, got {device!r} where torch finds no CUDA device")
+    return found
 
 
 @contextmanager

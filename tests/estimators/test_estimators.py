@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback
 
 import rnam
 from tests.estimators.support import ROWS, feed_forward, outcome, panel, quick, recurrent, table, visits
@@ -154,6 +155,49 @@ def test_pairs_are_found_where_residuals_have_them() -> None:
     assert [term.name for term in model.encoder_.terms if term.is_pair] == [" & ".join(p) for p in model.pairs_]
 
 
+class Pressed(Callback):  # type: ignore[misc]
+    """Ctrl-C in the first epoch."""
+
+    times = 0
+
+    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+        self.times += 1
+        raise KeyboardInterrupt
+
+
+def test_the_search_for_pairs_does_not_follow_an_interrupted_fit() -> None:
+    X, pressed = np.random.default_rng(0).normal(size=(200, 2)), Pressed()
+    with pytest.warns(RuntimeWarning, match="the fit was interrupted"):
+        model = feed_forward(pairs=1, callbacks=[pressed]).fit(X, X[:, 0] * X[:, 1])
+    assert (pressed.times, model.pairs_) == (1, [])
+
+
+def test_batches_are_of_what_has_a_label() -> None:
+    """Most visits have none in a panel of people whose last interview is labelled."""
+    frame = visits(400)
+    last = frame.groupby("person").cumcount(ascending=False) == 0
+    frame["label"] = frame["label"].fillna(1.0).where(last & (frame["person"] < 320))
+    whole = rnam.Panel.from_frame(frame, id="person", time="day", values=["x"], target="label", at="visit")
+    for model in (recurrent(), rnam.NAMClassifier((4,), **quick())):
+        sample = model._first_table(whole, None, None, None, False)
+        assert model._settings(sample, 0).batch_size == 32
+
+
+def test_the_default_dtype_of_torch_is_not_read() -> None:
+    X, y = table(), outcome(table())
+    told = feed_forward().fit(X, y).predict(X)
+    torch.set_default_dtype(torch.float64)
+    try:
+        for loss in ("squared", lambda prediction, target: (prediction - target).square().squeeze(-1)):
+            model = feed_forward(loss=loss, members=2, regularizer={"concurvity": 0.1}).fit(X, y)
+            assert {p.dtype for p in model.model_.parameters()} == {torch.float32}
+        recurrent(regularizer={"contributions": 0.1}).fit(panel("visit"))
+        # the first parameters are drawn in another dtype
+        assert feed_forward().fit(X, y).predict(X).shape == told.shape
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_members_learn_from_samples_of_groups() -> None:
     X, y = table(), outcome(table())
     groups = np.arange(ROWS) // 3
@@ -195,6 +239,20 @@ def test_weights_count_as_copies_do() -> None:
     twice = feed_forward(**options).fit(X, y, sample_weight=2 * weight)
     # weights of another scale are divided by their mean: the same numbers but for their rounding
     assert_within("predictions", twice.predict(X), weighed.predict(X), 1e-3)
+
+
+def test_class_weights_hold_for_a_held_out_part_of_one_class() -> None:
+    whole = panel()
+    alive = whole.take(np.flatnonzero(whole.target == 0))
+    model = recurrent(class_weight={1: 5.0}).fit(whole, validation=alive)
+    assert "valid_loss" in model.history_[0]
+
+
+def test_dates_are_classes() -> None:
+    X, y = table(), pandas.to_datetime(["2020-01-01", "2021-01-01"] * (ROWS // 2))
+    model = rnam.NAMClassifier((4,), **quick()).fit(X, y)
+    assert model.score(X, y) == (model.predict(X) == y.to_numpy()).mean()
+    assert model.score(X, y.as_unit("ns") + pandas.Timedelta("1D")) == 0
 
 
 def test_class_weights_move_the_intercept() -> None:
@@ -239,3 +297,16 @@ def test_units_of_x_and_y_change_nothing_that_is_learned() -> None:
     scaled = feed_forward(**options).fit(X, y).score(X, y)
     for moved, other in ((X + 1e6, y), (X * 1e-6, y * 1e6), (X * 1e-6 + 1, y + 1e6), (X * 1e6, y * 1e-6)):
         assert feed_forward(**options).fit(moved, other).score(moved, other) == pytest.approx(scaled, abs=0.005)
+
+
+@pytest.mark.parametrize("scale", [2.0**700, 2.0**-700])
+@pytest.mark.parametrize("loss", ["squared", "absolute", "gaussian"])
+def test_no_scale_is_too_large_or_too_small(scale: float, loss: str) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    near, far = (feed_forward(loss=loss).fit(X * s, X[:, 0] * s) for s in (1.0, scale))
+    assert_within("predictions", far.predict(X * scale) / scale, near.predict(X), 1e-6)
+
+
+def test_columns_may_reach_the_ends_of_float64() -> None:
+    X = np.where(np.random.default_rng(0).normal(size=(60, 1)) > 0, 1.7e308, -1.7e308)
+    assert np.isfinite(feed_forward().fit(X, np.sign(X[:, 0])).predict(X)).all()

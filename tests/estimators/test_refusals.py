@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
 import rnam
@@ -84,6 +85,13 @@ def test_a_nam_reads_one_visit_of_an_id() -> None:
         ({"warm_start": 1}, "warm_start"),
         ({"cell": "gru"}, "cell"),
         ({"schedule": "cosine"}, "schedule"),
+        ({"callbacks": 3}, "callbacks must be None or a list"),
+        ({"verbose": "no"}, "verbose"),
+        ({"device": "gpu"}, "device must be 'auto' or a device of torch, got 'gpu'"),
+        ({"class_weight": "balance"}, "class_weight must be None, 'balanced' or a dict"),
+        ({"class_weight": {"dead": 2}}, r"class_weight must name classes of \[0, 1\], got 'dead'"),
+        ({"class_weight": {0: -1, 1: 5}}, r"class_weight\[0\] must be at least 0, got -1"),
+        ({"class_weight": {0: np.nan}}, r"class_weight\[0\] must be finite"),
     ],
 )
 def test_bad_parameters_are_named(changes: dict[str, Any], word: str) -> None:
@@ -132,3 +140,25 @@ def test_cross_validation_of_scikit_learn_does_not_cut_a_panel(first: int) -> No
     model = recurrent(max_epochs=1).fit(whole)
     with pytest.raises(TypeError, match="X must be one Panel, got 2 in a list"):
         model.predict([whole, whole])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_below_0_are_refused_in_either_part(seed: int) -> None:
+    y = np.abs(outcome(table()))
+    y[7] = -3
+    with pytest.raises(ValueError, match="y must be at least 0 for loss='poisson', got -3"):
+        feed_forward(loss="poisson", validation=0.5, random_state=seed).fit(table(), y)
+
+
+@pytest.mark.parametrize("quantiles", [None, 0.5, (0.5, 0.5)])
+def test_quantiles_are_a_list_of_different_numbers(quantiles: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="quantiles must be"):
+        feed_forward(loss="quantile", quantiles=quantiles).fit(table(), outcome(table()))
+
+
+def test_a_fit_that_diverges_leaves_no_model() -> None:
+    model = feed_forward(learning_rate=1e30, clip=None)
+    with pytest.raises(ValueError, match="the fit diverged"):
+        model.fit(table(), outcome(table()))
+    with pytest.raises(NotFittedError):
+        model.predict(table())
