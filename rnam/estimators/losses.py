@@ -108,7 +108,8 @@ class Loss:
         Raises:
             TypeError: loss is neither str nor callable; quantiles are no list of numbers.
             ValueError: loss is none of the names, or none for this kind of y; quantiles are missing, out of range, one
-                comes twice, or they are given to another loss; y is negative or 0 everywhere for "poisson"; all weights are 0.
+                comes twice, or they are given to another loss; y is negative or 0 everywhere for "poisson"; all weights
+                are 0.
         """
         name = _name(loss, classes)
         shares = _quantiles(name, quantiles)
