@@ -28,6 +28,7 @@ from rnam.explain.names import describe
 from rnam.models.nam import NAM
 from rnam.models.rnam import RNAM
 from rnam.panel import Panel
+from rnam.panel.columns import plain
 from rnam.panel.schema import At
 from rnam.sklearn import tables as numbers
 
@@ -259,10 +260,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _sample(self, table: Table, found: Targets, sample_weight: Any, groups: Any) -> Sample:
         panel = table.panel
         if self._flat and found.at == "id" and (panel.lengths > 1).any():
-            which = panel.ids[int((panel.lengths > 1).argmax())]
+            which = panel.ids[int(panel.lengths.argmax())]
             raise ValueError(
                 f"{type(self).__name__} reads one visit of each id where labels are of ids, got "
-                f"{panel.lengths.max()} of {panel.schema.id_name} {which!r}; an RNAM reads all of them"
+                f"{panel.lengths.max()} of {panel.schema.id_name} {plain(which)!r}; an RNAM reads all of them"
             )
         weight = labels.weight_of(sample_weight, table, found)
         own = self._label_weight(found.values[found.labelled])

@@ -69,8 +69,8 @@ def read(estimator: Any, table: Table) -> Targets:
     if table.kind != "panel" and gone.any():
         raise ValueError(f"Input y contains NaN: y must have a label for each id, got none in {gone.sum()} places")
     columns = 1 if array.ndim == 1 else array.shape[1]
-    plain = ("y",) if columns == 1 else tuple(f"y{n}" for n in range(columns))
-    return _targets(array, np.logical_not(gone), "id", tuple(map(str, y.columns)) if named else plain)
+    numbered = ("y",) if columns == 1 else tuple(f"y{n}" for n in range(columns))
+    return _targets(array, np.logical_not(gone), "id", tuple(map(str, y.columns)) if named else numbered)
 
 
 def _targets(target: Array, labelled: NDArray[np.bool_], at: At, names: tuple[str, ...]) -> Targets:
@@ -91,11 +91,14 @@ def for_each_id(argument: str, value: Any, table: Table) -> Array:
     rows and arrays have none, and go by their place.
 
     Raises:
-        ValueError: it has another length, or lacks an id.
+        ValueError: it has another shape, lacks an id, or has NaN or None for one.
     """
-    array, ids = as_array(_in_order(argument, value, table)), len(table.panel)
-    if len(array.shape) == 0 or len(array) != ids:
-        raise ValueError(f"{argument} must have one for each of {ids} ids, got shape {array.shape}")
+    array, ids = as_array(_in_order(argument, value, table)), table.panel.ids
+    if array.shape != (len(ids),):
+        raise ValueError(f"{argument} must have shape {(len(ids),)}, one for each id, got {array.shape}")
+    gone = tables.absent(array)
+    if gone.any():
+        raise ValueError(f"{argument} must have one for each id, got none for {plain(ids[int(gone.argmax())])!r}")
     return array
 
 

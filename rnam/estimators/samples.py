@@ -55,7 +55,7 @@ class Sample:
 
     def split(self, share: float, rng: np.random.Generator, classes: int) -> tuple[Sample, Sample | None]:
         """A training part and a held-out part of about this share of the ids, at random: whole groups where there are
-        groups, else with labels of ids a share of each class. None is held out where neither part would have a label.
+        groups, else with labels of ids a share of each class. None is held out where a part would have no label.
 
         Args:
             classes: the number of classes; 0 of numbers.

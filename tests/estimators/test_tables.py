@@ -122,3 +122,19 @@ def test_a_panel_without_ids_is_refused(method: str) -> None:
     whole = panel()
     with pytest.raises(ValueError, match="X must have ids"):
         getattr(recurrent().fit(whole), method)(whole.take([]))
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [(np.ones((20, 2)), r"shape \(20,\), one for each id, got \(20, 2\)"), ([1.0] * 19 + [np.nan], "got none for 19")],
+)
+def test_groups_are_one_for_each_id(groups: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=f"groups must have .*{told}"):
+        recurrent().fit(panel(), groups=groups)
+
+
+def test_an_id_of_several_visits_is_named_as_people_write_it() -> None:
+    frame = visits()
+    most = frame["person"].value_counts(sort=False)
+    with pytest.raises(ValueError, match=f"got {most.max()} of person {most.idxmax()};"):
+        rnam.NAMClassifier((4,), **quick()).fit(panel())
