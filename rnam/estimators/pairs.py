@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+import pandas
 from numpy.typing import NDArray
 
 from rnam.estimators.encoding import ROLES
@@ -79,21 +80,24 @@ def _bins(column: Array, category: bool) -> NDArray[np.int64]:
 
 
 def _explained(first: Array, second: Array, residuals: Floats, weight: Floats) -> float:
-    """The sum of squares that the cells of two columns explain beyond their main effects, less what is chance."""
+    """The sum of squares that the cells of two columns explain beyond their main effects, less what is chance. Only the
+    cells that hold a label are made: of two columns with thousands of levels there are millions of others."""
     shape = int(first.max()) + 1, int(second.max()) + 1
-    cell = first * shape[1] + second
-    size = shape[0] * shape[1]
-    held = np.bincount(cell, weight, size).reshape(shape)
-    rows, columns = held.sum(1).clip(min=1e-12), held.sum(0).clip(min=1e-12)
+    cell, cells = pandas.factorize(first * shape[1] + second)
+    row, column = np.divmod(cells, shape[1])
+    held = np.bincount(cell, weight)
+    rows, columns = (
+        np.bincount(at, held, count).clip(min=1e-12) for at, count in ((row, shape[0]), (column, shape[1]))
+    )
     filled = int((held > 0).sum()) - shape[0] - shape[1] + 1
     gain = 0.0
     for output in residuals.T:
-        total = np.bincount(cell, weight * output, size).reshape(shape)
+        total = np.bincount(cell, weight * output)
         mean = total / np.where(held > 0, held, 1)
         a, b = np.zeros(shape[0]), np.zeros(shape[1])
         for _ in range(PASSES):
-            a = (total - held * b).sum(1) / rows
-            b = (total - held * a[:, None]).sum(0) / columns
+            a = np.bincount(row, total - held * b[column], shape[0]) / rows
+            b = np.bincount(column, total - held * a[row], shape[1]) / columns
         variance = float(weight @ output**2) / len(output)
-        gain += float((held * (mean - a[:, None] - b) ** 2).sum()) - max(filled, 0) * variance
+        gain += float((held * (mean - a[row] - b[column]) ** 2).sum()) - max(filled, 0) * variance
     return gain

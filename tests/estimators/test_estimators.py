@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 
 import rnam
+from rnam.estimators import pairs
 from tests.estimators.support import ROWS, feed_forward, outcome, panel, quick, recurrent, table, visits
 from tests.support.assertions import assert_equal, assert_within
 
@@ -153,6 +155,22 @@ def test_pairs_are_found_where_residuals_have_them() -> None:
     model = rnam.NAMRegressor((8,), pairs=2, **quick(max_epochs=10)).fit(X, y)
     assert {frozenset(pair) for pair in model.pairs_} == {frozenset("bd"), frozenset("aw")}
     assert [term.name for term in model.encoder_.terms if term.is_pair] == [" & ".join(p) for p in model.pairs_]
+
+
+def test_pairs_of_columns_with_many_levels_are_searched() -> None:
+    """Of 10,000 levels each there are 100 million cells, of which 10,000 hold a label: 800 MB an array."""
+    rows = 10_000
+    frame = pandas.DataFrame({"id": np.arange(rows), "day": 0, "a": np.arange(rows), "b": np.arange(rows)[::-1]})
+    frame["c"] = np.tile([0, 0, 1, 1], rows // 4)
+    frame["d"] = np.tile([0, 1, 0, 1], rows // 4)
+    whole = rnam.Panel.from_frame(frame, id="id", time="day", categories=["a", "b", "c", "d"])
+    residuals = (frame["c"] == frame["d"]).to_numpy(np.float64)[:, None]
+    tracemalloc.start()
+    found = pairs.search(whole, np.arange(rows), residuals, np.ones(rows), 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == [("c", "d")]
+    assert peak < 100e6
 
 
 class Pressed(Callback):  # type: ignore[misc]
