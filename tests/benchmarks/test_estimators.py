@@ -25,4 +25,4 @@ def test_a_large_table_is_learned_beside_an_ebm(capsys: pytest.CaptureFixture[st
     estimators.main(["--table", "300", "--columns", "4", "--epochs", "2"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["NAMClassifier, 2 epochs", "EBM without interactions", "EBM"]
-    assert all("CPU s " in line and ", AUC 0." in line for line in lines)
+    assert [line for line in lines if "CPU s " not in line or ", AUC 0." not in line] == []

@@ -33,8 +33,7 @@ def test_units_change_nothing(scale: float, offset: float) -> None:
 def test_tails_end_at_three_and_constants_stay_finite() -> None:
     values = np.r_[np.random.default_rng(0).normal(size=99), 1e300]
     encoded = Encoder.fit(of_numbers(values)).transform(of_numbers(values)).values
-    assert float(encoded.max()) <= 3.0
-    assert float(encoded.max()) > 2.99
+    assert_within("the tail", encoded[-1], np.array([3.0]), 2**-22)  # 3 to a rounding of float32
     constant = Encoder.fit(of_numbers(np.full(5, 7.0)))
     assert_equal("values", constant.transform(of_numbers(np.array([7.0]))).values, np.zeros((1, 1), np.float32))
     assert np.isfinite(constant.transform(of_numbers(np.array([1e308]))).values).all()

@@ -125,7 +125,7 @@ def test_weights_and_groups_are_one_for_each_id() -> None:
         ("sample_weight", np.ones(3), "sample_weight"),
         ("sample_weight", -np.ones(20), "at least 0"),
         ("sample_weight", np.zeros(20), "zero"),
-        ("groups", np.ones(3), "groups must have one for each of 20 ids"),
+        ("groups", np.ones(3), r"groups must have shape \(20,\), one for each id"),
     ):
         with pytest.raises(ValueError, match=word):
             recurrent().fit(panel(), **{argument: value})

@@ -266,7 +266,7 @@ def test_bfloat16_trains_float32_parameters() -> None:
     torch.manual_seed(0)
     model, part = rnam.NAM(3, (16,)), Batches(rows(X), Y)
     fitted = train(model, Loss.fit("squared", Y), part, part, quiet(precision="bf16", batch_size=16))
-    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert fitted.history[-1]["train_loss"] < 0.7 * fitted.history[0]["train_loss"]
     close, exact = outputs(model, part.inputs, precision="bf16"), outputs(model, part.inputs)
     assert_within("outputs", close, exact, 0.05 * np.abs(exact).max())  # four layers of 2^-8
