@@ -14,6 +14,7 @@ LAYERS = (
     "_version",
     "_memory",
     "_checks",
+    "_files",
     "backends.calls",
     "backends.flags",
     "backends.flops",

@@ -21,6 +21,8 @@ from typing import Any
 
 from torch import Tensor
 
+from rnam._files import checksum, strict_json
+
 try:
     import safetensors
     import safetensors.torch
@@ -149,7 +151,7 @@ def _bytes(path: Path, name: str) -> bytes:
 
 def _config(file: Path, content: bytes) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads(content.decode(), object_pairs_hook=_each_once, parse_constant=_no_constant)
+        config = strict_json(content.decode(), twice="a key is there twice", constant="{} is no JSON")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} must be JSON, got a file that was cut or damaged: {error}") from error
     found = config.get("format") if isinstance(config, dict) else None
@@ -169,24 +171,12 @@ def _config(file: Path, content: bytes) -> dict[str, Any]:
     told = config.get("weights")
     if not isinstance(told, dict) or {key: type(value) for key, value in told.items()} != {"bytes": int, "sha256": str}:
         raise ValueError(f"{file} must have the bytes and the sha256 of the weights, got {told!r}")
-    return config
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    return dict(config)
 
 
 def _check(config: Mapping[str, Any]) -> str:
     """A checksum of what config.json says but for itself."""
-    told = {name: value for name, value in config.items() if name != "check"}
-    return hashlib.sha256(json.dumps(told, separators=(",", ":")).encode()).hexdigest()
+    return checksum({name: value for name, value in config.items() if name != "check"})
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -11,11 +11,8 @@ for line ends, which may become those of another system. Version 1, of rnam 0.2,
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnam._files import checksum, replace, strict_json
 from rnam.models.description import strings
 
-__all__ = ["FORMAT", "VERSION", "read", "replace", "write"]
+__all__ = ["FORMAT", "VERSION", "read", "write"]
 
 FORMAT, VERSION = "rnam.explain.Table", 2
 
@@ -81,22 +79,6 @@ def _render(path: Path) -> Callable[[Cells, Kinds, str], str]:
     return _as_csv if path.suffix == ".csv" else _as_json
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Put `content` in the place of a file. A reader, or a crash, finds the old one or the new one."""
-    target = Path(os.path.realpath(path))  # what a link leads to, not the link
-    part = target.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            part.chmod(target.stat().st_mode & 0o7777)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _cells(columns: Mapping[str, Any], kinds: Kinds) -> Cells:
     """The columns as plain lists, checked as a whole."""
     cells: Cells = {}
@@ -141,7 +123,7 @@ def _column(name: str, cells: Sequence[Any], kind: str) -> tuple[str, ...] | NDA
 
 
 def _check(cells: Cells) -> str:
-    return hashlib.sha256(json.dumps(cells, separators=(",", ":")).encode()).hexdigest()[:16]
+    return checksum(cells)[:16]
 
 
 def _as_json(cells: Cells, kinds: Kinds, end: str) -> str:
@@ -151,7 +133,7 @@ def _as_json(cells: Cells, kinds: Kinds, end: str) -> str:
 
 def _from_json(text: str, kinds: Kinds) -> tuple[Cells, Any]:
     """The cells and the version, None for the first."""
-    found = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_constant)
+    found = strict_json(text, twice="must have each column once", constant="must have null for NaN, got {}")
     if not isinstance(found, dict):
         raise ValueError(f"must have the columns {', '.join(kinds)}, got {type(found).__name__}")
     ahead = ["format", "version", "check"] if "version" in found else []
@@ -161,17 +143,6 @@ def _from_json(text: str, kinds: Kinds) -> tuple[Cells, Any]:
     if not all(isinstance(column, list) for column in columns.values()):
         raise ValueError("must have a list in every column")
     return columns, found.get("version", None)
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("must have each column once")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"must have null for NaN, got {name}")
 
 
 def _as_csv(cells: Cells, kinds: Kinds, end: str) -> str:

@@ -20,8 +20,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from rnam._files import replace
 from rnam.estimators.online.store import Known, Store
-from rnam.explain._files import replace
 from rnam.models.streaming import State
 
 __all__ = ["FORMAT", "VERSION", "fingerprint", "read", "write"]
