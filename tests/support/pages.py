@@ -11,6 +11,11 @@ from typing import Any
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The Python of a page, each with the block of what it prints, "" where there is none."""
+    return re.findall(r"```python\n(.*?)```(?:\n\n```\n(.*?)```)?", (DOCS / page).read_text(), re.DOTALL)
+
+
 def run(page: str) -> int:
     """Run the Python of a page. A block without a language after one of Python is what that prints.
 
@@ -18,9 +23,9 @@ def run(page: str) -> int:
         the number of blocks.
     """
     names: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```(?:\n\n```\n(.*?)```)?", (DOCS / page).read_text(), re.DOTALL)
-    for code, expected in blocks:
+    found = blocks(page)
+    for code, expected in found:
         with contextlib.redirect_stdout(io.StringIO()) as out:
             exec(code, names)
         assert out.getvalue() == expected
-    return len(blocks)
+    return len(found)
