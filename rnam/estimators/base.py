@@ -202,12 +202,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         table = tables.read(self, X)
-        found = self._contributions(self.encoder_.transform(table.panel)) * np.asarray(self.loss_.gain)
-        terms = [term.name for term in self.encoder_.terms]
-        values = found.transpose(0, 2, 1).reshape(len(found), -1)
-        columns = pandas.Index(terms)
-        if found.shape[2] > 1:
-            columns = pandas.MultiIndex.from_product([self._output_names(), terms], names=["output", "term"])
+        values, columns = self._by_term(self._contributions(self.encoder_.transform(table.panel)))
         return pandas.DataFrame(values, index=self._index(table), columns=columns)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
@@ -361,18 +356,18 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _contributions(self, inputs: Any) -> NDArray[np.float64]:
         """float64 (rows, terms, out_dim), in the model's own units."""
-        over_time = self.at_ == "visit" and not inputs.flat
-        asked = {"return_sequence": True} if over_time else {}
-        like, found = self.model_.gam.bias.device, []
-        with torch.no_grad():
-            for start in range(0, inputs.sequences, READ_AT_ONCE):
-                positions = np.arange(start, min(start + READ_AT_ONCE, inputs.sequences))
-                told = self.model_(**inputs.batch(positions, like), **asked).contributions
-                if over_time:
-                    lengths = torch.from_numpy(inputs.lengths[positions]).to(like)
-                    told = told[:, torch.arange(told.shape[2], device=like) < lengths[:, None]]
-                found.append(told.double().cpu().numpy())
-        return np.concatenate(found, axis=1).swapaxes(0, 1)
+        found = outputs(self.model_, inputs, at=self.at_, batch_size=READ_AT_ONCE, by_term=True)
+        return found.swapaxes(0, 1)
+
+    def _by_term(self, contributions: NDArray[np.float64]) -> tuple[NDArray[np.float64], Any]:
+        """Contributions (rows, terms, out_dim) of the model in the units of y, (rows, columns), and a pandas Index of
+        these columns: the terms, of several outputs (output, term)."""
+        terms, names = [term.name for term in self.encoder_.terms], self._output_names()
+        columns = pandas.Index(terms)
+        if len(names) > 1:
+            columns = pandas.MultiIndex.from_product([names, terms], names=["output", "term"])
+        found = contributions * np.asarray(self.loss_.gain)
+        return found.transpose(0, 2, 1).reshape(len(found), len(columns)), columns
 
     def _predicted(self, X: Any) -> tuple[Table, NDArray[np.float64]]:
         """What the model gives for X, a row for each id or visit."""
@@ -385,7 +380,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _times(self, table: Table) -> NDArray[np.float64]:
         """When predictions are made: at each visit, or at the last one of each id."""
         panel = table.panel
-        return panel.times if self.at_ == "visit" else panel.times[panel.offsets[1:] - 1]
+        return panel.times if self.at_ == "visit" else panel.times[panel.last]
 
     def _output_names(self) -> list[str]:
         return self.loss_.output_names(self.target_names_, self._classes)
@@ -413,9 +408,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 return pandas.Series(found[:, 0], index=index, name=self._told_name)
             return pandas.DataFrame(found, index=index, columns=pandas.Index(names))
         if self.at_ == "visit":
-            panel = table.panel
             missing: Any = np.nan if found.dtype.kind == "f" else None
-            spread = np.full((len(panel), table.steps, found.shape[1]), missing, found.dtype if missing else object)
-            spread[np.repeat(np.arange(len(panel)), panel.lengths), panel.times.astype(np.int64)] = found
+            spread = np.full(
+                (len(table.panel), table.steps, found.shape[1]), missing, found.dtype if missing else object
+            )
+            spread[table.cells()] = found
             found = spread
         return found[..., 0] if single else found

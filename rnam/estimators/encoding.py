@@ -275,8 +275,8 @@ class Encoder:
                 read, has times of another kind or unit.
         """
         self._check(panel)
-        visits, ids = int(panel.lengths.sum()), len(panel)
-        owners = np.repeat(np.arange(ids), panel.lengths)
+        ids, owners = len(panel), panel.owners
+        visits = len(owners)
         numbers, codes, static, static_codes = panel.values, panel.codes, panel.static, panel.static_codes
         sources = dict(zip(ROLES, (numbers, codes, static, static_codes), strict=True))
         values = np.zeros((visits, sum(len(f.visit_columns) for f in self.features)), np.float32)

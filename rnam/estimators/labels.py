@@ -216,7 +216,7 @@ def _for_each_visit(argument: str, value: Any, table: Table) -> Array:
     if table.kind == "array":
         if array.shape != (len(panel), table.steps):
             raise ValueError(f"{argument} must have shape {(len(panel), table.steps)}, as y, got {array.shape}")
-        return np.asarray(array[np.repeat(np.arange(len(panel)), panel.lengths), panel.times.astype(np.int64)])
+        return np.asarray(array[table.cells()])
     if table.frame is None or array.shape != (len(table.frame),):
         return array
     if isinstance(value, pandas.Series) and not value.index.equals(table.frame.index):

@@ -58,7 +58,7 @@ def search(
 
 def _held(panel: Panel, role: str, at: int) -> Array:
     """A column at each visit, of visits what was last observed; NaN, or -1 of a category, before."""
-    owners = np.repeat(np.arange(len(panel)), panel.lengths)
+    owners = panel.owners
     if role in ("static", "static_categories"):
         return np.asarray((panel.static if role == "static" else panel.static_codes)[:, at][owners])
     column = (panel.values if role == "values" else panel.codes)[:, at]

@@ -75,22 +75,22 @@ class Sample:
     def rows(self) -> NDArray[np.int64]:
         """The visit that each label belongs to, of an id its last one: int64 (labels there are,)."""
         panel = self.panel
-        return (panel.offsets[1:] - 1 if self.at == "id" else np.arange(len(self.labelled)))[self.labelled]
+        return (panel.last if self.at == "id" else np.arange(len(self.labelled)))[self.labelled]
 
     def learned(self, flat: bool) -> int:
         """How many ids have a label, or rows where each visit is one."""
         if flat or self.at == "id":
             return int(self.labelled.sum())
-        return len(np.unique(np.repeat(np.arange(len(self.panel)), self.panel.lengths)[self.labelled]))
+        return len(np.unique(self.panel.owners[self.labelled]))
 
     def batches(self, encoder: Encoder) -> Batches:
         """What a model with this encoder is trained on."""
         inputs, groups = encoder.transform(self.panel), self.groups
         if encoder.flat:  # each visit is a row: those of an id stay together
-            groups = np.repeat(np.arange(len(self.panel)) if groups is None else groups, self.panel.lengths)
+            groups = self.panel.owners if groups is None else groups[self.panel.owners]
         return Batches(inputs, self.target, self.at, self.weight, self.labelled, groups)
 
     def _has_labels(self, ids: NDArray[np.bool_]) -> bool:
-        of_labels = ids if self.at == "id" else np.repeat(ids, self.panel.lengths)
+        of_labels = ids if self.at == "id" else ids[self.panel.owners]
         there = self.labelled & of_labels
         return bool(there.any() if self.weight is None else (self.weight[there] > 0).any())

@@ -151,10 +151,9 @@ class _Visits:
 
     @classmethod
     def of(cls, panel: Panel, at: At) -> Self:
-        ids = np.arange(len(panel))
         if at == "id":
-            return cls(panel, ids, panel.offsets[1:] - 1)
-        owners = np.repeat(ids, panel.lengths)
+            return cls(panel, np.arange(len(panel)), panel.last)
+        owners = panel.owners
         return cls(panel, owners, np.arange(len(owners)))
 
     def start(self, origin: Origin) -> Floats:

@@ -48,6 +48,10 @@ class Table(NamedTuple):
         given = frame[name] if name in frame.columns else frame.index.get_level_values(0)
         return np.argsort(pandas.factorize(given)[0], kind="stable")
 
+    def cells(self) -> tuple[Array, Array]:
+        """Where each visit stands in an array (n, T): the positions of its id and of its step, int64 (visits,)."""
+        return self.panel.owners, self.panel.times.astype(np.int64)
+
 
 def learn(estimator: Any, X: Any, y: Any) -> Table:
     """X and y of a fit. What the columns are is noted in the estimator as scikit-learn does.

@@ -174,6 +174,7 @@ def outputs(
     device: str | torch.device | None = None,
     precision: str = "float32",
     return_members: bool = False,
+    by_term: bool = False,
 ) -> NDArray[np.float64]:
     """What a model gives for each sequence, or with at="visit" for each visit, in the order of the inputs.
 
@@ -181,9 +182,10 @@ def outputs(
         model: moved to the device, where one is given.
         inputs: all of them are read, in batches of `batch_size` sequences.
         return_members: those of each member.
+        by_term: the contribution of each term, in the place of predictions.
 
     Returns:
-        float64 ([members,] sequences, out_dim) or ([members,] visits, out_dim).
+        float64 ([members,] sequences, out_dim) or ([members,] visits, out_dim); by term ([members,] terms, ...).
     """
     if device is not None:
         model.to(choose_device(device))
@@ -194,11 +196,12 @@ def outputs(
     with torch.no_grad(), _evaluating(model), _autocast(like, precision):
         for start in range(0, inputs.sequences, batch_size):
             positions = np.arange(start, min(start + batch_size, inputs.sequences))
-            prediction = model(**inputs.batch(positions, like), **asked).prediction
+            told = model(**inputs.batch(positions, like), **asked)
+            given = told.contributions if by_term else told.prediction
             if over_time:
                 lengths = torch.from_numpy(inputs.lengths[positions]).to(like)
-                prediction = prediction[..., torch.arange(prediction.shape[-2], device=like) < lengths[:, None], :]
-            found.append(prediction.double().cpu().numpy())
+                given = given[..., torch.arange(given.shape[-2], device=like) < lengths[:, None], :]
+            found.append(given.double().cpu().numpy())
     return np.concatenate(found, axis=-2)
 
 

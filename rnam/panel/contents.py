@@ -38,8 +38,7 @@ class Contents:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns to learn from: those of values, categories, static numbers and static categories, in order."""
-        schema = self.schema
-        return (*schema.values, *schema.categories, *schema.static, *schema.static_categories)
+        return self.schema.inputs
 
     @property
     def at(self) -> At:
@@ -60,6 +59,16 @@ class Contents:
     def offsets(self) -> Integers:
         """int64 (ids + 1,): the visits of id i are those from offsets[i] to offsets[i + 1] - 1."""
         return self._parts.sequences.offsets
+
+    @property
+    def owners(self) -> Integers:
+        """int64 (visits,): the position of the id that each visit is of."""
+        return self._parts.sequences.owners()
+
+    @property
+    def last(self) -> Integers:
+        """int64 (ids,): where the last visit of each id stands among all."""
+        return self.offsets[1:] - 1
 
     @property
     def times(self) -> NDArray[np.float64]:

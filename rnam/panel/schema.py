@@ -81,6 +81,11 @@ class Schema:
         """What an id is called in errors."""
         return self.id[0] if len(self.id) == 1 else self.id
 
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The columns to learn from."""
+        return (*self.values, *self.categories, *self.static, *self.static_categories)
+
     def columns(self) -> Iterator[tuple[str, Column]]:
         """Each column with its role, without ids and times."""
         for role in ("values", "categories", "static", "static_categories", "targets"):

@@ -6,7 +6,6 @@ from collections.abc import Hashable
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas
 from numpy.typing import NDArray
 
@@ -44,8 +43,7 @@ class Answer:
             contributions: float64 (visits, terms, out_dim), likewise.
             arrived: the visits.
         """
-        self._model, self._outputs = model, outputs
-        self._contributions = contributions * np.asarray(model.loss_.gain)
+        self._model, self._outputs, self._contributions = model, outputs, contributions
         self._labels, self._ignored, self._times = arrived.labels, arrived.ignored, arrived.times
         self._single = arrived.single and len(outputs) == 1
 
@@ -82,11 +80,7 @@ class Answer:
     @cached_property
     def contributions(self) -> Any:
         """What each term adds to `decision`, by name; of several outputs by (output, term)."""
-        terms, outputs = [term.name for term in self._model.encoder_.terms], self._model._output_names()
-        names = pandas.Index(terms)
-        if len(outputs) > 1:
-            names = pandas.MultiIndex.from_product([outputs, terms], names=["output", "term"])
-        return self._by_name(self._contributions.transpose(0, 2, 1).reshape(len(self), len(names)), names)
+        return self._by_name(*self._model._by_term(self._contributions))
 
     @cached_property
     def intercept(self) -> Any:

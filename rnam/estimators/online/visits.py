@@ -14,7 +14,7 @@ from rnam.estimators.online.store import Known, Store
 from rnam.panel import Panel, joining, reading
 from rnam.panel.columns import Rows, plain
 from rnam.panel.roles import Roles
-from rnam.panel.schema import Column, Schema
+from rnam.panel.schema import Schema
 from rnam.panel.storage import Bools, Integers, Parts
 from rnam.panel.times import SECONDS, Clock
 
@@ -101,7 +101,7 @@ def _frame(visits: Any, schema: Schema) -> Any:
         visits = visits.to_frame()
     elif isinstance(visits, pandas.Series):
         visits = _as_dict(visits, schema)
-    read = [part for column in _inputs(schema) for part in (column.parts or (column.name,))]
+    read = [part for column in schema.inputs for part in (column.parts or (column.name,))]
     if isinstance(visits, Mapping):
         names = _known(visits, read, schema)
         for name in visits:
@@ -140,10 +140,6 @@ def _known(names: Iterable[Any], read: list[Any], schema: Schema) -> list[Any]:
         if name not in keys and name not in read and name not in others:
             raise ValueError(f"visits must have columns that the model knows, got {name!r}; it knows {read}")
     return [*keys, *read]
-
-
-def _inputs(schema: Schema) -> tuple[Column, ...]:
-    return (*schema.values, *schema.categories, *schema.static, *schema.static_categories)
 
 
 def _keys(frame: Any, schema: Schema) -> reading.Keys:
