@@ -149,7 +149,7 @@ def beside_ebm(rows: int, columns: int, epochs: int) -> dict[str, dict[str, floa
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of those that it started and waited for."""
+    """The seconds of this process, and of those that it started and waited for."""
     return sum(os.times()[:4])
 
 

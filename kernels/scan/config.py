@@ -93,7 +93,8 @@ def gates_backward_steps(unit: int) -> int:
 
 def gates_forward_steps(unit: int, log: bool, flags: bool) -> int:
     """Steps of a row in the forward of the gates. The log gates of 8 channels per lane with flags spill on sm_80
-    and sm_100 with 8, and with 4, the next that is whole words of flags, 4 numbers outside of the loop on sm_80."""
+    and sm_100 with 8. They have 4, the next that is whole words of flags. On sm_80 they spill 4 numbers outside of
+    the loop."""
     return 4 if log and flags and unit > LANE_ELEMENTS else FORWARD_STEPS
 
 

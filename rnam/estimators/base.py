@@ -130,14 +130,14 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return None
 
     def _told(self, outputs: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[Array, Sequence[Any] | None]:
-        """What predict says where the model gives `outputs` (rows, out_dim) at these times (rows,) of visits, of ids
-        that of the last one: (rows, columns), and the names of the columns; None where there is one, without a second
-        dimension."""
+        """Predictions from the model's `outputs` (rows, out_dim) at these times (rows,): of visits, or of the last
+        visit of each id. Returns (rows, columns) and the names of the columns, or None where there is one column,
+        without a second dimension."""
         raise NotImplementedError
 
     @property
     def _told_name(self) -> Any:
-        """What a prediction of one column is called."""
+        """The name of a prediction of one column."""
         return self.target_names_[0]
 
     @property
@@ -190,7 +190,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return self
 
     def contributions(self, X: Any) -> Any:
-        """What each term adds to the prediction, before the link, in the units of y.
+        """The part of each term in the prediction, before the link, in the units of y.
 
         Args:
             X: as in `fit`.
@@ -243,7 +243,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         )  # fmt: skip
 
     def _first_table(self, X: Any, y: Any, sample_weight: Any, groups: Any, again: bool) -> Sample:
-        """X and y of a fit. What they are is noted, and must be the same where the fit goes on."""
+        """X and y of a fit. Their kinds and names are noted, and must be the same where the fit goes on."""
         table = tables.read(self, X, y) if again else tables.learn(self, X, y)
         found = self._known_labels("y", table) if again else self._labels(table)
         target = self._read_targets(found, first=not again)
@@ -343,7 +343,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return fitted.interrupted
 
     def _residuals(self, sample: Sample) -> tuple[Array, Array]:
-        """Of each label the negative gradient of its loss in the outputs (labels, out_dim), and its weight."""
+        """The negative gradient of each label's loss in the outputs (labels, out_dim), and the label's weight."""
         found = torch.from_numpy(self._outputs(self.encoder_.transform(sample.panel))[sample.labelled])
         found.requires_grad_()
         target = self.loss_.scaled(sample.target[sample.labelled])
@@ -370,7 +370,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return found.transpose(0, 2, 1).reshape(len(found), len(columns)), columns
 
     def _predicted(self, X: Any) -> tuple[Table, NDArray[np.float64]]:
-        """What the model gives for X, a row for each id or visit."""
+        """The model's outputs for X, a row for each id or visit."""
         check_is_fitted(self)
         table = tables.read(self, X)
         found = self._outputs(self.encoder_.transform(table.panel))

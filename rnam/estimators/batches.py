@@ -43,11 +43,11 @@ class Batches:
 
     @property
     def at_visits(self) -> bool:
-        """Whether a sequence may have several labels, each of one of its visits."""
+        """True if a sequence may have several labels, each of one of its visits."""
         return self.at == "visit" and not self.inputs.flat
 
     def known(self) -> NDArray[np.int64]:
-        """Where the labels are in `target`."""
+        """The places of the labels in `target`."""
         where = np.arange(len(self.target)) if self.labelled is None else np.flatnonzero(self.labelled)
         return where.astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""What happens between the steps and epochs of a fit, as skorch's callbacks."""
+"""skorch's callbacks of a fit: clipping, divergence, best weights, patience and the schedule."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 
 class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
-    """What the classifiers share.
+    """The part that the classifiers share.
 
     Attributes:
         classes_: sorted.

@@ -29,7 +29,7 @@ _NORMAL = 1.349  # the distance of the quartiles of a normal distribution, in st
 
 
 class Inputs(NamedTuple):
-    """What a model reads of a panel: the visits of one sequence after those of another.
+    """A panel as a model reads it: the visits of one sequence after those of another.
 
     Args:
         values: float32 (visits, columns), 0 where masked.
@@ -267,7 +267,7 @@ class Encoder:
         return [list(term.columns) for term in self.terms if term.kind == kind] or None
 
     def transform(self, panel: Panel) -> Inputs:
-        """What the model reads of a panel. Columns are found by name; a level that was not there in training is
+        """The model's inputs of a panel. Columns are found by name; a level that was not there in training is
         missing.
 
         Raises:
@@ -389,8 +389,8 @@ def _pairs(pairs: Iterable[Sequence[Hashable]], known: Mapping[str, Feature]) ->
 
 
 def _placed(features: Sequence[Feature], carried: set[str], flat: bool) -> Iterator[Feature]:
-    """The features with their columns. What is known of an id stands at its visits, too, where a pair or a row of its
-    own needs it there."""
+    """The features with their columns. A static column stands at the visits, too, where a pair or a row of its own
+    needs it there."""
     at_visits = at_ids = 0
     for feature in features:
         told = asdict(feature)

@@ -111,7 +111,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _make(path: Path, overwrite: bool) -> bool:
-    """Whether the folder was made; it may have been there."""
+    """True if the folder was made, False if it was there."""
     try:
         path.mkdir()
         return True
@@ -140,7 +140,7 @@ def _clear_up(path: Path) -> None:
 
 
 def _bytes(path: Path, name: str) -> bytes:
-    """What a file holds: of a write that was cut short after its new folder was there, the new one."""
+    """The bytes of a file: of the new one, where a write was cut short after its new folder was there."""
     for place in (path / _NEW / name, path / name):
         try:
             return place.read_bytes()

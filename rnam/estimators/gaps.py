@@ -15,7 +15,7 @@ SHARE = 0.5  # of the median span: the longest time scale at which memory starts
 
 
 class Gaps(NamedTuple):
-    """What passes between visits.
+    """The time and the steps between visits.
 
     Args:
         unit: the median gap, in units of the panel's times; 1 where no id has two visits.

@@ -220,7 +220,7 @@ class Loss:
         return losses.reshape(prediction.shape[:-1])
 
     def decision(self, output: Any) -> Floats:
-        """What a model gives (rows, out_dim), in the units of y on the scale of the link."""
+        """The model's outputs (rows, out_dim), in the units of y on the scale of the link."""
         return np.asarray(output, np.float64) * self.gain + self.offset
 
     def predict(self, output: Any) -> NDArray[Any]:

@@ -30,7 +30,7 @@ class Value(NamedTuple):
 
 
 class Objective:
-    """What is minimised, and what validation tells.
+    """The loss that is minimised, and the one that validation tells.
 
     Args:
         loss: fitted.

@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 
 class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]
-    """What the regressors share."""
+    """The part that the regressors share."""
 
     quantiles: Sequence[float]
 

@@ -84,7 +84,7 @@ class Sample:
         return len(np.unique(self.panel.owners[self.labelled]))
 
     def batches(self, encoder: Encoder) -> Batches:
-        """What a model with this encoder is trained on."""
+        """The batches on which a model with this encoder is trained."""
         inputs, groups = encoder.transform(self.panel), self.groups
         if encoder.flat:  # each visit is a row: those of an id stay together
             groups = self.panel.owners if groups is None else groups[self.panel.owners]

@@ -171,7 +171,7 @@ def _class(name: str) -> Any:
 
 
 def _each(kind: type, attribute: str) -> list[Any]:
-    """What each class that an estimator is made of says by itself, the base first."""
+    """An attribute of each class that an estimator is made of, the base first."""
     return [own for base in reversed(kind.__mro__) for own in vars(base).get(attribute, ())]
 
 
@@ -220,7 +220,7 @@ def _without_ids(schema: Schema) -> Panel:
 
 
 def _architecture(network: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What makes a network of the same parameters, and these.
+    """The arguments that make a network of the same parameters, and these parameters.
 
     Raises:
         TypeError: it is no model of this package, or its modules or parameters are not those that its class makes.

@@ -12,8 +12,8 @@ __all__ = ["start_level"]
 
 
 def start_level(model: RNAM | NAM) -> None:
-    """Sets the last layer of each network to 0, so that the prediction is the bias. What random networks would say
-    where few data lie is then not there to be unlearned.
+    """Sets the last layer of each network to 0, so that the prediction is the bias. A fit then has nothing to
+    unlearn where few data lie.
 
     Example:
         >>> model = rnam.NAM(terms=3)

@@ -1,4 +1,4 @@
-"""What became of people: times and events as a panel or scikit-survival holds them, read and checked."""
+"""Outcomes of people: times and events as a panel or scikit-survival holds them, read and checked."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ TableKind = Literal["panel", "visits", "array", "rows"]
 
 
 class Table(NamedTuple):
-    """What X was.
+    """X as a panel.
 
     Args:
         panel: the ids and visits of X.
@@ -54,7 +54,7 @@ class Table(NamedTuple):
 
 
 def learn(estimator: Any, X: Any, y: Any) -> Table:
-    """X and y of a fit. What the columns are is noted in the estimator as scikit-learn does.
+    """X and y of a fit. Their columns are noted in the estimator as scikit-learn does.
 
     Raises:
         TypeError, ValueError: X is none of these, is empty, or holds what a panel refuses; y is not one for each id or
@@ -209,7 +209,7 @@ def _rows(X: Any) -> Any:
 
 
 def _numbered(count: int) -> list[str]:
-    """What the columns of an array are called."""
+    """The names of the columns of an array."""
     return [f"x{n}" for n in range(count)]
 
 
@@ -231,7 +231,7 @@ def _feature_names(panel: Panel) -> set[Any]:
 
 
 def _is_words(series: Any) -> bool:
-    """Whether a column is one of words, levels or bools."""
+    """True if a column is one of words, levels or bools."""
     if series.dtype.kind == "b" or is_category(series):
         return True
     held = series.dropna() if series.dtype.kind == "O" else ()

@@ -176,7 +176,7 @@ def outputs(
     return_members: bool = False,
     by_term: bool = False,
 ) -> NDArray[np.float64]:
-    """What a model gives for each sequence, or with at="visit" for each visit, in the order of the inputs.
+    """A model's outputs for each sequence, or with at="visit" for each visit, in the order of the inputs.
 
     Args:
         model: moved to the device, where one is given.

@@ -42,7 +42,7 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Owners:
-    """Whose the rows of a table are.
+    """The ids of the rows of a table.
 
     Args:
         ids: a pandas Index of different ids, in the order in which they first occur; its name is that of the column.
@@ -64,7 +64,7 @@ class Owners:
 
 @dataclass(frozen=True, eq=False)
 class Rows(Owners):
-    """Whose the rows of a table are and of what time.
+    """The ids and the times of the rows of a table.
 
     Args:
         stamps: (rows,).

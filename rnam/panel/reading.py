@@ -131,7 +131,7 @@ def require(frame: Any, names: Sequence[Hashable | None], argument: str) -> None
 def read(
     frame: Any, key: Keys, roles: Roles, time_unit: str | None, sort: bool, unseen: Unseen, rows: Rows | None = None
 ) -> Parts:
-    """The arrays of a table. What `rows_of` gave of its keys may come with it.
+    """The arrays of a table. The result of `rows_of` of its keys may come with it.
 
     Raises:
         TypeError, ValueError: anything that a panel refuses.

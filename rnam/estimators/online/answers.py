@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class Answer:
-    """What a model says after each visit that was read, in the order in which the visits came.
+    """The predictions of a model after each visit that was read, in the order in which the visits came.
 
     Of one visit, which came as a dict or a Series, an attribute is a number, a class or a Series by name. Of a table it
     is a Series, or a DataFrame with a column for each name, whose index is (id, time). The length is the number of
@@ -62,7 +62,7 @@ class Answer:
 
     @cached_property
     def prediction(self) -> Any:
-        """What `predict` says: a class, or a number in the units of y; of several targets one for each."""
+        """As `predict` gives it: a class, or a number in the units of y; of several targets one for each."""
         found, names = self._model._told(self._outputs, self._times)
         return self._single_or_several(found, names, self._model._told_name)
 
@@ -79,12 +79,12 @@ class Answer:
 
     @cached_property
     def contributions(self) -> Any:
-        """What each term adds to `decision`, by name; of several outputs by (output, term)."""
+        """The part of each term in `decision`, by name; of several outputs by (output, term)."""
         return self._by_name(*self._model._by_term(self._contributions))
 
     @cached_property
     def intercept(self) -> Any:
-        """What contributions are added to: a number; of several outputs a Series."""
+        """The number that contributions are added to; of several outputs a Series."""
         found, outputs = self._model.intercept_, self._model._output_names()
         return float(found[0]) if len(outputs) == 1 else pandas.Series(found, outputs)
 

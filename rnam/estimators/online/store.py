@@ -1,4 +1,4 @@
-"""What is known of each id after its visits so far: the state of the model, the last time, the static values."""
+"""Each id after its visits so far: the state of the model, the last time, the static values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIRST = 16  # rows that an empty store makes room for
 
 
 class Known(NamedTuple):
-    """What is known of some ids beside their states.
+    """The facts that are known of some ids beside their states.
 
     times     float64 (ids,), of the last visit; -inf before any
     values    float64 (ids, columns), static numbers, NaN where missing

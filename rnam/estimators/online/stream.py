@@ -107,10 +107,10 @@ class Online:
 
         Args:
             visits: one as a dict or a Series, by the names of the panel's columns; or several, of one id or many, as a
-                DataFrame or a Panel. The visits of an id are in order of time. What is NaN or absent is a gap: a visit
-                may bring a few columns alone. Words that the model was not fitted on are gaps, too. Static columns may
-                come with any visit, and count from the call that brings them on, for all visits in it. Targets,
-                weights and groups of the panel are not read.
+                DataFrame or a Panel. The visits of an id are in order of time. A value that is NaN or absent is a gap:
+                a visit may bring a few columns alone. Words that the model was not fitted on are gaps, too. Static
+                columns may come with any visit, and count from the call that brings them on, for all visits in it.
+                Targets, weights and groups of the panel are not read.
 
         Raises:
             TypeError, ValueError: a column is unknown; an id or a time is missing; a visit is late, or comes twice, and
@@ -181,8 +181,8 @@ def resume(model: Any, path: str | Path, *, late: Late = "refuse") -> Online:
 
 
 class _Step(NamedTuple):
-    """What a call of the model gives: positions (ids,) in the inputs; visits (visits,), the places of theirs; outputs
-    (visits, out_dim) and contributions (visits, terms, out_dim); the state of the ids after them."""
+    """The result of a call of the model: positions (ids,) in the inputs; visits (visits,), the places of theirs;
+    outputs (visits, out_dim) and contributions (visits, terms, out_dim); the state of the ids after them."""
 
     positions: Integers
     visits: Integers
@@ -212,7 +212,7 @@ def _advance(network: RNAM, inputs: Inputs, store: Store, rows: Integers) -> Ite
 
 
 def _call(network: RNAM, inputs: Inputs, positions: Integers, state: State | None) -> Streamed:
-    """What the network gives at every visit of these sequences."""
+    """The network's answer at every visit of these sequences."""
     batch = inputs.batch(positions, network.gam.bias.device)
     with torch.no_grad():
         told: Streamed = network(**batch, state=state, return_sequence=True, return_state=True)

@@ -26,7 +26,7 @@ _SEVERAL = (list, tuple, dict, set, np.ndarray, pandas.Series, pandas.Index)
 
 
 class Labels(NamedTuple):
-    """Whose visits these are and of what time, as pandas Series."""
+    """The ids and the times of visits, as pandas Series."""
 
     ids: Any
     times: Any
