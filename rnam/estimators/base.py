@@ -71,6 +71,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     loss: str | Callable[..., Any]
     pairs: Pairs
     members: int
+    bootstrap: bool
     regularizer: Mapping[str, float] | None
     learning_rate: float
     weight_decay: float
@@ -238,8 +239,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if self.callbacks is not None and not isinstance(self.callbacks, list | tuple):
             raise TypeError(f"callbacks must be None or a list of skorch's, got {type(self.callbacks).__name__}")
         return Settings(
-            self.learning_rate, self.weight_decay, size, self.max_epochs, self.schedule, self.patience,
-            self.clip, self.regularizer, self.precision, self.device, seed, tuple(self.callbacks or ()), self.verbose,
+            self.learning_rate, self.weight_decay, size, self.max_epochs, self.schedule, self.patience, self.clip,
+            self.regularizer, self.bootstrap, self.precision, self.device, seed, tuple(self.callbacks or ()),
+            self.verbose,
         )  # fmt: skip
 
     def _first_table(self, X: Any, y: Any, sample_weight: Any, groups: Any, again: bool) -> Sample:

@@ -86,13 +86,14 @@ class Part:
         loss: fitted.
         size: the most sequences of a batch.
         device: of the tensors.
-        members: of the model that is trained, for which bootstrap samples are drawn; 1 for validation.
+        members: of the model that is trained; 1 for validation.
         rng: shuffles, and draws the bootstrap samples; None keeps the order.
+        bootstrap: each of several members has its own bootstrap sample; else all have the whole.
     """
 
     def __init__(
         self, batches: Batches, loss: Loss, size: int, device: torch.device, members: int = 1,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | None = None, bootstrap: bool = True,
     ) -> None:  # fmt: skip
         inputs, known = batches.inputs, batches.known()
         owner = np.searchsorted(inputs.offsets, known, "right") - 1 if batches.at_visits else known
@@ -103,8 +104,8 @@ class Part:
         self.count = -(-len(self.sequences) // size)
         self._target = loss.scaled(batches.target[known])
         weight = np.ones(len(known)) if batches.weight is None else batches.weight[known].astype(np.float64)
-        share = weight[None]
-        if members > 1:
+        share = np.broadcast_to(weight, (members, len(known)))
+        if members > 1 and bootstrap:
             groups = np.arange(inputs.sequences) if batches.groups is None else batches.groups
             drawn = torch.Generator().manual_seed(0 if rng is None else int(rng.integers(2**63 - 1)))
             codes = np.unique(groups[self.sequences], return_inverse=True)[1]

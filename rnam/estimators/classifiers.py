@@ -133,7 +133,7 @@ class RNAMClassifier(Classifier, Recurrent):
     def __init__(
         self, hidden: int = 16, *, blocks: int = 1, cell: CellName = "mingru", pairs: Pairs = None,
         timescales: tuple[float, float] | Literal["auto"] | None = "auto", continuous: bool | Literal["auto"] = "auto",
-        timing: bool = False, members: int = 1, loss: str | Callable[..., Any] = "auto",
+        timing: bool = False, members: int = 1, bootstrap: bool = True, loss: str | Callable[..., Any] = "auto",
         regularizer: Mapping[str, float] | None = None,
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         learning_rate: float = 0.01, weight_decay: float = 0.1, batch_size: int | Literal["auto"] = "auto",
@@ -166,7 +166,7 @@ class NAMClassifier(Classifier, FeedForward):
     """
 
     def __init__(
-        self, hidden: Sequence[int] = (64, 32), *, pairs: Pairs = None, members: int = 1,
+        self, hidden: Sequence[int] = (64, 32), *, pairs: Pairs = None, members: int = 1, bootstrap: bool = True,
         loss: str | Callable[..., Any] = "auto", regularizer: Mapping[str, float] | None = None,
         class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         learning_rate: float = 0.01, weight_decay: float = 1.0, batch_size: int | Literal["auto"] = "auto",

@@ -93,8 +93,9 @@ class RNAMRegressor(Regressor, Recurrent):
         continuous: let time pass between visits, see `rnam.RNAM`. "auto" does where gaps differ: where more than 5% of
             them are not within 5% of the median.
         timing: add a term on the pattern of the visits.
-        members: train so many models at once, each on its own bootstrap sample of ids or groups. Predictions are those
-            of their mean.
+        members: train so many models at once. Predictions are those of their mean.
+        bootstrap: each member has its own bootstrap sample of ids or groups. False: all learn from the same ids, and
+            differ by their random numbers alone.
         loss: "auto" (squared), "squared", "absolute", "huber", "quantile", "poisson", "gaussian" (mean and variance),
             or a callable (prediction, target) -> a loss for each row, in the units of y.
         quantiles: of loss="quantile".
@@ -131,7 +132,7 @@ class RNAMRegressor(Regressor, Recurrent):
     def __init__(
         self, hidden: int = 16, *, blocks: int = 1, cell: CellName = "mingru", pairs: Pairs = None,
         timescales: tuple[float, float] | Literal["auto"] | None = "auto", continuous: bool | Literal["auto"] = "auto",
-        timing: bool = False, members: int = 1, loss: str | Callable[..., Any] = "auto",
+        timing: bool = False, members: int = 1, bootstrap: bool = True, loss: str | Callable[..., Any] = "auto",
         quantiles: Sequence[float] = (), regularizer: Mapping[str, float] | None = None,
         learning_rate: float = 0.01, weight_decay: float = 0.1, batch_size: int | Literal["auto"] = "auto",
         max_epochs: int = 20,
@@ -162,7 +163,7 @@ class NAMRegressor(Regressor, FeedForward):
     """
 
     def __init__(
-        self, hidden: Sequence[int] = (64, 32), *, pairs: Pairs = None, members: int = 1,
+        self, hidden: Sequence[int] = (64, 32), *, pairs: Pairs = None, members: int = 1, bootstrap: bool = True,
         loss: str | Callable[..., Any] = "auto", quantiles: Sequence[float] = (),
         regularizer: Mapping[str, float] | None = None,
         learning_rate: float = 0.01, weight_decay: float = 1.0, batch_size: int | Literal["auto"] = "auto",

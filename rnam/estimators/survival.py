@@ -82,7 +82,7 @@ class RNAMSurvival(Recurrent):
         bins: Sequence[float] | int | None = None, method: Method = "hazards", origin: Origin = "clock",
         time_scale: Scale = "visit", blocks: int = 1, cell: CellName = "mingru", pairs: Pairs = None,
         timescales: tuple[float, float] | Literal["auto"] | None = "auto", continuous: bool | Literal["auto"] = "auto",
-        timing: bool = False, members: int = 1, regularizer: Mapping[str, float] | None = None,
+        timing: bool = False, members: int = 1, bootstrap: bool = True, regularizer: Mapping[str, float] | None = None,
         learning_rate: float = 0.01, weight_decay: float = 0.1, batch_size: int | Literal["auto"] = "auto",
         max_epochs: int = 40, schedule: Literal["onecycle", "plateau"] = "onecycle", patience: int | None = 15,
         validation: float | Literal["auto"] | None = 0.15, clip: float | None = 1.0, warm_start: bool = False,

@@ -42,6 +42,7 @@ class Settings:
         patience: the fit ends after so many epochs without a new least validation loss; None for never.
         clip: the greatest norm of the gradient of a member; None for any.
         regularizer: strengths by name, see `Objective`.
+        bootstrap: each member has its own bootstrap sample; False for one sample, the whole, of all.
         precision: "float32", or "bf16": autocast to bfloat16, with float32 parameters and losses.
         device: "auto" takes a CUDA device where there is one.
         seed: of the order of the sequences, the members' bootstrap samples, and dropout.
@@ -60,6 +61,7 @@ class Settings:
     patience: int | None = 20
     clip: float | None = 1.0
     regularizer: Mapping[str, float] | None = None
+    bootstrap: bool = True
     precision: Literal["float32", "bf16"] = "float32"
     device: str | torch.device = "auto"
     seed: int = 0
@@ -77,6 +79,7 @@ class Settings:
             _checks.positive_int("patience", self.patience)
         if self.clip is not None:
             _checks.positive_number("clip", self.clip)
+        _checks.boolean_flag("bootstrap", self.bootstrap)
         _checks.one_of("precision", self.precision, PRECISIONS)
         if not isinstance(self.verbose, bool):
             _checks.whole_number("verbose", self.verbose)
@@ -114,7 +117,7 @@ def train(
     device = choose_device(settings.device)
     members = int(getattr(model, "members", 1))
     rng = np.random.default_rng(settings.seed)
-    training = Part(train, loss, settings.batch_size, device, members, rng)
+    training = Part(train, loss, settings.batch_size, device, members, rng, settings.bootstrap)
     validation = None if valid is None else Part(valid, loss, settings.batch_size, device)
     if not warm:
         with torch.no_grad():

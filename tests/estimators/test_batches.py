@@ -138,6 +138,16 @@ def test_each_member_has_the_gradient_of_its_own_sample() -> None:
     assert_norm_within("gradient", gradient, exact, 200 * UNIT * float(exact.norm()))
 
 
+def test_members_without_bootstrap_have_the_sample_of_one() -> None:
+    batches = table(20, groups=np.repeat(np.arange(10), 2), weight=RNG.random(20))
+    alone, together = (
+        Part(batches, SQUARED, 6, CPU, members, np.random.default_rng(5), bootstrap=False) for members in (1, 3)
+    )
+    for (_, one), (_, three) in zip(alone, together, strict=True):
+        assert_equal("target", three.target, one.target)
+        assert_equal("share", three.share, one.share.expand(3, -1))
+
+
 def test_penalties_are_those_of_the_regularizers() -> None:
     batches = visits()
     torch.manual_seed(0)

@@ -18,6 +18,7 @@ from skorch.callbacks import Callback
 
 import rnam
 from rnam.estimators import pairs
+from rnam.estimators.training import outputs
 from tests.estimators.support import ROWS, feed_forward, outcome, panel, quick, recurrent, table, visits
 from tests.support.assertions import assert_equal, assert_within
 
@@ -220,6 +221,17 @@ def test_members_learn_from_samples_of_groups() -> None:
     told = [feed_forward(members=3, validation=None).fit(X, y, groups=g).predict(X) for g in (groups, groups, None)]
     assert_equal("predictions", told[0], told[1])
     assert not np.allclose(told[0], told[2])
+
+
+def test_members_without_bootstrap_differ_by_their_random_numbers_alone() -> None:
+    X, y = table(), outcome(table())
+    options = dict(members=3, validation=None, bootstrap=False)
+    models = [feed_forward(**options).fit(X, y, groups=groups) for groups in (None, np.arange(ROWS) // 3)]
+    assert_equal("no samples of groups", models[0].predict(X), models[1].predict(X))
+    assert not np.allclose(models[0].predict(X), feed_forward(**{**options, "bootstrap": True}).fit(X, y).predict(X))
+    inputs = models[0].encoder_.transform(models[0]._first_table(X, y, None, None, True).panel)
+    each = outputs(models[0].model_, inputs, return_members=True)
+    assert not np.allclose(each[0], each[1])
 
 
 def test_a_held_out_part_has_whole_groups() -> None:

@@ -81,6 +81,7 @@ def test_a_nam_reads_one_visit_of_an_id() -> None:
         ({"validation": 1.0}, "validation"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"members": 0}, "members"),
+        ({"bootstrap": 1}, "bootstrap must be True or False, got int"),
         ({"loss": "squared"}, "loss"),
         ({"warm_start": 1}, "warm_start"),
         ({"cell": "gru"}, "cell"),
