@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self
@@ -51,6 +52,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         loss_: what the outputs say in the units of y, `Loss`.
         history_: a dict for each epoch, with the losses of the training and the held-out part and the learning rate.
         best_epoch_: whose weights were kept; None without a held-out part.
+        interrupted_: whether Ctrl-C ended the fit. A model of a file that does not say so has no such attribute.
         pairs_: the pairs of columns that have a term.
         schema_: a Panel of the training columns without ids: `rnam.Panel.from_frame(df, like=model.schema_)`.
         table_: what X was in `fit`: "panel", "visits", "array" or "rows".
@@ -63,8 +65,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     # what `save` writes beside model_: what each class adds to a fit, and the dataclasses in it
     _saved: ClassVar[tuple[str, ...]] = (
-        "encoder_", "loss_", "history_", "best_epoch_", "pairs_", "schema_", "table_", "at_", "target_names_",
-        "single_target_", "n_features_in_", "feature_names_in_",
+        "encoder_", "loss_", "history_", "best_epoch_", "interrupted_", "pairs_", "schema_", "table_", "at_",
+        "target_names_", "single_target_", "n_features_in_", "feature_names_in_",
     )  # fmt: skip
     _records: ClassVar[tuple[type, ...]] = (Encoder, Loss)
 
@@ -178,16 +180,18 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         settings = self._settings(training, seed)
         if again:
             self._run(training, held_out, settings, warm=True)
+            self._warn(f"the fit {self._ended()}")
             return self
         chosen = self._chosen_pairs()
         count = chosen if isinstance(chosen, int) else 0
         self._make(training, () if isinstance(chosen, int) else chosen, seed)
-        ended = self._run(training, held_out, settings)
-        if count and not ended:
-            found = pairs.search(training.panel, training.rows(), *self._residuals(training), count)
-            if found:
-                self._make(training, found, seed)
-                self._run(training, held_out, settings)
+        self._run(training, held_out, settings)
+        told = f"the fit {self._ended()}"
+        if count and self.interrupted_:
+            told += "; pairs were not searched for"
+        elif count:
+            told = self._add_pairs(training, held_out, settings, count, seed)
+        self._warn(told)
         return self
 
     def contributions(self, X: Any) -> Any:
@@ -332,17 +336,49 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         describe(model, terms, [term.unit for term in encoder.terms], self._output_names())
         self.model_ = model
 
-    def _run(self, training: Sample, held_out: Sample | None, settings: Settings, warm: bool = False) -> bool:
-        """Trains the model. Returns whether Ctrl-C ended it."""
+    def _add_pairs(self, training: Sample, held_out: Sample | None, settings: Settings, count: int, seed: int) -> str:
+        """A second fit, with the pairs that the residuals of the first one show; returns what to tell of Ctrl-C.
+
+        Where that ends it, the model is kept that does better on the held-out part; without one that of the first fit,
+        which is whole."""
+        first = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        try:
+            found = pairs.search(training.panel, training.rows(), *self._residuals(training), count)
+            if not found:
+                return ""
+            self._make(training, found, seed)
+            self._run(training, held_out, settings)
+            if not self.interrupted_ or _least(self.history_) < _least(first["history_"]):
+                return f"the fit with pairs {self._ended()}"
+            epochs = len(self.history_)
+        except KeyboardInterrupt:
+            epochs = 0
+        self.__dict__.update(first, interrupted_=True)
+        return (
+            f"the fit with pairs was interrupted after {epochs} epochs; the model of the first fit, without pairs, "
+            "is kept"
+        )
+
+    def _ended(self) -> str:
+        kept = "the last weights" if self.best_epoch_ is None else f"the weights of epoch {self.best_epoch_}"
+        return f"was interrupted after {len(self.history_)} epochs and keeps {kept}"
+
+    def _warn(self, told: str) -> None:
+        """Warns of an interrupted fit, at its end, where the model is whole."""
+        if self.interrupted_:
+            warnings.warn(told, RuntimeWarning, stacklevel=3)
+
+    def _run(self, training: Sample, held_out: Sample | None, settings: Settings, warm: bool = False) -> None:
+        """Trains the model."""
         try:
             valid: Batches | None = None if held_out is None else held_out.batches(self.encoder_)
             fitted = train(self.model_, self.loss_, training.batches(self.encoder_), valid, settings, warm=warm)
-        except Exception:
+        except BaseException:  # Ctrl-C before the first batch, too
             if not warm or not all(own.isfinite().all() for own in self.model_.parameters()):
                 del self.model_  # which is not fitted
             raise
         self.history_, self.best_epoch_ = fitted.history, fitted.best_epoch
-        return fitted.interrupted
+        self.interrupted_ = fitted.interrupted
 
     def _residuals(self, sample: Sample) -> tuple[Array, Array]:
         """The negative gradient of each label's loss in the outputs (labels, out_dim), and the label's weight."""
@@ -417,3 +453,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             spread[table.cells()] = found
             found = spread
         return found[..., 0] if single else found
+
+
+def _least(history: Sequence[Mapping[str, Any]]) -> float:
+    """The least held-out loss; infinite without one."""
+    return min((row["valid_loss"] for row in history if "valid_loss" in row), default=math.inf)

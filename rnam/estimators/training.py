@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ def train(
         settings: see `Settings`.
         warm: go on with the parameters as they are; else the bias starts at loss.start.
 
-    torch's own random numbers are left as they were. Ctrl-C ends the fit with a warning, and the best weights so far.
+    torch's own random numbers are left as they were. Ctrl-C ends the fit and keeps the best weights so far.
 
     Raises:
         ValueError: a loss is NaN or infinite after an epoch; a part has no label or no weight.
@@ -132,9 +131,6 @@ def train(
             model.eval()
     history = [{key: row[key] for key in row if key != "batches"} for row in net.history if "dur" in row]
     best = next((row["epoch"] for row in reversed(history) if row.get("valid_loss_best")), None)
-    if net.interrupted:
-        kept = "the last weights" if best is None else f"the weights of epoch {best}"
-        warnings.warn(f"the fit was interrupted after {len(history)} epochs and keeps {kept}", RuntimeWarning, 2)
     return Fitted(model, history, best, net.interrupted)
 
 

@@ -18,6 +18,7 @@ from skorch.callbacks import Callback
 
 import rnam
 from rnam.estimators import pairs
+from rnam.estimators.samples import Sample
 from rnam.estimators.training import outputs
 from tests.estimators.support import ROWS, feed_forward, outcome, panel, quick, recurrent, table, visits
 from tests.support.assertions import assert_equal, assert_within
@@ -175,20 +176,82 @@ def test_pairs_of_columns_with_many_levels_are_searched() -> None:
 
 
 class Pressed(Callback):  # type: ignore[misc]
-    """Ctrl-C in the first epoch."""
+    """Ctrl-C in an epoch, counted over the fits."""
 
-    times = 0
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.seen = epoch, 0
 
-    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
-        self.times += 1
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        self.seen += 1
+        if self.seen == self.epoch:
+            raise KeyboardInterrupt
+
+
+def test_a_fit_says_whether_it_was_interrupted() -> None:
+    X, y = table(), outcome(table())
+    assert feed_forward().fit(X, y).interrupted_ is False
+    model = feed_forward(max_epochs=5, validation=0.2, callbacks=[Pressed(3)])
+    with pytest.warns(RuntimeWarning, match="the fit was interrupted after 2 epochs and keeps the weights of epoch"):
+        model.fit(X, y)
+    assert model.interrupted_ and len(model.history_) == 2
+    with pytest.raises(RuntimeWarning):  # where warnings are errors, as in these tests
+        model.set_params(callbacks=[Pressed(2)]).fit(X, y)
+    assert model.interrupted_ and len(model.history_) == 1
+
+
+def test_an_interruption_before_the_first_batch_leaves_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*_: Any) -> None:
         raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sample, "batches", pressed)
+    model = feed_forward()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(table(), outcome(table()))
+    assert not hasattr(model, "model_")
+
+
+def product() -> tuple[Any, Any]:
+    X = np.random.default_rng(0).normal(size=(200, 2))
+    return X, X[:, 0] * X[:, 1]
 
 
 def test_the_search_for_pairs_does_not_follow_an_interrupted_fit() -> None:
-    X, pressed = np.random.default_rng(0).normal(size=(200, 2)), Pressed()
-    with pytest.warns(RuntimeWarning, match="the fit was interrupted"):
-        model = feed_forward(pairs=1, callbacks=[pressed]).fit(X, X[:, 0] * X[:, 1])
-    assert (pressed.times, model.pairs_) == (1, [])
+    pressed = Pressed(1)
+    with pytest.warns(RuntimeWarning, match="keeps the last weights; pairs were not searched for"):
+        model = feed_forward(pairs=1, callbacks=[pressed]).fit(*product())
+    assert (pressed.seen, model.pairs_, model.interrupted_) == (1, [], True)
+
+
+@pytest.mark.parametrize("epoch", [None, 3, 4])
+def test_an_interrupted_fit_with_pairs_gives_the_first_one_back(epoch: int | None, monkeypatch: Any) -> None:
+    """Without a held-out part nothing says that a part of a fit is better than a whole one. None is in the search."""
+    X, y = product()
+    plain = feed_forward().fit(X, y)
+
+    def pressed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    if epoch is None:
+        monkeypatch.setattr(pairs, "search", pressed)
+    model = feed_forward(pairs=1, callbacks=None if epoch is None else [Pressed(epoch)])
+    epochs = 0 if epoch is None else epoch - 3
+    told = (
+        f"the fit with pairs was interrupted after {epochs} epochs; the model of the first fit, without pairs, is kept"
+    )
+    with pytest.warns(RuntimeWarning, match=told):
+        model.fit(X, y)
+    assert_equal("predictions", model.predict(X), plain.predict(X))
+    assert (model.pairs_, model.interrupted_, len(model.history_)) == ([], True, 2)
+    assert [term.name for term in model.encoder_.terms] == ["x0", "x1"]
+
+
+def test_an_interrupted_fit_with_pairs_is_kept_where_it_does_better() -> None:
+    X, y = product()
+    options = dict(max_epochs=20, patience=None, learning_rate=0.03, validation=0.3)
+    with pytest.warns(RuntimeWarning, match="the fit with pairs was interrupted after 17 epochs and keeps the weights"):
+        model = feed_forward(pairs=1, callbacks=[Pressed(38)], **options).fit(X, y)
+    assert (len(model.pairs_), model.interrupted_, len(model.history_)) == (1, True, 17)
+    assert model.score(X, y) > feed_forward(**options).fit(X, y).score(X, y)
 
 
 def test_batches_are_of_what_has_a_label() -> None:
