@@ -106,8 +106,9 @@ class RNAMRegressor(Regressor, Recurrent):
         max_epochs: with schedule="onecycle" the length of the cycle.
         schedule: "onecycle" or "plateau".
         patience: the fit ends after so many epochs without a better held-out loss; None for never.
-        validation: the share of ids that is held out; 0 or None for none. "auto" is 0.15 where there are 1,000 labels
-            or more. Of fewer the held-out loss would choose the epoch by chance, and all are learned from.
+        validation: the share of ids that is held out; 0 or None for none. A share of less than one id holds one out,
+            unless only one has a label, or one of each class. "auto" is 0.15 where there are 1,000 labels or more. Of
+            fewer the held-out loss would choose the epoch by chance, and all are learned from.
         clip: the greatest norm of the gradient; None for any.
         warm_start: a second fit goes on with the model and the scaling, and must have the same columns.
         random_state: of the held-out part, the first parameters, the batches and the bootstrap samples.

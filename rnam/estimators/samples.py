@@ -55,22 +55,30 @@ class Sample:
 
     def split(self, share: float, rng: np.random.Generator, classes: int) -> tuple[Sample, Sample | None]:
         """A training part and a held-out part of about this share of the ids, at random: whole groups where there are
-        groups, else with labels of ids a share of each class. None is held out where a part would have no label.
+        groups, else with labels of ids a share of each class. Each part has a label: a share that would leave one
+        without holds one id, or group, more or less out. None is held out where there is but one that has a label, or
+        one of each class.
 
         Args:
             classes: the number of classes; 0 of numbers.
         """
         ids = len(self.panel)
         owners = np.arange(ids) if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
-        held = np.zeros(ids, np.bool_)
+        held = np.zeros(owners.max() + 1, np.bool_)
         stratified = classes > 0 and self.at == "id" and self.groups is None
-        kinds = np.where(self.labelled, self.target, -1) if stratified else np.zeros(owners.max() + 1)
+        kinds = np.where(self.labelled, self.target, -1) if stratified else np.zeros(len(held), np.int64)
         for kind in np.unique(kinds):
             order = rng.permutation(np.flatnonzero(kinds == kind))
-            held |= np.isin(owners, order[: round(share * len(order))])
-        if not (self._has_labels(held) and self._has_labels(~held)):
-            return self, None
-        return self.take(np.flatnonzero(~held)), self.take(np.flatnonzero(held))
+            held[order[: round(share * len(order))]] = True
+        learned = np.bincount(owners[self._with_labels()], minlength=len(held)) > 0
+        commonest = np.bincount(kinds[learned]).argmax()
+        movable = np.flatnonzero(learned & (kinds == commonest))
+        if len(np.unique(held[learned])) < 2:
+            if len(movable) < 2:
+                return self, None
+            held[rng.choice(movable)] ^= True
+        own = held[owners]
+        return self.take(np.flatnonzero(~own)), self.take(np.flatnonzero(own))
 
     def rows(self) -> NDArray[np.int64]:
         """The visit that each label belongs to, of an id its last one: int64 (labels there are,)."""
@@ -90,7 +98,7 @@ class Sample:
             groups = self.panel.owners if groups is None else groups[self.panel.owners]
         return Batches(inputs, self.target, self.at, self.weight, self.labelled, groups)
 
-    def _has_labels(self, ids: NDArray[np.bool_]) -> bool:
-        of_labels = ids if self.at == "id" else ids[self.panel.owners]
-        there = self.labelled & of_labels
-        return bool(there.any() if self.weight is None else (self.weight[there] > 0).any())
+    def _with_labels(self) -> NDArray[np.bool_]:
+        """The ids (ids,) that have a label of some weight."""
+        there = self.labelled if self.weight is None else self.labelled & (self.weight > 0)
+        return there if self.at == "id" else np.bincount(self.panel.owners[there], minlength=len(self.panel)) > 0

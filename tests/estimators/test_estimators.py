@@ -307,6 +307,36 @@ def test_a_held_out_part_has_whole_groups() -> None:
     assert len(training.panel) + len(held_out.panel) == 20
 
 
+@pytest.mark.parametrize("at", ["id", "visit"])
+@pytest.mark.parametrize("share", [0.001, 0.999])
+@pytest.mark.parametrize("groups", [None, np.arange(20) // 4])
+def test_each_part_has_a_label(at: str, share: float, groups: Any) -> None:
+    """Two ids, or groups, have one here."""
+    whole = panel(at)
+    target = np.where(np.isin(whole.ids, [3, 4]), 1.0, np.nan)
+    labels = whole.to_frame().assign(**{"died" if at == "id" else "label": np.repeat(target, whole.lengths)})
+    model = rnam.RNAMRegressor(4, **quick())
+    sample = model._first_table(rnam.Panel.from_frame(labels, like=whole), None, None, groups, False)
+    for seed in range(5):
+        training, held_out = sample.split(share, np.random.default_rng(seed), 0)
+        assert held_out is not None
+        assert (len(training.panel), len(held_out.panel)) != (0, 0)
+        assert training.labelled.any() and held_out.labelled.any()
+        alone, none = (training if share < 0.5 else held_out).split(share, np.random.default_rng(seed), 0)
+        assert none is None and alone.labelled.any()
+
+
+def test_a_class_is_not_held_out_whole() -> None:
+    X, y = table(8), np.r_[np.zeros(6, int), 1, 1]
+    model = rnam.NAMClassifier((4,), validation=0.01, **quick()).fit(X, y)
+    assert "valid_loss" in model.history_[0]
+    sample = model._first_table(X, y, None, None, True)
+    _, held_out = sample.split(0.01, np.random.default_rng(0), 2)
+    assert held_out is not None and held_out.target.tolist() == [0]
+    one_of_each = rnam.NAMClassifier((4,), validation=0.01, **quick()).fit(X[5:7], y[5:7])
+    assert "valid_loss" not in one_of_each.history_[0]
+
+
 def test_a_held_out_part_is_taken_as_given() -> None:
     whole = panel()
     train, valid = whole.split([0.7, 0.3], seed=0)
