@@ -129,8 +129,12 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         raise NotImplementedError
 
     def _label_weight(self, target: Array) -> Array | None:
-        """A weight for each label, beside those of the samples."""
+        """A weight for each label, beside those of the samples, that other labels do not change."""
         return None
+
+    def _balanced(self, training: Sample, held_out: Sample | None) -> tuple[Sample, Sample | None]:
+        """Both parts with the weights that the labels of the training part ask for."""
+        return training, held_out
 
     def _told(self, outputs: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[Array, Sequence[Any] | None]:
         """Predictions from the model's `outputs` (rows, out_dim) at these times (rows,): of visits, or of the last
@@ -176,7 +180,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31 - 1))
         whole = self._first_table(X, y, sample_weight, groups, again)
-        training, held_out = self._held_out(whole, validation, seed)
+        training, held_out = self._balanced(*self._held_out(whole, validation, seed))
         settings = self._settings(training, seed)
         if again:
             self._run(training, held_out, settings, warm=True)
@@ -267,14 +271,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
                 f"{panel.lengths.max()} of {panel.schema.id_name} {plain(which)!r}; an RNAM reads all of them"
             )
         weight = labels.weight_of(sample_weight, table, found)
-        own = self._label_weight(found.values[found.labelled])
-        if own is not None:
-            whole = np.zeros(len(found.values)) if weight is None else weight.copy()
-            whole[found.labelled] = own if weight is None else own * weight[found.labelled]
-            weight = whole
         groups = panel.groups if groups is None else labels.for_each_id("groups", groups, table)
         numbered = None if groups is None else numbers.distinct("groups", np.asarray(groups))
-        return Sample(panel, found.values, found.labelled, found.at, weight, numbered)
+        sample = Sample(panel, found.values, found.labelled, found.at, weight, numbered)
+        own = self._label_weight(found.values[found.labelled])
+        return sample if own is None else sample.weighed(own)
 
     def _held_out(self, whole: Sample, validation: Any, seed: int) -> tuple[Sample, Sample | None]:
         if validation is None:

@@ -17,6 +17,7 @@ from rnam.estimators.base import Estimator, Pairs
 from rnam.estimators.labels import Targets
 from rnam.estimators.losses import Loss
 from rnam.estimators.networks import FeedForward, Recurrent
+from rnam.estimators.samples import Sample
 from rnam.models.block import CellName
 
 __all__ = ["Classifier", "NAMClassifier", "RNAMClassifier"]
@@ -51,24 +52,30 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         return Loss.fit(self.loss, target, weight, classes=len(self.classes_))
 
     def _label_weight(self, target: Array) -> Array | None:
-        given, count = self.class_weight, len(self.classes_)
-        if given is None:
+        given = self.class_weight
+        if given is None or (isinstance(given, str) and given == "balanced"):
             return None
-        if isinstance(given, Mapping):
-            weight = np.ones(count)
-            for level, own in given.items():
-                found = np.flatnonzero([bool(known == level) for known in self.classes_.tolist()])
-                if not len(found):
-                    raise ValueError(f"class_weight must name classes of {self.classes_.tolist()}, got {level!r}")
-                weight[found] = _checks.finite_number(f"class_weight[{level!r}]", own)
-                if own < 0:
-                    raise ValueError(f"class_weight[{level!r}] must be at least 0, got {own}")
-        elif isinstance(given, str) and given == "balanced":
-            held = np.bincount(target, minlength=count)
-            weight = len(target) / (np.count_nonzero(held) * held.clip(min=1))
-        else:
+        if not isinstance(given, Mapping):
             raise ValueError(f"class_weight must be None, 'balanced' or a dict of weights by class, got {given!r}")
+        weight = np.ones(len(self.classes_))
+        for level, own in given.items():
+            found = np.flatnonzero([bool(known == level) for known in self.classes_.tolist()])
+            if not len(found):
+                raise ValueError(f"class_weight must name classes of {self.classes_.tolist()}, got {level!r}")
+            weight[found] = _checks.finite_number(f"class_weight[{level!r}]", own)
+            if own < 0:
+                raise ValueError(f"class_weight[{level!r}] must be at least 0, got {own}")
         return np.asarray(weight[target])
+
+    def _balanced(self, training: Sample, held_out: Sample | None) -> tuple[Sample, Sample | None]:
+        if self.class_weight != "balanced":
+            return training, held_out
+        target = training.target[training.labelled]
+        held = np.bincount(target, minlength=len(self.classes_))
+        weight = len(target) / (np.count_nonzero(held) * held.clip(min=1))
+        if held_out is not None:
+            held_out = held_out.weighed(weight[held_out.target[held_out.labelled]])
+        return training.weighed(weight[target]), held_out
 
     def _told(self, outputs: NDArray[np.float64], times: NDArray[np.float64]) -> tuple[Array, None]:
         return self.classes_[self.loss_.predict(outputs)][:, None], None
@@ -118,7 +125,8 @@ class RNAMClassifier(Classifier, Recurrent):
     X of two dimensions is one step a row: there is no history, and `NAMClassifier` does the same with less.
 
     Args:
-        class_weight: {class: weight}, "balanced" for weights that make classes count alike, or None.
+        class_weight: {class: weight}, "balanced" for weights that make the classes of the training part count alike, or
+            None.
         Others: as `RNAMRegressor`; loss is "auto", "logistic" (two classes), "cross_entropy", or a callable.
 
     Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,12 @@ class Sample:
             None if self.weight is None else self.weight[rows],
             None if self.groups is None else self.groups[positions],
         )
+
+    def weighed(self, own: Array) -> Sample:
+        """With weights (labels there are,) beside those that it has."""
+        weight = np.zeros(len(self.labelled))
+        weight[self.labelled] = own if self.weight is None else own * self.weight[self.labelled]
+        return replace(self, weight=weight)
 
     def split(self, share: float, rng: np.random.Generator, classes: int) -> tuple[Sample, Sample | None]:
         """A training part and a held-out part of about this share of the ids, at random: whole groups where there are

@@ -383,6 +383,21 @@ def test_class_weights_move_the_intercept() -> None:
     assert balanced.loss_.start[0] == pytest.approx(0.0, abs=1e-9)
 
 
+def test_balanced_classes_are_those_of_the_training_part() -> None:
+    """The held-out part may have other shares; its labels are weighed by those of the training part."""
+    X, y = table(), np.r_[np.zeros(50, int), np.ones(10, int)]
+    model = rnam.NAMClassifier((4,), class_weight="balanced", **quick())
+    sample = model._first_table(X, y, 2 * np.ones(ROWS), None, False)
+    training, held_out = model._balanced(sample.take(np.arange(20, 60)), sample.take(np.arange(20)))
+    assert held_out is not None and held_out.weight is not None and training.weight is not None
+    assert_equal("training", training.weight, 2 * np.r_[np.full(30, 40 / 60), np.full(10, 40 / 20)])
+    assert_equal("held out", held_out.weight, 2 * np.full(20, 40 / 60))
+    fitted = model.fit(X[20:], y[20:], validation=(X[:20], y[:20]))
+    assert recurrent(class_weight="balanced", validation=0.3).fit(panel("visit")).loss_.start[0] == pytest.approx(0)
+    told = np.log(1 / fitted.predict_proba(X[:20])[:, 0]).mean()  # each of these rows has the same weight
+    assert_within("loss", min(row["valid_loss"] for row in fitted.history_), told, 1e-5)
+
+
 def test_warm_start_goes_on() -> None:
     X, y = table(), outcome(table())
     model = feed_forward(warm_start=True).fit(X, y)
