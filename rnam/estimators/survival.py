@@ -185,6 +185,17 @@ class RNAMSurvival(Recurrent):
 
     # what the base asks for
 
+    def _goes_on(self) -> bool:
+        again = super()._goes_on()
+        if again:
+            for name, fitted in (("method", self.loss_.name), ("time_scale", self.loss_.time_scale)):
+                if getattr(self, name) != fitted:
+                    raise ValueError(
+                        f"{name} must be {fitted!r}, as in the fit that goes on, got {getattr(self, name)!r}; "
+                        "warm_start=False begins anew"
+                    )
+        return again
+
     def _labels(self, table: Table) -> Targets:
         self._check()
         outcomes, at = self._outcomes(table)

@@ -297,6 +297,15 @@ def test_learns(parameters: dict[str, Any]) -> None:
     assert trained.score(panel(n=150)) > 0.65
 
 
+@pytest.mark.parametrize("changes", [{"method": "ipcw", "times": [60]}, {"time_scale": "clock"}])
+def test_a_warm_start_keeps_what_the_outputs_mean(changes: dict[str, Any]) -> None:
+    trained = model(warm_start=True, max_epochs=1).fit(panel(n=20))
+    name, value = next(iter(changes.items()))
+    with pytest.raises(ValueError, match=f"{name} must be '.*', as in the fit that goes on, got '{value}'"):
+        trained.set_params(**changes).fit(panel(n=20))
+    assert trained.set_params(method="hazards", time_scale="visit").fit(panel(n=20)).loss_.name == "hazards"
+
+
 def test_weights_count_as_rows() -> None:
     """A weight of 2 is two people, for the curve from which a fit starts."""
     once, twice = panel(n=10), rnam.Panel.concat([panel(n=10), _others()])
