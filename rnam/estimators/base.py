@@ -52,6 +52,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         loss_: what the outputs say in the units of y, `Loss`.
         history_: a dict for each epoch, with the losses of the training and the held-out part and the learning rate.
         best_epoch_: whose weights were kept; None without a held-out part.
+        seed_: of the held-out part, drawn from random_state in the first fit. One that goes on (`warm_start`) holds out
+            the same ids of the same data, also where random_state is None.
         interrupted_: whether Ctrl-C ended the fit. A model of a file that does not say so has no such attribute.
         pairs_: the pairs of columns that have a term.
         schema_: a Panel of the training columns without ids: `rnam.Panel.from_frame(df, like=model.schema_)`.
@@ -65,7 +67,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
 
     # what `save` writes beside model_: what each class adds to a fit, and the dataclasses in it
     _saved: ClassVar[tuple[str, ...]] = (
-        "encoder_", "loss_", "history_", "best_epoch_", "interrupted_", "pairs_", "schema_", "table_", "at_",
+        "encoder_", "loss_", "history_", "best_epoch_", "seed_", "interrupted_", "pairs_", "schema_", "table_", "at_",
         "target_names_", "single_target_", "n_features_in_", "feature_names_in_",
     )  # fmt: skip
     _records: ClassVar[tuple[type, ...]] = (Encoder, Loss)
@@ -180,7 +182,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31 - 1))
         whole = self._first_table(X, y, sample_weight, groups, again)
-        training, held_out = self._balanced(*self._held_out(whole, validation, seed))
+        if not (again and hasattr(self, "seed_")):
+            self.seed_ = seed
+        training, held_out = self._balanced(*self._held_out(whole, validation))
         settings = self._settings(training, seed)
         if again:
             self._run(training, held_out, settings, warm=True)
@@ -277,7 +281,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         own = self._label_weight(found.values[found.labelled])
         return sample if own is None else sample.weighed(own)
 
-    def _held_out(self, whole: Sample, validation: Any, seed: int) -> tuple[Sample, Sample | None]:
+    def _held_out(self, whole: Sample, validation: Any) -> tuple[Sample, Sample | None]:
         if validation is None:
             share: float | str = 0.0 if self.validation is None else self.validation
             if share == "auto":
@@ -285,7 +289,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             share = _checks.probability("validation", share)
             if not share:
                 return whole, None
-            return whole.split(share, np.random.default_rng(seed), len(self._classes))
+            return whole.split(share, np.random.default_rng(self.seed_), len(self._classes))
         if isinstance(validation, tuple | list) and len(validation) == 2:
             X, y = validation
         else:

@@ -110,7 +110,8 @@ class RNAMRegressor(Regressor, Recurrent):
             unless only one has a label, or one of each class. "auto" is 0.15 where there are 1,000 labels or more. Of
             fewer the held-out loss would choose the epoch by chance, and all are learned from.
         clip: the greatest norm of the gradient; None for any.
-        warm_start: a second fit goes on with the model and the scaling, and must have the same columns.
+        warm_start: a second fit goes on with the model, the scaling and the held-out part, and must have the same
+            columns.
         random_state: of the held-out part, the first parameters, the batches and the bootstrap samples.
         device: "auto" takes a CUDA device where there is one.
         precision: of training: "float32", or "bf16" for mixed precision. Predictions are in float32.

@@ -409,6 +409,24 @@ def test_warm_start_goes_on() -> None:
         model.fit(X[["age"]], y)
 
 
+@pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
+def test_warm_start_holds_out_the_same_ids(random_state: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of other ones the held-out loss would be of ids that were learned from."""
+    seen, batches = [], Sample.batches
+
+    def watched(self: Sample, encoder: Any) -> Any:
+        seen.append(set(self.panel.ids))
+        return batches(self, encoder)
+
+    monkeypatch.setattr(Sample, "batches", watched)
+    model = feed_forward(validation=0.3, warm_start=True, random_state=random_state)
+    X, y = table(), outcome(table())
+    model.fit(X, y).fit(X, y)
+    assert seen[:2] == seen[2:]
+    again = clone(model).fit(X, y)
+    assert again.seed_ != model.seed_ and seen[4:] != seen[:2]
+
+
 def test_copies_and_pickles_predict_the_same() -> None:
     whole = panel("visit")
     model = recurrent(members=2).fit(whole)
