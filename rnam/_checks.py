@@ -86,6 +86,16 @@ def probability(name: str, value: object) -> float:
     return number
 
 
+def shown(number: object) -> str:
+    """A number with all its digits, as errors and names tell it.
+
+    Example:
+        >>> shown(730.0), shown(1234567), shown(0.1)
+        ('730', '1234567', '0.1')
+    """
+    return str(number).removesuffix(".0")
+
+
 def boolean_flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {type(value).__name__}")

@@ -10,6 +10,8 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
+from rnam._checks import shown
+
 __all__ = ["BestWeights", "Clipping", "Divergence", "Patience", "Stop", "schedule"]
 
 
@@ -48,7 +50,7 @@ class Divergence(Callback):  # type: ignore[misc]
             if not math.isfinite(row.get(name, 0.0)):
                 raise ValueError(
                     f"the fit diverged: {name} is {row[name]} after epoch {row['epoch']}. A lower learning_rate (now "
-                    f"{net.lr:g}) or a lower clip helps, as does a loss that weighs outliers less, such as 'huber'"
+                    f"{shown(net.lr)}) or a lower clip helps, as does a loss that weighs outliers less, such as 'huber'"
                 )
 
 

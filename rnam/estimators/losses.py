@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rnam import _checks
+from rnam._checks import shown
 
 __all__ = ["CLASSIFICATION", "REGRESSION", "Criterion", "Loss"]
 
@@ -253,7 +254,7 @@ class Loss:
             return [str(classes[-1])] if self.out_dim == 1 else [str(name) for name in classes]
         named = [str(name) for name in targets]
         if self.name == "quantile":
-            return [f"{name} at {q:g}" for name in named for q in self.quantiles]
+            return [f"{name} at {shown(q)}" for name in named for q in self.quantiles]
         if self.name == "gaussian":
             return named + [f"log variance of {name}" for name in named]
         return named
@@ -285,7 +286,7 @@ def _name(loss: str | Criterion, classes: int) -> str:
 
 def _refuse_negative(name: str, y: Floats) -> None:
     if name == "poisson" and (y < 0).any():
-        raise ValueError(f"y must be at least 0 for loss='poisson', got {y.min():g}")
+        raise ValueError(f"y must be at least 0 for loss='poisson', got {shown(y.min())}")
 
 
 def _quantiles(name: str, quantiles: Sequence[float]) -> tuple[float, ...]:

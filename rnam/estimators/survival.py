@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from rnam import _checks
+from rnam._checks import shown
 from rnam.estimators import survival_outcomes, survival_scores, tables
 from rnam.estimators.base import Pairs
 from rnam.estimators.labels import Targets
@@ -146,8 +147,8 @@ class RNAMSurvival(Recurrent):
         unseen = int(np.isnan(risk).sum())
         if unseen:
             raise ValueError(
-                f"visits must be at most at {self.loss_.grid.longest:g}, the longest time that was seen in training, "
-                f"to have a risk, got {unseen} of {len(risk)} that are later"
+                f"visits must be at most at {shown(self.loss_.grid.longest)}, the longest time that was seen in "
+                f"training, to have a risk, got {unseen} of {len(risk)} that are later"
             )
         return survival_scores.concordance(outcomes.structured(), risk)
 
@@ -175,8 +176,8 @@ class RNAMSurvival(Recurrent):
         if unseen.any():
             n = int(unseen.any(0).argmax())
             raise ValueError(
-                f"times[{n}] must be predicted for all visits, got {asked[n]:g}, which {unseen[:, n].sum()} of "
-                f"{len(unseen)} reach past {self.loss_.grid.longest:g}, the longest time that was seen in training"
+                f"times[{n}] must be predicted for all visits, got {shown(asked[n])}, which {unseen[:, n].sum()} of "
+                f"{len(unseen)} reach past {shown(self.loss_.grid.longest)}, the longest time that was seen in training"
             )
         pair = train if isinstance(train, tuple | list) else (train, None)
         like = outcomes if train is None else self._outcomes(tables.read(self, *pair))[0]
@@ -291,7 +292,7 @@ def _rising(argument: str, value: Any, positive: bool = False) -> list[Any]:
     for n, item in enumerate(given):
         number = _checks.finite_number(f"{argument}[{n}]", item)
         if number < 0 or (positive and number == 0):
-            raise ValueError(f"{argument}[{n}] must be {'above' if positive else 'at least'} 0, got {number:g}")
+            raise ValueError(f"{argument}[{n}] must be {'above' if positive else 'at least'} 0, got {shown(number)}")
     if any(later <= earlier for earlier, later in pairwise(given)):
         raise ValueError(f"{argument} must rise, got {given}")
     return given
@@ -302,4 +303,4 @@ def _refuse_unseen(times: Sequence[float], loss: SurvivalLoss) -> None:
     for n, time in enumerate(times):
         if time > longest:
             what = "horizon" if loss.name == "ipcw" else "time that was seen in training"
-            raise ValueError(f"times[{n}] must be at most {longest:g}, the longest {what}, got {time:g}")
+            raise ValueError(f"times[{n}] must be at most {shown(longest)}, the longest {what}, got {shown(time)}")

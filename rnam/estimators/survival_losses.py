@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from rnam._checks import shown
 from rnam.estimators.losses import Criterion, Loss
 from rnam.estimators.survival_curves import Grid, KaplanMeier, censoring, event_quantiles
 from rnam.estimators.survival_outcomes import Outcomes
@@ -155,13 +156,14 @@ class SurvivalLoss(Loss):
             n, argument = int(held.argmin()), "times" if method == "ipcw" else "bins"
             raise ValueError(
                 f"{argument} must part time into bins that each hold an event of the training part, got none up to "
-                f"{argument}[{n}]={right[n]:g}"
+                f"{argument}[{n}]={shown(right[n])}"
             )
         last, longest = float(right[-1]), float(end[counted].max())
         if method == "ipcw" and last > longest:
             n = len(right) - 1
             raise ValueError(
-                f"times[{n}] must be at most {longest:g}, the longest time that was seen in training, got {last:g}"
+                f"times[{n}] must be at most {shown(longest)}, the longest time that was seen in training, got "
+                f"{shown(last)}"
             )
         cut = method == "ipcw" or bool((curve.times > last).any())
         grid = Grid.fit(right, curve, last if cut else longest)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rnam._checks import shown
 from rnam.panel import Panel
 from rnam.panel.columns import plain
 from rnam.panel.schema import At
@@ -185,5 +186,5 @@ def _checked(labels: Floats, labelled: Bools, visits: _Visits, origin: Origin, n
         if bad.any():
             row = int(bad.argmax())
             advice = "; origin='visit' counts times from the visit on" if what.endswith("visit") else ""
-            raise ValueError(f"column {name!r} must {what}, got {values[row]:g}, {visits.place(row)}{advice}")
+            raise ValueError(f"column {name!r} must {what}, got {shown(values[row])}, {visits.place(row)}{advice}")
     return Outcomes(start, end, event == 1, labelled, visits.owners)

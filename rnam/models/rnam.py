@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rnam import _checks
+from rnam._checks import shown
 from rnam.gru import Cell
 from rnam.linear import Linear
 from rnam.models.additive import Additive, Sum, join
@@ -198,7 +199,7 @@ class RNAM(Terms, Described):
             nn.init.zeros_(self.missing)
 
     def extra_repr(self) -> str:
-        return f"continuous=True, time_unit={self.time_unit:g}" if self.continuous else ""
+        return f"continuous=True, time_unit={shown(self.time_unit)}" if self.continuous else ""
 
     def arguments(self) -> dict[str, Any]:
         def read(columns: Columns | None) -> tuple[tuple[int, ...], ...] | None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rnam import _checks
+from rnam._checks import shown
 from rnam.backends.calls import state_dtype
 from rnam.models.inputs import step_numbers
 from rnam.models.streaming import State
@@ -136,8 +137,8 @@ def warn_of_coarse_times(times: Tensor, observed: Tensor | None, unit: float) ->
     if largest >= coarse:
         dtype = str(times.dtype).removeprefix("torch.")
         warnings.warn(
-            f"times in {dtype} must be below {coarse:.8g}, from where a unit of {unit:g} is lost in rounding, "
-            f"got {largest:.8g}: give integers or float64, or times since a later start",
+            f"times in {dtype} must be below {shown(coarse)}, from where a unit of {shown(unit)} is lost in rounding, "
+            f"got {shown(largest)}: give integers or float64, or times since a later start",
             UserWarning,
             stacklevel=2,
         )

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rnam._checks import shown
 from rnam.panel.times import Clock
 
 __all__ = ["At", "Column", "Schema"]
@@ -43,7 +44,7 @@ class Column:
         told = f"{self.title} ({self.unit})" if self.unit else self.title
         kinds = [f"{len(self.levels)} levels"] if self.levels is not None else []
         kinds += ["ordered"] * self.ordered + ["memoryless"] * self.memoryless
-        kinds += [] if self.period is None else [f"period {self.period:g}"]
+        kinds += [] if self.period is None else [f"period {shown(self.period)}"]
         return f"{told} [{', '.join(kinds)}]" if kinds else told
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
 from rnam import _checks
+from rnam._checks import shown
 from rnam.panel.columns import plain
 from rnam.panel.roles import is_list
 from rnam.panel.storage import Bools, Integers, Parts
@@ -41,7 +42,7 @@ def split_ids(parts: Parts, fractions: Sequence[float], seed: int | None, strati
     for n, positions in enumerate(found):
         if not len(positions):
             raise ValueError(
-                f"split must leave an id for each part, got none for part {n} of share {shares[n]:g} "
+                f"split must leave an id for each part, got none for part {n} of share {shown(shares[n])} "
                 f"of {len(sizes)} {'ids' if parts.facts.groups is None else 'groups'}"
             )
     return found
@@ -98,7 +99,7 @@ def split_times(parts: Parts, limits: Sequence[Any], purge: float | None) -> lis
             own &= ends[n] - at >= reach
         part = _seen(parts, number <= n, own)
         if part is None:
-            told = f" and purge {purge:g}" if purge else ""
+            told = f" and purge {shown(purge)}" if purge else ""
             raise ValueError(
                 f"until must leave {_what(parts)} for each part, got none for part {n} of {list(limits)}{told}"
             )
@@ -131,7 +132,7 @@ def fold_times(parts: Parts, n: int, purge: float) -> list[tuple[Parts, Parts]]:
         train = _seen(parts, np.ones(len(times), np.bool_), (first - times > near) | (times - last > near))
         test = _seen(parts, times <= last, (times >= first) & (times <= last))
         if train is None or test is None:
-            raise ValueError(f"purge must leave labels to train on, got {purge:g} around block {n_block} of {n}")
+            raise ValueError(f"purge must leave labels to train on, got {shown(purge)} around block {n_block} of {n}")
         found.append((train, test))
     return found
 
@@ -190,7 +191,7 @@ def _shares(fractions: Sequence[float]) -> NDArray[np.float64]:
     if len(shares) < 2:
         raise ValueError(f"parts must be two shares or more, got {len(shares)}")
     if abs(shares.sum() - 1) > 1e-9:
-        raise ValueError(f"parts must sum to 1, got {shares.sum():g}")
+        raise ValueError(f"parts must sum to 1, got {shown(shares.sum())}")
     return shares
 
 

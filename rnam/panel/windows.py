@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 
 from rnam import _checks
+from rnam._checks import shown
 from rnam.panel.columns import plain
 from rnam.panel.schema import Schema
 from rnam.panel.storage import Facts, Integers, Parts, Sequences, ragged
@@ -135,4 +136,4 @@ def runs(parts: Parts, gaps: Gaps) -> Parts:
 
 
 def _step(step: Any) -> str:
-    return str(pandas.Timedelta(step)) if isinstance(step, np.timedelta64) else f"{step:g}"
+    return str(pandas.Timedelta(step)) if isinstance(step, np.timedelta64) else shown(step)

@@ -297,6 +297,13 @@ def test_learns(parameters: dict[str, Any]) -> None:
     assert trained.score(panel(n=150)) > 0.65
 
 
+def test_errors_have_all_digits() -> None:
+    with pytest.raises(ValueError, match=r"times\[0\] must be at least 0, got -1234567.25"):
+        model(times=[-1234567.25]).fit(panel(n=20))
+    with pytest.raises(ValueError, match=r"times\[0\] must be at most \d+, .* got 1234567.25$"):
+        model(times=[1234567.25]).fit(panel(n=20))
+
+
 @pytest.mark.parametrize("changes", [{"method": "ipcw", "times": [60]}, {"time_scale": "clock"}])
 def test_a_warm_start_keeps_what_the_outputs_mean(changes: dict[str, Any]) -> None:
     trained = model(warm_start=True, max_epochs=1).fit(panel(n=20))

@@ -121,6 +121,7 @@ def test_splits_that_cannot_be_are_refused() -> None:
         (lambda: p.split([0.5, 0.5], until=[3]), "split must have either parts or until, got both"),
         (lambda: p.split(until=[3], seed=0), "seed and stratify must be left out where until is given"),
         (lambda: p.split([0.5, 0.6]), "parts must sum to 1, got 1.1"),
+        (lambda: p.split([0.5, 0.500000125]), "parts must sum to 1, got 1.000000125"),
         (lambda: p.split([1.0]), "parts must be two shares or more, got 1"),
         (lambda: p.split([1.5, -0.5]), r"parts\[1\] must be finite and greater than 0, got -0.5"),
         (lambda: p.split([0.98, 0.02]), "split must leave an id for each part, got none for part 1 of share 0.02"),
