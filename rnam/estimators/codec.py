@@ -52,6 +52,7 @@ _ITEMS = {"b": bool, "i": int, "u": int, "f": float, "U": str, "m": int, "M": in
 _DTYPE = re.compile(
     r"(bool|object|(u?int|float)\d+|(datetime|timedelta)64(\[\w+\])?|[<>][a-zA-Z]\d*(\[\w+\])?)", re.ASCII
 )
+_LARGEST = 2**28  # bytes of an array: a width of words takes memory that the file does not show
 _EXACT = 8  # bytes of the widest float that a Python float holds
 
 
@@ -203,6 +204,8 @@ class _Decoder:
         dtype, values = _dtype(name), self.any(where, _a(list, items))
         if dtype.kind not in (*_ITEMS, "O"):
             raise ValueError(f"no array is of {name}")
+        if dtype.itemsize * len(values) > _LARGEST:
+            raise ValueError(f"an array must have at most {_LARGEST:,} bytes, got {dtype.itemsize * len(values):,}")
         array = np.empty(len(values), np.int64 if dtype.kind in "mM" else dtype)
         for n, value in enumerate(values):  # one by one: NumPy would make more dimensions of lists
             array[n] = value if dtype.kind == "O" else _a(_ITEMS[dtype.kind], value)

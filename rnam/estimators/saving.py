@@ -250,10 +250,28 @@ def _network(told: Any, tensors: Mapping[str, Tensor]) -> nn.Module:
     name, dtype = told["class"], told["dtype"]
     if name not in _MODELS or dtype not in _DTYPES:
         raise ValueError(f"a network of class {name!r} and dtype {dtype!r}")
+    _refuse_larger(told["arguments"], tensors)
     network: nn.Module = _MODELS[name](**told["arguments"], device="meta", dtype=_DTYPES[dtype])
     _refuse_others(network, tensors, ValueError)
     network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
     return network.eval()
+
+
+def _refuse_larger(arguments: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raises ValueError where the arguments ask for more networks or blocks than there are numbers or layers for in the
+    tensors. It comes before a model is made of them, whose modules and lists take memory on any device."""
+    terms, members, blocks = (
+        size if type(size := arguments.get(name)) is int else 1 for name in ("terms", "members", "blocks")
+    )
+    others = sum(len(arguments.get(name) or ()) for name in ("memoryless_columns", "static_columns"))
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    layers = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
+    for what, asked, held in (
+        ("networks", (terms + others) * members, numbers),
+        ("blocks", blocks, max(1, layers)),
+    ):
+        if asked > held:
+            raise ValueError(f"arguments of {asked:,} {what}, where the weights are of at most {held:,}")
 
 
 def _refuse_others(like: nn.Module, tensors: Mapping[str, Any], error: type[Exception]) -> None:

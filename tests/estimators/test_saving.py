@@ -423,6 +423,12 @@ def forged(path: Path, **changes: Any) -> Path:
         ({"model__arguments": {"terms": 3, "width": 2}}, "unexpected keyword argument 'width'"),
         ({"model__arguments": {"terms": 3, "hidden": [5]}}, r"layers.0.weight must be float32 \(3, 1, 5\), got"),
         ({"model__arguments": {"terms": -1}}, "terms must be at least 1, got -1"),
+        ({"model__arguments": {"terms": 10**12}}, "arguments of 1,000,000,000,000 networks, where the weights are of"),
+        ({"model__arguments": {"terms": 3, "members": 10**12}}, "arguments of 3,000,000,000,000 networks"),
+        ({"model": {"class": "RNAM", "dtype": "float32", "arguments": {"terms": 10**12}}}, "1,.* networks"),
+        ({"model": {"class": "NAM", "dtype": "float32", "arguments": {"static_columns": 3}}}, "has no len"),
+        ({"model": {"class": "RNAM", "dtype": "float32", "arguments": {"blocks": 10**9}}}, "1,000,000,000 blocks"),
+        ({"fitted__classes_": {"$array": ["<U500000000", [1], ["a"]]}}, "at most 268,435,456 bytes, got 2,000,000,000"),
     ],
 )  # fmt: skip
 def test_what_this_version_cannot_read_is_refused(
