@@ -192,6 +192,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             return self
         chosen = self._chosen_pairs()
         count = chosen if isinstance(chosen, int) else 0
+        if count:
+            pairs.check_names(training.panel)
         self._make(training, () if isinstance(chosen, int) else chosen, seed)
         self._run(training, held_out, settings)
         told = f"the fit {self._ended()}"

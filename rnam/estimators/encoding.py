@@ -16,7 +16,7 @@ from rnam.panel import Panel
 from rnam.panel.columns import plain
 from rnam.panel.schema import Column
 
-__all__ = ["PAIR", "Encoder", "Feature", "Inputs", "Kind", "Term"]
+__all__ = ["PAIR", "Encoder", "Feature", "Inputs", "Kind", "Term", "refuse_ambiguous"]
 
 Array = NDArray[Any]
 Kind = Literal["recurrent", "timing", "memoryless", "static"]
@@ -233,7 +233,7 @@ class Encoder:
 
         Raises:
             TypeError, ValueError: two columns have the same name as words; a pair names no columns, one twice, or comes
-                twice; no column is read by a recurrent term.
+                twice, or its term is called as another one is; no column is read by a recurrent term.
         """
         found = [_fitted(panel, role, n) for role in ROLES for n in range(len(getattr(panel.schema, role)))]
         twice = next((name for name, count in Counter(f.name for f in found).items() if count > 1), None)
@@ -385,7 +385,21 @@ def _pairs(pairs: Iterable[Sequence[Hashable]], known: Mapping[str, Feature]) ->
         if any({first.name, second.name} == {a.name, b.name} for a, b in found):
             raise ValueError(f"pairs must name each pair once, got {tuple(pair)!r} twice")
         found.append((first, second))
+    refuse_ambiguous(known, [(a.name, b.name) for a, b in found])
     return found
+
+
+def refuse_ambiguous(columns: Iterable[str], pairs: Iterable[tuple[str, str]]) -> None:
+    """Raises ValueError where the term of a pair is called as a column or another pair is."""
+    taken = {name: f"the column {name!r}" for name in columns}
+    for pair in pairs:
+        name = PAIR.join(pair)
+        if name in taken:
+            raise ValueError(
+                f"pairs must have names of their own, got {pair!r}, whose term is called as {taken[name]} is: another "
+                "name of a column helps"
+            )
+        taken[name] = f"that of {pair!r}"
 
 
 def _placed(features: Sequence[Feature], carried: set[str], flat: bool) -> Iterator[Feature]:

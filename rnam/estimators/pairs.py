@@ -9,16 +9,23 @@ import numpy as np
 import pandas
 from numpy.typing import NDArray
 
-from rnam.estimators.encoding import ROLES
+from rnam.estimators.encoding import PAIR, ROLES, refuse_ambiguous
 from rnam.panel import Panel
 
-__all__ = ["search"]
+__all__ = ["check_names", "search"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 BINS = 8  # of a column of numbers
 PASSES = 10  # of backfitting the two main effects of a pair
+
+
+def check_names(panel: Panel) -> None:
+    """Raises ValueError where the search could find a pair whose term is called as a column or another pair is."""
+    names = [str(column.name) for role in ROLES for column in getattr(panel.schema, role)]
+    if any(PAIR in name for name in names):  # else each name has one pair
+        refuse_ambiguous(names, itertools.combinations(names, 2))
 
 
 def search(

@@ -100,6 +100,24 @@ def test_bad_parameters_are_named(changes: dict[str, Any], word: str) -> None:
         recurrent().set_params(**changes).fit(panel())
 
 
+@pytest.mark.parametrize("chosen", [[("age", "ward")], 1])
+def test_a_pair_called_as_a_column_is_refused_before_the_fit(chosen: Any) -> None:
+    X = table().assign(**{"age & ward": 1.0})
+    model = feed_forward(pairs=chosen)
+    told = r"got \('age', 'ward'\), whose term is called as the column 'age & ward' is"
+    with pytest.raises(ValueError, match=told):
+        model.fit(X, outcome(X))
+    assert not hasattr(model, "history_")
+    model.fit(X.rename(columns={"age & ward": "age, ward"}), outcome(X))
+
+
+def test_two_pairs_of_one_name_are_refused() -> None:
+    X = pandas.DataFrame(np.random.default_rng(0).normal(size=(30, 4)), columns=["a & b", "c", "a", "b & c"])
+    for chosen in ([("a & b", "c"), ("a", "b & c")], 1):
+        with pytest.raises(ValueError, match=r"got \('a', 'b & c'\), whose term is called as that of \('a & b', 'c'\)"):
+            feed_forward(pairs=chosen).fit(X, X["a"])
+
+
 def test_other_tables_than_in_the_fit_are_refused() -> None:
     model = recurrent(max_epochs=1).fit(panel())
     with pytest.raises(TypeError, match="Panel or a DataFrame"):
