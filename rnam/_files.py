@@ -9,12 +9,20 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-__all__ = ["checksum", "replace", "strict_json"]
+__all__ = ["check_parent", "checksum", "replace", "strict_json"]
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put `content` in the place of a file. A reader, or a crash, finds the old one or the new one."""
+    """Put `content` in the place of a file. A reader, or a crash, finds the old one or the new one.
+
+    Raises:
+        IsADirectoryError: the path is a folder.
+        FileNotFoundError, NotADirectoryError: there is no folder in which it would be.
+    """
     target = Path(os.path.realpath(path))  # the file that a link leads to
+    if target.is_dir():
+        raise IsADirectoryError(f"{path} must be a file or nothing yet, got a folder")
+    check_parent(target)
     part = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
         with part.open("xb") as file:
@@ -26,6 +34,14 @@ def replace(path: Path, content: bytes) -> None:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_parent(path: Path) -> None:
+    """Raises FileNotFoundError or NotADirectoryError where `path` has no folder to be in."""
+    if not path.parent.exists():
+        raise FileNotFoundError(f"{path.parent} must be a folder, in which {path.name} is made, got none")
+    if not path.parent.is_dir():
+        raise NotADirectoryError(f"{path.parent} must be a folder, in which {path.name} is made, got a file")
 
 
 def strict_json(text: str, *, twice: str, constant: str) -> Any:

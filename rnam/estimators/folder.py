@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rnam._files import checksum, strict_json
+from rnam._files import check_parent, checksum, strict_json
 
 try:
     import safetensors
@@ -49,7 +49,7 @@ def write(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], 
         overwrite: replace the two files of a folder that is there.
 
     Raises:
-        FileExistsError: the folder holds something and `overwrite` is False.
+        FileExistsError: the folder holds something and `overwrite` is False, or one of the files' names is a folder.
         NotADirectoryError: the path is a file, or the folder above it is none.
         FileNotFoundError: there is no folder above it.
     """
@@ -112,14 +112,20 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _make(path: Path, overwrite: bool) -> bool:
     """True if the folder was made, False if it was there."""
+    check_parent(path)
     try:
         path.mkdir()
         return True
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path.parent} must be a folder, in which {path.name} is made, got none") from None
     except FileExistsError:
         if not path.is_dir():
             raise NotADirectoryError(f"{path} must be a folder or nothing yet, got a file") from None
+    for name, is_other, got in (
+        (CONFIG, Path.is_dir, "folder"),
+        (WEIGHTS, Path.is_dir, "folder"),
+        (_NEW, Path.is_file, "file"),
+    ):
+        if is_other(path / name):
+            raise FileExistsError(f"{path} must be a folder of a model, got one in which {name} is a {got}")
     held = sorted(each.name for each in path.iterdir() if not each.name.startswith(_PART))
     if held and not overwrite:
         raise FileExistsError(
@@ -144,8 +150,10 @@ def _bytes(path: Path, name: str) -> bytes:
     for place in (path / _NEW / name, path / name):
         try:
             return place.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except IsADirectoryError:
+            raise IsADirectoryError(f"{place} must be a file, got a folder") from None
     raise FileNotFoundError(f"{path} must have {CONFIG} and {WEIGHTS}, got no {name}")
 
 

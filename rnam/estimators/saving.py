@@ -57,8 +57,10 @@ def save(model: Any, path: str | os.PathLike[str], *, overwrite: bool = False) -
         overwrite: replace the model that is there. A crash leaves the old one or the new one. Other files stay.
 
     Raises:
-        FileExistsError: the folder holds something and `overwrite` is False.
-        NotADirectoryError: the path is a file.
+        FileExistsError: the folder holds something and `overwrite` is False, or a folder is in the place of one of the
+            files.
+        FileNotFoundError: there is no folder above it.
+        NotADirectoryError: the path, or the one above it, is a file.
         sklearn.exceptions.NotFittedError: the estimator has no model yet.
         TypeError: it is no such model; one of its modules is another than the class makes; a parameter of the estimator
             or what it learned is no plain value, such as a callback. Nothing is written then.

@@ -384,6 +384,25 @@ def test_overwrite_must_be_a_bool_and_is_asked_for(small: bytes, path: Path) -> 
     assert rnam.load(path).verbose == 3
 
 
+def test_files_and_folders_in_the_wrong_place_are_said(small: bytes, path: Path) -> None:
+    model = pickle.loads(small)
+    path.mkdir()
+    (path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match=f"^{path / 'file'} must be a folder, in which x is made, got a file"):
+        model.save(path / "file" / "x")
+    for name, got in ((CONFIG, "folder"), (WEIGHTS, "folder"), (".rnam-new", "file")):
+        place = path / name
+        place.mkdir() if got == "folder" else place.write_text("")
+        told = f"^{path} must be a folder of a model, got one in which {name} is a {got}"
+        with pytest.raises(FileExistsError, match=told):
+            model.save(path, overwrite=True)
+        assert {each.name for each in path.iterdir()} == {"file", name}
+        place.rmdir() if got == "folder" else place.unlink()
+    (path / CONFIG).mkdir()
+    with pytest.raises(IsADirectoryError, match=f"^{path / CONFIG} must be a file, got a folder"):
+        rnam.load(path)
+
+
 # what is refused at load
 
 

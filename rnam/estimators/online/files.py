@@ -48,6 +48,7 @@ def write(path: Path, store: Store, model: str) -> None:
 
     Raises:
         TypeError: an id is neither a word, a number nor a bool.
+        OSError: as `rnam._files.replace`.
     """
     for id in store.ids:
         if type(id) not in _KINDS:
@@ -65,9 +66,13 @@ def read(path: Path, store: Store, model: str) -> None:
     """Put what a file holds into an empty store of the model with this fingerprint.
 
     Raises:
-        FileNotFoundError: there is no file.
+        FileNotFoundError, IsADirectoryError: there is no file; there is a folder in its place.
         ValueError: it is of another format, a later version or another model, or damaged. The store stays empty.
     """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} must be a file that Online.save wrote, got a folder")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} must be a file that Online.save wrote, got none")
     try:
         with safetensors.safe_open(path, "pt") as file:
             told = json.loads((file.metadata() or {}).get(FORMAT, "null"))

@@ -144,6 +144,8 @@ class Online:
 
         Raises:
             TypeError: an id is neither a word, a number nor a bool.
+            IsADirectoryError: the path is a folder.
+            FileNotFoundError, NotADirectoryError: there is no folder in which the file would be.
         """
         files.write(Path(path), self._store, files.fingerprint(self._model))
 
@@ -161,7 +163,7 @@ def resume(model: Any, path: str | Path, *, late: Late = "refuse") -> Online:
         late: as in `Online`.
 
     Raises:
-        FileNotFoundError: there is no file.
+        FileNotFoundError, IsADirectoryError: there is no file; there is a folder in its place.
         ValueError: the file is none of these, damaged, of a later version or of another model.
 
     Example:

@@ -45,6 +45,22 @@ def test_a_stream_goes_on_to_the_bit(tmp_path: Path, model: Any) -> None:
         other.update({"person": "p1", "day": 100, "age": 3.0})
 
 
+def test_a_folder_in_the_place_of_a_file_is_said(tmp_path: Path, model: Any) -> None:
+    live, file = model.online(), tmp_path / "file"
+    with pytest.raises(IsADirectoryError, match=f"^{tmp_path} must be a file or nothing yet, got a folder"):
+        live.save(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"^{tmp_path / 'no'} must be a folder, in which x is made, got none"):
+        live.save(tmp_path / "no" / "x")
+    file.write_text("")
+    with pytest.raises(NotADirectoryError, match=f"^{file} must be a folder, in which x is made, got a file"):
+        live.save(file / "x")
+    with pytest.raises(IsADirectoryError, match=f"^{tmp_path} must be a file that Online.save wrote, got a folder"):
+        resume(model, tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"^{tmp_path / 'no'} must be a file that Online.save wrote, got none"):
+        resume(model, tmp_path / "no")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("ids", [[], ["a", 'quote " and é', ""], [1, -(2**62)], [1.5, "b"], [True, 7]])
 def test_ids_come_back_in_their_kinds(ids: list[Any], tmp_path: Path, model: Any) -> None:
     live = model.online()
