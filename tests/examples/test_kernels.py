@@ -1,31 +1,23 @@
-"""The demo's training on the kernels, in Triton's interpreter, beside the same on the reference."""
+"""A whole training on the kernels, in Triton's interpreter, beside the same on the reference."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import rnam
-from examples.pbcseq import data, training
+from examples.training import Running, fit
 from rnam.backends import choice
-from tests.examples.pbcseq.support import frame
 from tests.support import bounds
 
 pytestmark = pytest.mark.interpreter
 
-CPU = torch.device("cpu")
-SETTINGS = training.Settings(folds=2, epochs=2, members=1, hidden_dim=8, batch=3)  # two steps in an epoch
-
-
-class Double(training.Settings):
-    """The same models in float64, from the same float32 parameters."""
-
-    def model(self) -> rnam.RNAM:
-        return super().model().double()
+TERMS, PEOPLE, VISITS = 5, 12, 5
+EPOCHS, BATCH, RATE, PENALTY = 2, 3, 3e-3, 0.01  # four steps in an epoch
 
 
 @dataclass(frozen=True)
@@ -48,32 +40,38 @@ class Run:
         return Run(*(a - b for a, b in zip(vars(self).values(), vars(exact).values(), strict=True))).norms()
 
 
-def cohort() -> data.Cohort:
-    """Twelve made-up people with 1 to 5 visits, a third of the cholesterol missing; every second one dies."""
-    days = {person: [400 * visit for visit in range(1 + person % 5)] for person in range(12)}
-    futime = {person: visits[-1] + (500 if person % 2 else 900) for person, visits in days.items()}
-    return data.cohort(frame(days, futime, {person: 2 * (person % 2) for person in days}))
+def run(dtype: torch.dtype = torch.float32, penalty: float = PENALTY) -> Run:
+    """Train on made-up people with 1 to 5 visits, a third of the values missing; every second one is positive."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(TERMS, PEOPLE, VISITS, 2, generator=draw).to(dtype)
+    mask = torch.rand(TERMS, PEOPLE, VISITS, generator=draw) > 1 / 3
+    positive = (torch.arange(PEOPLE) % 2).to(dtype)[:, None].expand(-1, VISITS)
+    lengths = 1 + torch.arange(PEOPLE) % VISITS
+    weight = (torch.arange(VISITS) < lengths[:, None]) * (1 + torch.rand(PEOPLE, VISITS, generator=draw).to(dtype))
+    torch.manual_seed(0)
+    model = rnam.RNAM(TERMS, 8, out_dim=1, blocks=1, in_dim=2).to(dtype)
 
+    def losses(some: Tensor) -> tuple[Tensor, Tensor]:
+        told = model(x[:, some], mask[:, some], lengths=lengths[some], return_sequence=True)
+        odds = told.prediction[..., 0]
+        each = F.binary_cross_entropy_with_logits(odds, positive[some], reduction="none")
+        each = each + penalty * told.contributions[..., 0].square().sum(0)
+        return (each * weight[some]).sum() / (weight.sum() / PEOPLE * len(some)), odds
 
-def run(people: data.Cohort, settings: training.Settings) -> Run:
-    """Train the model of the first of two folds."""
-    fold, other = training.make_folds(people, settings)
-    if isinstance(settings, Double):
-        fold = replace(fold, inputs=replace(fold.inputs, input=fold.inputs.input.double()))
-    progress = training.Progress()
-    for now in training.train([fold, other], settings, progress, CPU):
-        if now.finished:
-            break
-        state = now.running.optimizer["state"]
-        gradients = torch.cat([moments["exp_avg"].double().ravel() for moments in state.values()])
-    odds, _ = training.log_odds(settings, progress.finished, fold.inputs, CPU)
-    loss = (fold.weight * (np.logaddexp(0, odds) - fold.positive * odds)).sum()
-    return Run(
-        gradients=gradients,
-        parameters=torch.cat([value.double().ravel() for value in progress.finished[0].values()]),
-        log_odds=torch.tensor(odds),
-        loss=torch.tensor(loss),
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
+    states: list[Running] = []
+    for state in fit(
+        model, optimizer, lambda _: torch.arange(PEOPLE).split(BATCH), lambda some: losses(some)[0],
+        rate=RATE, epochs=EPOCHS, running=None,
+    ):  # fmt: skip
+        if not states:
+            moments = [own["exp_avg"].double().ravel() for own in state.optimizer["state"].values()]
+            gradients = torch.cat(moments)
+        states.append(state)
+    with torch.no_grad():
+        loss, odds = losses(torch.arange(PEOPLE))
+    parameters = torch.cat([value.double().ravel() for value in states[-1].model.values()])
+    return Run(gradients, parameters, odds.double(), loss.double())
 
 
 def test_training_on_the_kernels_ends_where_the_reference_does(monkeypatch):
@@ -92,7 +90,7 @@ def test_training_on_the_kernels_ends_where_the_reference_does(monkeypatch):
     err as tests.support.bounds allows everywhere: twice as much, and a band of 8 units of the whole (the norm
     of all gradients, that of all parameters, of all log-odds, the loss) for the order of sums.
     """
-    people, used = cohort(), []
+    used = []
     decide = choice.path
 
     def noted(device: torch.device, dtype: torch.dtype) -> str:
@@ -101,13 +99,13 @@ def test_training_on_the_kernels_ends_where_the_reference_does(monkeypatch):
 
     monkeypatch.setattr(choice, "path", noted)
     with rnam.set_backend("reference"):
-        exact = run(people, Double(**vars(SETTINGS)))
-        reference = run(people, SETTINGS)
-        other = run(people, replace(SETTINGS, penalty=1.1 * SETTINGS.penalty))
+        exact = run(torch.float64)
+        reference = run()
+        other = run(penalty=1.1 * PENALTY)
     assert set(used) == {"reference"}
     used.clear()
     with rnam.set_backend("triton"):
-        kernels = run(people, SETTINGS)
+        kernels = run()
     assert set(used) == {"triton"}
 
     band, sizes, plain = bounds.BAND * bounds.unit(torch.float32), exact.norms(), reference.error(exact)
