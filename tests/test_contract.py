@@ -203,7 +203,7 @@ TOUCHES: dict[str, Callable[[nn.Module], Any]] = {
 @pytest.mark.parametrize("touch", list(TOUCHES))
 @each(
     ["emb", "blocks.0.gru.to_hidden_and_gate", "blocks.1.ff.1", "blocks.1.ff.3", "proj.0"],
-    {"blocks.0.gru.to_hidden_and_gate": "last", "blocks.1.ff.1": "sequence"},
+    {"blocks.0.gru.to_hidden_and_gate": "sequence", "blocks.1.ff.1": "sequence"},
 )
 def test_weights_that_are_computed(backend: str, name: str, touch: str, mode: str) -> None:
     """Trained for two steps, and used as they are after loading a state dict."""
@@ -292,7 +292,7 @@ def _others() -> dict[str, Callable[[rnam.RNAM], None]]:
     }
 
 
-@each(list(_others()), {"forward": "last", "activation": "last", "norm": "sequence", "emb": "step"})
+@each(list(_others()), {"forward": "sequence", "activation": "last", "norm": "sequence", "emb": "step"})
 def test_what_a_block_is_made_of_may_change(backend: str, name: str, mode: str) -> None:
     model = make()
     _others()[name](model)
