@@ -21,6 +21,7 @@ import rnam.estimators.regressors
 import rnam.estimators.saving
 import rnam.estimators.start
 import rnam.estimators.survival
+import rnam.explanation.explanation
 import rnam.panel.contents
 import rnam.panel.panel
 import rnam.sklearn.nets
@@ -58,6 +59,8 @@ MODULES = [
     rnam.estimators.codec,
     rnam.estimators.saving,
     rnam.estimators.survival,
+    rnam.explain.lag_responses,
+    rnam.explanation.explanation,
 ]
 
 
@@ -73,11 +76,11 @@ def test_the_reference_is_built_without_a_warning(tmp_path: Path) -> None:
     """As `make docs` does. Every public function and class is in it."""
     pytest.importorskip("pdoc")
     command = [sys.executable, "-W", "error", "-m", "pdoc", "--docformat", "google", "-o", str(tmp_path)]
-    command += ["rnam", "rnam.sklearn", "rnam.panel", "rnam.estimators"]
+    command += ["rnam", "rnam.sklearn", "rnam.panel", "rnam.estimators", "rnam.explanation"]
     out = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (out.returncode, out.stdout + out.stderr) == (0, "")
     modules = (rnam, rnam.functional, rnam.explain, rnam.plot, rnam.regularizers, rnam.sklearn, rnam.panel)
-    for module in (*modules, rnam.estimators):
+    for module in (*modules, rnam.estimators, rnam.explanation):
         page = (tmp_path / f"{module.__name__.replace('.', '/')}.html").read_text()
         members = [name for name in module.__all__ if callable(getattr(module, name))]
         assert not [name for name in members if f'id="{name}"' not in page]

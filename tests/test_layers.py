@@ -43,12 +43,13 @@ LAYERS = (
     "sklearn",
     "panel",
     "estimators",
+    "explanation",
     "info",
     "backends",
     "",  # rnam itself
 )
 
-FOLDERS = ("backends.blocks", "models", "explain", "plot", "sklearn", "panel", "estimators")
+FOLDERS = ("backends.blocks", "models", "explain", "plot", "sklearn", "panel", "estimators", "explanation")
 
 
 def layer(module: str) -> str:

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas
@@ -32,6 +32,9 @@ from rnam.panel import Panel
 from rnam.panel.columns import plain
 from rnam.panel.schema import At
 from rnam.sklearn import tables as numbers
+
+if TYPE_CHECKING:
+    from rnam.explanation import Explanation
 
 __all__ = ["Estimator", "Pairs"]
 
@@ -219,6 +222,25 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         table = tables.read(self, X)
         values, columns = self._by_term(self._contributions(self.encoder_.transform(table.panel)))
         return pandas.DataFrame(values, index=self._index(table), columns=columns)
+
+    def explain(self, X: Any, y: Any = None, *, background: Any = None, output: str | int | None = None) -> Explanation:
+        """What the model says about X: importance, shapes, people, responses, and how far to trust them.
+
+        Args:
+            X: as in `fit`.
+            y: the labels, for answers that compare with them; None takes the target of the panel.
+            background: what contributions are centred on, and whose values and histories count as what occurred: the
+                training panel. X itself by default.
+            output: the name of an output, where there are several. Of survival None is the mean over the bins.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: the model is not fitted.
+            TypeError, ValueError: X is not as in the fit; output is none of the model's, or is needed.
+        """
+        from rnam.explanation import Explanation  # which takes what an estimator need not
+
+        check_is_fitted(self)
+        return Explanation(self, X, y, background, output)
 
     def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the fitted model into a folder, as JSON and safetensors; `rnam.load` reads it.

@@ -10,6 +10,7 @@ float64.
     `rnam.explain.calibration`  `recalibrate`, `calibration_slope`, `observed_expected`, `brier_skill`,
                                 `calibration_curve`
     `rnam.explain.responses`    `response`: a term's answer to a step or an impulse
+    `rnam.explain.lag_responses`    `lag_response`: what a change does to the prediction at the lags after it
     `rnam.explain.memories`     `memory`: how long each term remembers, and what that is worth
     `rnam.explain.tables`       `table`: shape functions, as CSV and JSON too
 """
@@ -25,6 +26,7 @@ from rnam.explain.calibration import (
 )
 from rnam.explain.centring import Centering, Spread, importance, spread
 from rnam.explain.evaluation import contributions, intercept, observed
+from rnam.explain.lag_responses import LagResponse, lag_response
 from rnam.explain.memories import Memory, memory
 from rnam.explain.names import describe
 from rnam.explain.responses import Response, response
@@ -33,6 +35,7 @@ from rnam.explain.tables import Table, table
 __all__ = [
     "CalibrationCurve",
     "Centering",
+    "LagResponse",
     "Memory",
     "Recalibration",
     "Response",
@@ -45,6 +48,7 @@ __all__ = [
     "describe",
     "importance",
     "intercept",
+    "lag_response",
     "memory",
     "observed",
     "observed_expected",

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rnam._files import checksum, replace, strict_json
 from rnam.models.description import strings
 
-__all__ = ["FORMAT", "VERSION", "read", "write"]
+__all__ = ["FORMAT", "VERSION", "harmless", "read", "write"]
 
 FORMAT, VERSION = "rnam.explain.Table", 2
 
@@ -155,8 +155,12 @@ def _as_csv(cells: Cells, kinds: Kinds, end: str) -> str:
 def _in_csv(cell: Any, kind: str) -> str:
     if kind != "words":
         return "" if cell is None else str(cell)
-    word = f"'{cell}" if cell.startswith(_FORMULA) else cell
-    return '"' + word.replace('"', '""') + '"'
+    return '"' + harmless(cell).replace('"', '""') + '"'
+
+
+def harmless(word: str) -> str:
+    """A word with an apostrophe in front where a spreadsheet would take it for a formula."""
+    return f"'{word}" if word.startswith(_FORMULA) else word
 
 
 def _from_csv(text: str, kinds: Kinds) -> tuple[Cells, Any]:

@@ -8,8 +8,14 @@ Colours are told apart with the common colour blindnesses, and lines by more tha
 from rnam.plot._style import BLACK, BLUE, GREY, ORANGE, diverging
 from rnam.plot.answers import response
 from rnam.plot.bars import importance
+from rnam.plot.lag_responses import lag_response
+from rnam.plot.persons import person
 from rnam.plot.reliability import calibration
 from rnam.plot.shapes import shape
+from rnam.plot.surfaces import surface
 from rnam.plot.timelines import timeline
 
-__all__ = ["BLACK", "BLUE", "GREY", "ORANGE", "calibration", "diverging", "importance", "response", "shape", "timeline"]
+__all__ = [
+    "BLACK", "BLUE", "GREY", "ORANGE", "calibration", "diverging", "importance", "lag_response", "person", "response",
+    "shape", "surface", "timeline",
+]  # fmt: skip

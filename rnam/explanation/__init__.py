@@ -1,0 +1,19 @@
+"""What a fitted estimator says about a panel: answers as arrays, tables and pictures.
+
+pip install 'rnam[sklearn,plot]'
+
+e = model.explain(test, background=train)
+e.importance().plot(); e.person(4711).words(); e.lag_response("rain", size=20, lags=30).frame()
+
+`rnam.explanation.explanation`    `Explanation`, on which each answer is a method
+`rnam.explanation.reading`        a fitted estimator as contributions to one number, by member
+`rnam.explanation.support`        which values and histories occurred
+"""
+
+from rnam.explanation.explanation import Explanation
+from rnam.explanation.importances import Importance
+from rnam.explanation.lag_responses import Cut, ExposureLagResponse
+from rnam.explanation.persons import Person
+from rnam.explanation.results import Result
+
+__all__ = ["Cut", "Explanation", "ExposureLagResponse", "Importance", "Person", "Result"]

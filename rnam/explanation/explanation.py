@@ -1,0 +1,108 @@
+"""`Explanation`: what a fitted estimator says about a panel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from rnam.explanation import importances, lag_responses, persons
+from rnam.explanation.importances import Importance
+from rnam.explanation.lag_responses import ExposureLagResponse
+from rnam.explanation.persons import Person
+from rnam.explanation.sources import Source
+
+__all__ = ["Explanation"]
+
+
+class Explanation(Source):
+    """What a fitted estimator says about people with visits: `model.explain(panel)` makes one.
+
+    Contributions are those to the prediction before the link, in the units of y: to log-odds of a classifier of two
+    classes, to the logarithm of a rate of loss="poisson". Each term is centred: where it is observed, its contributions
+    to the predictions of the background have the mean 0. Nothing is computed before it is asked for.
+
+    Every answer is a frozen dataclass of float64 arrays with `.frame()`, `.to_csv(path)` and `.plot(ax=None)`. Bands
+    are one standard deviation over the members of the model: the refit spread, and no confidence interval.
+
+    Attributes:
+        panel: the ids and visits that are explained.
+        background: what contributions are centred on, and whose values and histories count as what occurred.
+        reader: the estimator as arrays.
+
+    Example:
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(40, 6, 2))  # people, steps, columns
+        >>> model = rnam.RNAMRegressor(4, max_epochs=2, random_state=0, verbose=0).fit(X, X[:, :, 0].mean(1))
+        >>> e = model.explain(X)
+        >>> e
+        Explanation of y by an RNAMRegressor: 40 ids, 240 visits
+          terms       x0, x1
+          members     1
+        >>> e.importance().frame().columns.tolist()
+        ['term', 'importance', 'low', 'high', 'share']
+    """
+
+    def importance(self) -> Importance:
+        """How much each term moves the predictions: the weighted mean of its absolute centred contribution."""
+        return importances.importance(self)
+
+    def person(self, id: Any) -> Person:
+        """One person over the visits: total and terms with bands, and what changed since the last visit.
+
+        Args:
+            id: one of `panel.ids`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return persons.person(self, id)
+
+    def lag_response(
+        self, column: Any, *, size: float | None = None, kind: Literal["impulse", "step"] = "impulse", lags: int = 10,
+        histories: Any = None, value: float | None = None, quantile: float | None = None,
+        reference: float | None = None, values: Sequence[float] | None = None, sample: int = 100, seed: int = 0,
+    ) -> ExposureLagResponse:  # fmt: skip
+        """What a change of a column does to the prediction, before the link, at the visits after it.
+
+        The change is made in histories that occurred: sequences of the panel, each cut at a visit that has `lags`
+        visits after it. These are as they occurred, with their times and all other columns. The answer is the sum over
+        all terms that read the column, pairs included. What lies outside of what occurred in the background is marked.
+
+        Args:
+            column: of numbers of visits.
+            size: what is added to the column, in its units; by default the scale of the encoder.
+            kind: "impulse", at one visit, or "step", from it on.
+            lags: L, the visits after the change.
+            histories: None or "sample" for all visits that have so many after them; a list of ids, of each of which the
+                last such visit is taken, or the one nearest to `value`; or bools for each visit of the panel.
+            value, quantile: where histories are cut: the tenth of the visits whose value is nearest to it.
+            reference: the value that the column has before `size` is added, and that those of the surface are compared
+                with. None adds to what occurred, and compares with the median.
+            values: of the surface; by default quantiles of the background from 1% to 99%.
+            sample: the most histories, drawn with `seed`.
+
+        Raises:
+            TypeError, ValueError: there is no such column, or it holds no numbers of visits; the model is not
+                recurrent; no history is long enough, or one that was asked for is too short; a number is NaN.
+            KeyError: an id is none of the panel's.
+
+        Source: Gasparrini, Armstrong and Kenward, Statistics in Medicine 29 (2010); the surface and its cuts are those
+        of R's dlnm.
+        """
+        return lag_responses.lag_response(
+            self, column, size=size, kind=kind, lags=lags, histories=histories, value=value, quantile=quantile,
+            reference=reference, values=values, sample=sample, seed=seed,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        reader, panel = self.reader, self.panel
+        kind = type(reader.estimator).__name__
+        article = "an" if kind[0] in "AEIOUR" else "a"
+        lines = [
+            f"Explanation of {reader.output} by {article} {kind}: {len(panel):,} ids, {len(panel.owners):,} visits",
+            f"  terms       {', '.join(reader.names)}",
+            f"  members     {reader.members}",
+        ]
+        if self.background is not self.panel:
+            lines.append(f"  background  {len(self.background):,} ids, {len(self.background.owners):,} visits")
+        return "\n".join(lines)
