@@ -60,6 +60,7 @@ MODULES = [
     rnam.estimators.saving,
     rnam.estimators.survival,
     rnam.explain.lag_responses,
+    rnam.explain.pairs,
     rnam.explanation.explanation,
 ]
 

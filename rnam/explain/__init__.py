@@ -12,6 +12,7 @@ float64.
     `rnam.explain.responses`    `response`: a term's answer to a step or an impulse
     `rnam.explain.lag_responses`    `lag_response`: what a change does to the prediction at the lags after it
     `rnam.explain.memories`     `memory`: how long each term remembers, and what that is worth
+    `rnam.explain.pairs`        `purify`: a pair without what belongs to its main terms
     `rnam.explain.tables`       `table`: shape functions, as CSV and JSON too
 """
 
@@ -29,6 +30,7 @@ from rnam.explain.evaluation import contributions, intercept, observed
 from rnam.explain.lag_responses import LagResponse, lag_response
 from rnam.explain.memories import Memory, memory
 from rnam.explain.names import describe
+from rnam.explain.pairs import Purified, purify
 from rnam.explain.responses import Response, response
 from rnam.explain.tables import Table, table
 
@@ -37,6 +39,7 @@ __all__ = [
     "Centering",
     "LagResponse",
     "Memory",
+    "Purified",
     "Recalibration",
     "Response",
     "Spread",
@@ -52,6 +55,7 @@ __all__ = [
     "memory",
     "observed",
     "observed_expected",
+    "purify",
     "recalibrate",
     "response",
     "spread",

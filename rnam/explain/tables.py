@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from pandas import DataFrame
 
-__all__ = ["Table", "table"]
+__all__ = ["Table", "grid_of", "table"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +163,7 @@ def table(
         raise ValueError("scale must be None where encode is given, which does the scaling")
     weight = _arrays.sample_weight(sample_weight, (len(values),))
     observed = np.isfinite(values)
-    grids = [_grid(column[seen], points) for column, seen in zip(values.T, observed.T, strict=True)]
+    grids = [grid_of(column[seen], points) for column, seen in zip(values.T, observed.T, strict=True)]
     rows = np.full((max(map(len, grids)) + 1, len(grids)), np.nan)  # the last is not observed in any term
     for number, grid in enumerate(grids):
         rows[: len(grid), number] = grid
@@ -226,7 +226,7 @@ def _plain_encoder(
     return encode
 
 
-def _grid(column: Floats, points: int) -> Floats:
+def grid_of(column: Floats, points: int) -> Floats:
     """The different values; of many, quantiles and as many places evenly apart, so that thin ends are drawn too."""
     if column.size == 0:
         raise ValueError("data must hold at least one value of each term, got a term without")

@@ -15,5 +15,16 @@ from rnam.explanation.importances import Importance
 from rnam.explanation.lag_responses import Cut, ExposureLagResponse
 from rnam.explanation.persons import Person
 from rnam.explanation.results import Result
+from rnam.explanation.shapes import PairShape, Shape, Shapes
 
-__all__ = ["Cut", "Explanation", "ExposureLagResponse", "Importance", "Person", "Result"]
+__all__ = [
+    "Cut",
+    "Explanation",
+    "ExposureLagResponse",
+    "Importance",
+    "PairShape",
+    "Person",
+    "Result",
+    "Shape",
+    "Shapes",
+]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 from rnam.explanation import importances, lag_responses, persons
 from rnam.explanation.importances import Importance
 from rnam.explanation.lag_responses import ExposureLagResponse
 from rnam.explanation.persons import Person
+from rnam.explanation.shapes import PairShape, Shape, Shapes
 from rnam.explanation.sources import Source
 
 __all__ = ["Explanation"]
@@ -56,6 +58,28 @@ class Explanation(Source):
             KeyError: there is none.
         """
         return persons.person(self, id)
+
+    def shapes(self) -> Shapes:
+        """What each term contributes at each value of its column, by name; see `Shape` and `PairShape`.
+
+        The shape of a term that has no memory is exact. Of a recurrent term a value is held until the contribution
+        settles, which may be a history that never was: that is marked. Pairs are pure, and what they say of one column
+        is moved to its main term: the sum is unchanged at the values of the pair, between which it is interpolated.
+        """
+        return self._shapes
+
+    def shape(self, term: str) -> Shape | PairShape:
+        """The shape of one term.
+
+        Raises:
+            ValueError: there is no such term, or it reads no column.
+        """
+        found: Shape | PairShape = self._shapes[term]
+        return found
+
+    @cached_property
+    def _shapes(self) -> Shapes:
+        return Shapes(self)
 
     def lag_response(
         self, column: Any, *, size: float | None = None, kind: Literal["impulse", "step"] = "impulse", lags: int = 10,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rnam.explain import Table
 
-__all__ = ["shape"]
+__all__ = ["DENSITY", "MARKED", "shape"]
 
 DENSITY = 0.14  # the height of the tallest bar of the density, as a share of the axes
 MARKED = 15  # with so few values each is marked, since the line between them stands for nothing

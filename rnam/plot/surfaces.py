@@ -31,6 +31,7 @@ def surface(
     y_label: str = "",
     label: str = "contribution",
     title: str = "",
+    outside_label: str = "outside of what occurred",
     limit: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -46,6 +47,7 @@ def surface(
         x_label, y_label: of the axes.
         label: of the colours.
         title: of the axes.
+        outside_label: what the dots mean.
         limit: the number of the darkest colours; the largest that is there by default.
         ax: axes to draw on; new ones by default.
 
@@ -72,7 +74,7 @@ def surface(
         axis.set_tick_params(length=0)
     if outside is not None:
         row, column = np.nonzero(np.asarray(outside, np.bool_))
-        ax.plot(column, row, ".", color=_style.GREY, markersize=4, label="outside of what occurred")
+        ax.plot(column, row, ".", color=_style.GREY, markersize=4, label=outside_label)
         if len(row):
             ax.legend(frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     ax.spines[["left", "bottom"]].set_visible(False)
