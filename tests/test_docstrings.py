@@ -61,6 +61,7 @@ MODULES = [
     rnam.estimators.survival,
     rnam.explain.lag_responses,
     rnam.explain.pairs,
+    rnam.explain.concurvities,
     rnam.explanation.explanation,
 ]
 

@@ -9,6 +9,7 @@ float64.
     `rnam.explain.centring`     `Centering`, `importance`, `spread`
     `rnam.explain.calibration`  `recalibrate`, `calibration_slope`, `observed_expected`, `brier_skill`,
                                 `calibration_curve`
+    `rnam.explain.concurvities` `concurvity`: how much of each term the others could say
     `rnam.explain.responses`    `response`: a term's answer to a step or an impulse
     `rnam.explain.lag_responses`    `lag_response`: what a change does to the prediction at the lags after it
     `rnam.explain.memories`     `memory`: how long each term remembers, and what that is worth
@@ -26,6 +27,7 @@ from rnam.explain.calibration import (
     recalibrate,
 )
 from rnam.explain.centring import Centering, Spread, importance, spread
+from rnam.explain.concurvities import Concurvity, concurvity
 from rnam.explain.evaluation import contributions, intercept, observed
 from rnam.explain.lag_responses import LagResponse, lag_response
 from rnam.explain.memories import Memory, memory
@@ -37,6 +39,7 @@ from rnam.explain.tables import Table, table
 __all__ = [
     "CalibrationCurve",
     "Centering",
+    "Concurvity",
     "LagResponse",
     "Memory",
     "Purified",
@@ -47,6 +50,7 @@ __all__ = [
     "brier_skill",
     "calibration_curve",
     "calibration_slope",
+    "concurvity",
     "contributions",
     "describe",
     "importance",

@@ -13,7 +13,7 @@ from rnam.explain.tables import grid_of
 from rnam.explanation.sources import Source
 from rnam.panel import Panel
 
-__all__ = ["Axis", "column_of", "held"]
+__all__ = ["Axis", "column_of", "held", "nothing"]
 
 COARSE = 12  # values of a pair's axis
 
@@ -109,6 +109,13 @@ def held(source: Source, given: list[tuple[Feature, Floats, bool]], steps: int) 
     times = None if like.times is None else np.tile(np.arange(steps) * gap, sequences)
     offsets = np.arange(sequences + 1) * steps
     return Inputs(values.repeat(steps, 0), mask.repeat(steps, 0), times, facts, facts_mask, offsets, like.flat)
+
+
+def nothing(source: Source) -> Inputs:
+    """Inputs of one sequence of one visit at which all columns are missing."""
+    feature = source.reader.encoder.features[0]
+    static = feature.is_static and not source.inputs.flat
+    return held(source, [(feature, np.full((1, feature.width), np.nan), static)], 1)
 
 
 def _blank(rows: int, columns: int) -> tuple[NDArray[np.float32], Bools]:

@@ -6,12 +6,27 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
-from rnam.explanation import importances, lag_responses, persons
+from rnam.explanation import (
+    calibrations,
+    counterfactuals,
+    drifts,
+    exports,
+    importances,
+    lag_responses,
+    memories,
+    persons,
+    trust,
+)
+from rnam.explanation.calibrations import Calibration
+from rnam.explanation.counterfactuals import Counterfactual
+from rnam.explanation.drifts import Drift
 from rnam.explanation.importances import Importance
 from rnam.explanation.lag_responses import ExposureLagResponse
+from rnam.explanation.memories import TermMemory
 from rnam.explanation.persons import Person
 from rnam.explanation.shapes import PairShape, Shape, Shapes
 from rnam.explanation.sources import Source
+from rnam.explanation.trust import Missingness, Stability, TermConcurvity
 
 __all__ = ["Explanation"]
 
@@ -117,6 +132,96 @@ class Explanation(Source):
             self, column, size=size, kind=kind, lags=lags, histories=histories, value=value, quantile=quantile,
             reference=reference, values=values, sample=sample, seed=seed,
         )  # fmt: skip
+
+    def memory(self, *, sample: int = 500, seed: int = 0) -> TermMemory:
+        """How long each recurrent term remembers, and by how much the loss rises without: `rnam.explain.memory`.
+
+        Args:
+            sample: the most ids that are read, drawn with `seed`.
+
+        Raises:
+            ValueError: the model is not recurrent.
+        """
+        return memories.memory(self, sample, seed)
+
+    def concurvity(self, *, knots: int = 5) -> TermConcurvity:
+        """How much of each term the others could say, in all and pairwise: `rnam.explain.concurvity`.
+
+        Raises:
+            ValueError: the model has one term.
+        """
+        return trust.concurvity(self, knots)
+
+    def missingness(self) -> Missingness:
+        """What each term contributes where it was never observed, apart from the effects of values."""
+        return trust.missingness(self)
+
+    def stability(self) -> Stability:
+        """Whether the members of the model say the same of each term, and which terms are not identified.
+
+        Raises:
+            ValueError: the model has one member.
+        """
+        return trust.stability(self)
+
+    def calibration(self, by: Any = None, *, groups: int = 4) -> Calibration:
+        """Whether predictions are right on the whole, and in groups.
+
+        Args:
+            by: None; a column, whose levels are groups, or so many quantiles; "time" for so many blocks of time; or a
+                group for each prediction, such as a block.
+            groups: how many quantiles or blocks.
+
+        Raises:
+            ValueError: X came without labels; the outputs are quantiles or of survival; there is no such column.
+        """
+        return calibrations.calibration(self, by, groups)
+
+    def drift(self, blocks: Any = 5) -> Drift:
+        """The means of contributions, and of residuals where there are labels, over blocks of time.
+
+        Args:
+            blocks: how many, with as many predictions each; or limits that rise, of the kind of the times.
+
+        Raises:
+            TypeError, ValueError: they are neither.
+        """
+        return drifts.drift(self, blocks)
+
+    def counterfactual(self, id: Any, target: float) -> Counterfactual:
+        """The smallest change of one column at the last visit that moves the prediction of a person to a target.
+
+        Changes are compared in the scale of the encoder; another level counts 1, and takes the prediction to the target
+        or beyond. Columns of ids, cyclic ones and those that are missing then stay. What lies outside of what occurred
+        is no answer.
+
+        Args:
+            id: one of `panel.ids`.
+            target: a prediction in the units of y, of a class its probability; of several classes and of survival
+                before the link.
+
+        Raises:
+            KeyError: there is no such id.
+            ValueError: target is no such prediction; no change of one column reaches it.
+        """
+        return counterfactuals.counterfactual(self, id, target)
+
+    def to_shap(self) -> Any:
+        """The contributions as a `shap.Explanation`, a row for each prediction. They are no Shapley values of another
+        game: of an additive model, the centred contributions are those for independent columns.
+
+        Raises:
+            ImportError: shap is missing.
+        """
+        return exports.to_shap(self)
+
+    def to_interpret(self) -> Any:
+        """The contributions as a local explanation of interpret, a dict for each prediction in `.data(n)`.
+
+        Raises:
+            ImportError: interpret is missing.
+        """
+        return exports.to_interpret(self)
 
     def __repr__(self) -> str:
         reader, panel = self.reader, self.panel

@@ -32,8 +32,8 @@ class Source:
 
     def __init__(self, estimator: Any, X: Any, y: Any = None, background: Any = None, output: Any = None) -> None:
         self.reader = Reader(estimator, output)
-        self._table = tables.read(estimator, X, y)
-        self.panel: Panel = self._table.panel
+        self.table = tables.read(estimator, X, y)
+        self.panel: Panel = self.table.panel
         self.background: Panel = self.panel if background is None else tables.read(estimator, background).panel
 
     @cached_property

@@ -6,17 +6,19 @@ Colours are told apart with the common colour blindnesses, and lines by more tha
 """
 
 from rnam.plot._style import BLACK, BLUE, GREY, ORANGE, diverging
+from rnam.plot.agreement import agreement
 from rnam.plot.answers import response
 from rnam.plot.bars import importance
 from rnam.plot.curves import curve
 from rnam.plot.lag_responses import lag_response
 from rnam.plot.persons import person
+from rnam.plot.ranges import ranges
 from rnam.plot.reliability import calibration
 from rnam.plot.shapes import shape
 from rnam.plot.surfaces import surface
 from rnam.plot.timelines import timeline
 
 __all__ = [
-    "BLACK", "BLUE", "GREY", "ORANGE", "calibration", "curve", "diverging", "importance", "lag_response", "person",
-    "response", "shape", "surface", "timeline",
+    "BLACK", "BLUE", "GREY", "ORANGE", "agreement", "calibration", "curve", "diverging", "importance", "lag_response",
+    "person", "ranges", "response", "shape", "surface", "timeline",
 ]  # fmt: skip

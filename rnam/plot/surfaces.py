@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["surface"]
 
 TICKS = 10  # the most names of an axis
+LETTERS = 56  # for which there is room side by side
 
 
 def surface(
@@ -72,6 +73,8 @@ def surface(
         every = range(0, len(names), -(-len(names) // TICKS))
         axis.set_ticks(every, [names[n] for n in every])
         axis.set_tick_params(length=0)
+        if axis is ax.xaxis and max(len(names[n]) for n in every) * len(every) > LETTERS:
+            axis.set_tick_params(rotation=90)
     if outside is not None:
         row, column = np.nonzero(np.asarray(outside, np.bool_))
         ax.plot(column, row, ".", color=_style.GREY, markersize=4, label=outside_label)
