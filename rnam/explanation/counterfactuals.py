@@ -90,7 +90,11 @@ class _Last:
     """One person, whose columns may be changed at the last visit."""
 
     def __init__(self, source: Source, own: Panel) -> None:
-        self.source, self.inputs = source, source.reader.encoder.transform(own)
+        inputs = source.reader.encoder.transform(own)
+        if inputs.flat:  # the model reads each visit by itself
+            last = inputs.values[-1:], inputs.mask[-1:]
+            inputs = inputs._replace(values=last[0], mask=last[1], offsets=np.array([0, 1]))
+        self.source, self.inputs = source, inputs
 
     def total(self, feature: Feature, encoded: Floats) -> Floats:
         """(points,), the prediction before the link where the column is encoded (points, width) so."""
@@ -114,8 +118,6 @@ def counterfactual(source: Source, id: Any, target: float) -> Counterfactual:
     reader = source.reader
     goal = reader.linked(_checks.finite_number("target", target))
     own = source.panel[[id]]
-    if source.inputs.flat and own.lengths[0] > 1:  # the model reads the last visit by itself
-        raise ValueError(f"id must have one visit, as the model reads them one by one, got {own.lengths[0]}")
     last = _Last(source, own)
     now = float(source.centred(reader.contributions(last.inputs, "id")).sum(2).mean() + source.intercept.mean())
     found, curves = [], {}

@@ -99,7 +99,8 @@ class Explanation(Source):
     def lag_response(
         self, column: Any, *, size: float | None = None, kind: Literal["impulse", "step"] = "impulse", lags: int = 10,
         histories: Any = None, value: float | None = None, quantile: float | None = None,
-        reference: float | None = None, values: Sequence[float] | None = None, sample: int = 100, seed: int = 0,
+        reference: float | None = None, values: Sequence[float] | None = None, before: int = 0, sample: int = 100,
+        seed: int = 0,
     ) -> ExposureLagResponse:  # fmt: skip
         """What a change of a column does to the prediction, before the link, at the visits after it.
 
@@ -118,6 +119,7 @@ class Explanation(Source):
             reference: the value that the column has before `size` is added, and that those of the surface are compared
                 with. None adds to what occurred, and compares with the median.
             values: of the surface; by default quantiles of the background from 1% to 99%.
+            before: the fewest visits before the change: for windows, whose state starts empty.
             sample: the most histories, drawn with `seed`.
 
         Raises:
@@ -130,7 +132,7 @@ class Explanation(Source):
         """
         return lag_responses.lag_response(
             self, column, size=size, kind=kind, lags=lags, histories=histories, value=value, quantile=quantile,
-            reference=reference, values=values, sample=sample, seed=seed,
+            reference=reference, values=values, before=before, sample=sample, seed=seed,
         )  # fmt: skip
 
     def memory(self, *, sample: int = 500, seed: int = 0) -> TermMemory:

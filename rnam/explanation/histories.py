@@ -41,7 +41,7 @@ class Histories:
     @classmethod
     def of(
         cls, panel: Panel, inputs: Inputs, feature: Feature, lags: int, *, histories: Any = None,
-        value: float | None = None, quantile: float | None = None, sample: int = 100, seed: int = 0,
+        value: float | None = None, quantile: float | None = None, before: int = 0, sample: int = 100, seed: int = 0,
     ) -> Histories:  # fmt: skip
         """
         Args:
@@ -52,6 +52,7 @@ class Histories:
                 last such visit is taken, or the one with the value nearest to `value`; or bools (visits,), the visits
                 themselves.
             value, quantile: of the column where histories are cut: the tenth of the visits nearest to it are taken.
+            before: the fewest visits before the cut.
             sample: the most histories, which are drawn of these.
             seed: of the draw.
 
@@ -61,13 +62,14 @@ class Histories:
             KeyError: an id is none of the panel's.
         """
         raw = raw_values(panel, feature)
-        sample = _checks.positive_int("sample", sample)
+        sample, before = _checks.positive_int("sample", sample), _checks.whole_number("before", before)
         if value is not None and quantile is not None:
             raise ValueError("value must be None where quantile is given")
         seen = ~np.isnan(raw)
         ends = inputs.offsets[1:][panel.owners]
-        long = np.arange(len(raw)) + lags < ends
-        eligible = seen & long
+        places = np.arange(len(raw))
+        eligible = seen & (places + lags < ends) & (places - before >= inputs.offsets[panel.owners])
+        wanted = f"{lags} visits after and {before} before" if before else f"{lags} visits after"
         if value is not None:
             value = _checks.finite_number("value", value)
         elif quantile is not None:
@@ -80,14 +82,12 @@ class Histories:
         if histories is None or isinstance(histories, str):
             chosen = np.flatnonzero(eligible)
             if not len(chosen):
-                raise ValueError(
-                    f"histories must have {lags} visits after one at which {feature.name!r} is observed, got none"
-                )
+                raise ValueError(f"histories must have {wanted} one at which {feature.name!r} is observed, got none")
             if value is not None:
                 away = np.abs(raw[chosen] - value)
                 chosen = chosen[away <= np.quantile(away, NEAREST)]
         else:
-            chosen = _given(panel, histories, eligible, raw, value, lags, feature)
+            chosen = _given(panel, histories, eligible, raw, value, wanted, feature)
         if len(chosen) > sample:
             chosen = np.sort(np.random.default_rng(seed).choice(chosen, sample, replace=False))
         owner = panel.owners[chosen]
@@ -149,7 +149,7 @@ def raw_values(panel: Panel, feature: Feature) -> Floats:
 
 
 def _given(
-    panel: Panel, histories: Any, eligible: Any, raw: Floats, value: float | None, lags: int, feature: Feature
+    panel: Panel, histories: Any, eligible: Any, raw: Floats, value: float | None, wanted: str, feature: Feature
 ) -> Rows:
     array = as_array(histories) if not isinstance(histories, list | tuple) else None
     if isinstance(histories, list) and histories and all(isinstance(own, bool | np.bool_) for own in histories):
@@ -164,8 +164,7 @@ def _given(
         if len(short):
             at, id = plain(panel.stamps[short[0]]), plain(panel.ids[panel.owners[short[0]]])
             raise ValueError(
-                f"histories must have {feature.name!r} and {lags} visits after it, got visit {at} of "
-                f"{panel.schema.id_name} {id!r}"
+                f"histories must have {feature.name!r} and {wanted} it, got visit {at} of {panel.schema.id_name} {id!r}"
             )
         return chosen
     ids = list(histories)
@@ -178,7 +177,7 @@ def _given(
         own = own[eligible[own]]
         if not len(own):
             raise ValueError(
-                f"histories must have {lags} visits after one at which {feature.name!r} is observed, got "
+                f"histories must have {wanted} one at which {feature.name!r} is observed, got "
                 f"{panel.lengths[position]} visits of {panel.schema.id_name} {plain(id)!r}"
             )
         found.append(own[-1] if value is None else own[np.abs(raw[own] - value).argmin()])

@@ -201,7 +201,8 @@ class ExposureLagResponse(Result):
 
 def lag_response(
     source: Source, column: Any, *, size: float | None, kind: str, lags: int, histories: Any, value: float | None,
-    quantile: float | None, reference: float | None, values: Sequence[float] | None, sample: int, seed: int,
+    quantile: float | None, reference: float | None, values: Sequence[float] | None, before: int, sample: int,
+    seed: int,
 ) -> ExposureLagResponse:  # fmt: skip
     """`Explanation.lag_response`."""
     reader = source.reader
@@ -217,7 +218,7 @@ def lag_response(
     size = _checks.finite_number("size", size)
     if reference is not None:
         reference = _checks.finite_number("reference", reference)
-    given = dict(histories=histories, value=value, quantile=quantile, sample=sample, seed=seed)
+    given = dict(histories=histories, value=value, quantile=quantile, before=before, sample=sample, seed=seed)
     cut = Histories.of(source.panel, source.inputs, feature, lags, **given)
     moved = cut.moved(kind)
     base = cut.raw if reference is None else np.where(moved, reference, cut.raw)

@@ -155,7 +155,7 @@ class PairShape(Result):
         )  # fmt: skip
 
 
-class Shapes(Mapping[str, Any]):
+class Shapes(Result, Mapping[str, Any]):
     """The shapes of all terms that read columns, by name: a `Shape` for each column, a `PairShape` for each pair."""
 
     def __init__(self, source: Source) -> None:
@@ -184,6 +184,20 @@ class Shapes(Mapping[str, Any]):
     def frame(self) -> Any:
         """The rows of all terms that read one column."""
         return pandas.concat([self[name].frame() for name in self if not self._terms[name].is_pair], ignore_index=True)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """All terms in one figure; returns the first axes. To draw on given axes, plot one term.
+
+        Raises:
+            ImportError: matplotlib is missing.
+            ValueError: axes are given.
+        """
+        if ax is not None:
+            raise ValueError("ax must be None for all terms, which take a figure; plot one: shapes['a'].plot(ax)")
+        drawn = plot.grid(len(self))
+        for own, name in zip(drawn, self, strict=True):
+            self[name].plot(own)
+        return drawn[0]
 
     @cached_property
     def _made(self) -> dict[str, Any]:

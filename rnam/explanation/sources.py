@@ -31,7 +31,7 @@ class Source:
     """
 
     def __init__(self, estimator: Any, X: Any, y: Any = None, background: Any = None, output: Any = None) -> None:
-        self.reader = Reader(estimator, output)
+        self.reader, self._supports = Reader(estimator, output), dict[str, Support]()
         self.table = tables.read(estimator, X, y)
         self.panel: Panel = self.table.panel
         self.background: Panel = self.panel if background is None else tables.read(estimator, background).panel
@@ -93,8 +93,13 @@ class Source:
         """bool (rows, terms)"""
         return self._rows_of(self.reader.observed(self.inputs), self.rows(self.panel))
 
-    def support(self, feature: Feature, seed: int = 0) -> Support:
+    def support(self, feature: Feature) -> Support:
         """Of a column of visits, in the background."""
+        if feature.name not in self._supports:
+            self._supports[feature.name] = self._support(feature)
+        return self._supports[feature.name]
+
+    def _support(self, feature: Feature) -> Support:
         reader, panel = self.reader, self.background
         partners: set[int] = set()
         for n in reader.readers(feature):
@@ -104,7 +109,7 @@ class Source:
         if self.background_inputs.flat:
             codes = codes[panel.owners]
         near = tuple(sorted(partners))
-        return Support.of(self.background_inputs, feature, near, codes, panel.times, seed)
+        return Support.of(self.background_inputs, feature, near, codes, panel.times)
 
     def _by_row(self, inputs: Inputs, rows: Rows) -> Floats:
         found = self.reader.contributions(inputs)

@@ -27,8 +27,9 @@ class Support:
     """The joint support of a column: the values that it took, the runs in which it stayed, the histories that it had.
 
     All is in the scale of the encoder. A history is described by the column's last value and by its means over the
-    last 4, 16 and 64 observed visits; where terms read the column with another one, by the same of that one, too. A
-    visit lies outside where one of three tests says so:
+    last 4, 16 and 64 observed visits; before the first the column counts as its median. Where terms read the column and
+    another one, the history is described by the same of that one, too. A visit lies outside where one of three tests
+    says so:
 
     range    its value is less than the least, or greater than the greatest, that occurred;
     run      the value has stayed within half a scale for more visits than it ever did near this value: 80 dry days
@@ -40,7 +41,7 @@ class Support:
 
     Attributes:
         low, high: the least and the greatest value, (columns,).
-        longest: of each interval of half a scale the longest run that began or stayed there; by its number.
+        cells, runs: of each interval of half a scale, (cells, columns), the longest run of a value in it.
         tree: of the histories that occurred.
         furthest: the distance of the last test.
     """
@@ -49,13 +50,14 @@ class Support:
     partners: tuple[int, ...]
     low: Floats
     high: Floats
-    longest: dict[tuple[int, ...], int]
+    cells: Integers
+    runs: Integers
     tree: Any
     furthest: float
 
     @classmethod
     def of(
-        cls, inputs: Inputs, feature: Feature, partners: tuple[int, ...], owners: NDArray[Any], times: Floats, seed: int
+        cls, inputs: Inputs, feature: Feature, partners: tuple[int, ...], owners: NDArray[Any], times: Floats
     ) -> Support:
         """
         Args:
@@ -64,7 +66,6 @@ class Support:
             partners: the columns of the input that terms read with it.
             owners: (sequences,), the person or group of each.
             times: (visits,), when each visit was.
-            seed: of the draw of the histories that are kept.
 
         Raises:
             ValueError: the column has no value.
@@ -74,10 +75,10 @@ class Support:
         if not len(seen):
             raise ValueError(f"column {feature.name!r} must have a value in the background, got none")
         values = inputs.values[seen][:, columns].astype(np.float64)
-        rng = np.random.default_rng(seed)
-        longest: dict[tuple[int, ...], int] = {}
-        for key, run in zip(_cells(values), _runs(inputs, columns, seen).tolist(), strict=True):
-            longest[key] = max(run, longest.get(key, 0))
+        rng = np.random.default_rng(0)
+        cells, place = np.unique(_cells(values), axis=0, return_inverse=True)
+        runs = np.zeros(len(cells), np.int64)
+        np.maximum.at(runs, place.reshape(-1), _runs(inputs, columns, seen))
         kept = np.sort(rng.choice(seen, min(HISTORIES, len(seen)), replace=False))
         described = _describe(inputs, (*columns, *partners), kept)
         folds = _folds(owners[_owners(inputs)[kept]], times[kept], rng)
@@ -91,7 +92,8 @@ class Support:
             partners,
             values.min(0),
             values.max(0),
-            longest,
+            cells,
+            runs,
             cKDTree(described),
             float(np.quantile(away, SHARE)),
         )
@@ -122,16 +124,13 @@ class Support:
 
     def _longest(self, values: Floats) -> Integers:
         """The longest run near each value (values, columns)."""
-        shifts = np.stack(np.meshgrid(*[(-1, 0, 1)] * values.shape[1]), -1).reshape(-1, values.shape[1])
-        known = {}
-        for cell in set(_cells(values)):
-            near = (tuple((np.array(cell) + shift).tolist()) for shift in shifts)
-            known[cell] = max(self.longest.get(key, 0) for key in near)
-        return np.array([known[cell] for cell in _cells(values)], np.int64)
+        own, place = np.unique(_cells(values), axis=0, return_inverse=True)
+        near = (np.abs(own[:, None] - self.cells) <= 1).all(2)
+        return np.asarray(np.where(near, self.runs, 0).max(1)[place.reshape(-1)], np.int64)
 
 
-def _cells(values: Floats) -> list[tuple[int, ...]]:
-    return [tuple(row) for row in np.floor(values / NEAR).astype(np.int64).tolist()]
+def _cells(values: Floats) -> Integers:
+    return np.floor(values / NEAR).astype(np.int64)
 
 
 def _owners(inputs: Inputs) -> Integers:
@@ -155,8 +154,8 @@ def _runs(inputs: Inputs, columns: tuple[int, ...], visits: Integers) -> Integer
 
 
 def _describe(inputs: Inputs, columns: tuple[int, ...], visits: Integers) -> Floats:
-    """The last observed value of each column at `visits`, and its means over the last observed visits; 0, the centre of
-    the encoder, before the first."""
+    """The last observed value of each column at `visits`, and its means over the last observed visits. Before the first
+    it counts as 0, the centre of the encoder: by means over fewer visits a short history would look like a long one."""
     owner = _owners(inputs)
     found = []
     for column in columns:
@@ -169,7 +168,7 @@ def _describe(inputs: Inputs, columns: tuple[int, ...], visits: Integers) -> Flo
             before = np.maximum(last - span, first)
             ends = np.append(place, len(seen))  # the sum before the n-th observed visit
             sums = total[visits + 1] - total[ends[np.minimum(before, len(place))]]
-            found.append(np.where(last > before, sums / np.maximum(last - before, 1), 0.0))
+            found.append(sums / span)
     return np.stack(found, axis=1)
 
 

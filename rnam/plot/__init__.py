@@ -5,7 +5,7 @@ Each function draws on the axes it is given, or on new ones, and returns them:
 Colours are told apart with the common colour blindnesses, and lines by more than colour.
 """
 
-from rnam.plot._style import BLACK, BLUE, GREY, ORANGE, diverging
+from rnam.plot._style import BLACK, BLUE, GREY, ORANGE, diverging, grid
 from rnam.plot.agreement import agreement
 from rnam.plot.answers import response
 from rnam.plot.bars import importance
@@ -19,6 +19,6 @@ from rnam.plot.surfaces import surface
 from rnam.plot.timelines import timeline
 
 __all__ = [
-    "BLACK", "BLUE", "GREY", "ORANGE", "agreement", "calibration", "curve", "diverging", "importance", "lag_response",
-    "person", "ranges", "response", "shape", "surface", "timeline",
+    "BLACK", "BLUE", "GREY", "ORANGE", "agreement", "calibration", "curve", "diverging", "grid", "importance",
+    "lag_response", "person", "ranges", "response", "shape", "surface", "timeline",
 ]  # fmt: skip

@@ -36,6 +36,16 @@ def axes(ax: Axes | None, size: tuple[float, float] = (6.0, 4.0)) -> Axes:
     return ax
 
 
+def grid(count: int, columns: int = 2) -> list[Axes]:
+    """So many axes in one new figure, row by row."""
+    rows = -(-count // columns)
+    size = 6.0 * columns, 4.0 * rows
+    figure, axes = matplotlib("pyplot").subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for spare in axes.ravel()[count:]:
+        figure.delaxes(spare)
+    return list(axes.ravel()[:count])
+
+
 def diverging(limit: float) -> ScalarMappable:
     """Colours of contributions from -limit to limit: violet lowers, orange raises, white is 0."""
     mappable: ScalarMappable = matplotlib("cm").ScalarMappable(matplotlib("colors").Normalize(-limit, limit), DIVERGING)

@@ -79,6 +79,8 @@ def test_histories_are_cut_where_the_value_is_near(explanation: Any, panel: rnam
     assert wet.value.min() > np.quantile(rain, 0.8)
     own = explanation.lag_response("rain", size=1.0, lags=3, histories=[103, 101], values=())
     assert own.history.tolist() == [(103, 26), (101, 26)]
+    late = explanation.lag_response("rain", size=1.0, lags=3, before=20, values=())
+    assert set(late.history.get_level_values(1)) == set(range(20, 27))
     chosen = np.zeros(len(rain), bool)
     chosen[[4, 40]] = True
     marked = explanation.lag_response("rain", size=1.0, lags=3, histories=chosen, values=())
@@ -118,6 +120,11 @@ def test_frames_files_and_pictures(explanation: Any, tmp_path: Any) -> None:
         ({"column": "area"}, ValueError, "column must be one of numbers of visits, got 'area', one of ids"),
         ({"column": "kind"}, ValueError, "got 'kind', one of levels"),
         ({"lags": 30}, ValueError, "histories must have 30 visits after one at which 'rain' is observed, got none"),
+        (
+            {"lags": 20, "before": 10},
+            ValueError,
+            "histories must have 20 visits after and 10 before one at which 'rain'",
+        ),
         ({"lags": 28, "histories": "all"}, ValueError, "histories must be 'sample'"),
         ({"histories": [999]}, KeyError, "no basin 999"),
         ({"histories": []}, ValueError, "histories must have an id, got none"),

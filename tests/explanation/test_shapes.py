@@ -100,6 +100,10 @@ def test_frames_files_and_pictures(explanation: Any, tmp_path: Any) -> None:
     assert list(shapes) == ["rain", "temp", "kind", "rain & temp", "rain & soil", "area", "soil"]
     assert len(shapes) == 7 and repr(shapes).startswith("Shapes of rain, temp")
     assert set(shapes.frame()["term"]) == {"rain", "temp", "kind", "area", "soil"}
+    assert len(shapes.plot().figure.axes) >= 7
+    with pytest.raises(ValueError, match="ax must be None for all terms"):
+        shapes.plot(shapes["rain"].plot())
+    shapes.to_csv(tmp_path / "shapes.csv")
     for name in shapes:
         ax = explanation.shape(name).plot()
         assert ax.get_xlabel()
