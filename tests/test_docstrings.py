@@ -40,6 +40,8 @@ MODULES = [
     rnam.explain.evaluation,
     rnam.explain.centring,
     rnam.explain.calibration,
+    rnam.explain.checks,
+    rnam.explain.conformity,
     rnam.explain.memories,
     rnam.explain.responses,
     rnam.explain.tables,

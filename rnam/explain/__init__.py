@@ -9,7 +9,9 @@ float64.
     `rnam.explain.centring`     `Centering`, `importance`, `spread`
     `rnam.explain.calibration`  `recalibrate`, `calibration_slope`, `observed_expected`, `brier_skill`,
                                 `calibration_curve`
-    `rnam.explain.concurvities` `concurvity`: how much of each term the others could say
+    `rnam.explain.concurvities`    `concurvity`: how much of each term the others could say
+    `rnam.explain.conformity`   `conformal`: bands of numbers and sets of classes, by person, and their coverage
+    `rnam.explain.checks`       `observed_check`: the same small regression on measured and on predicted values
     `rnam.explain.responses`    `response`: a term's answer to a step or an impulse
     `rnam.explain.lag_responses`    `lag_response`: what a change does to the prediction at the lags after it
     `rnam.explain.memories`     `memory`: how long each term remembers, and what that is worth
@@ -27,7 +29,9 @@ from rnam.explain.calibration import (
     recalibrate,
 )
 from rnam.explain.centring import Centering, Spread, importance, spread
+from rnam.explain.checks import ObservedCheck, observed_check
 from rnam.explain.concurvities import Concurvity, concurvity
+from rnam.explain.conformity import Band, Conformal, Coverage, conformal
 from rnam.explain.evaluation import contributions, intercept, observed
 from rnam.explain.lag_responses import LagResponse, lag_response
 from rnam.explain.memories import Memory, memory
@@ -37,11 +41,15 @@ from rnam.explain.responses import Response, response
 from rnam.explain.tables import Table, table
 
 __all__ = [
+    "Band",
     "CalibrationCurve",
     "Centering",
     "Concurvity",
+    "Conformal",
+    "Coverage",
     "LagResponse",
     "Memory",
+    "ObservedCheck",
     "Purified",
     "Recalibration",
     "Response",
@@ -51,6 +59,7 @@ __all__ = [
     "calibration_curve",
     "calibration_slope",
     "concurvity",
+    "conformal",
     "contributions",
     "describe",
     "importance",
@@ -58,6 +67,7 @@ __all__ = [
     "lag_response",
     "memory",
     "observed",
+    "observed_check",
     "observed_expected",
     "purify",
     "recalibrate",
