@@ -1,4 +1,4 @@
-# make demo   train on real clinic visits and draw one patient
+# make demo   predict ten years of a river from weather alone, and draw what the model says
 # make test   prove every public behaviour once on each backend: ten minutes on two cores, the installation included
 # make test-all  the long sets, which make test leaves out: compiled kernels, examples, benchmarks, more shapes
 # make lint   ruff and mypy
@@ -22,7 +22,7 @@ export MPLBACKEND = Agg
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
-	$(VENV)/bin/python -m examples.pbcseq $(ARGS)
+	$(VENV)/bin/python -m examples.river $(ARGS)
 
 # one thread each, or tests that run at once wait for one another
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal

@@ -1,1 +1,1 @@
-"""Programs that use rnam. Run one as a module from the repository's root: `python -m examples.pbcseq`."""
+"""Programs that use rnam. Run one as a module from the repository's root: `python -m examples.river`."""

@@ -1,0 +1,1 @@
+"""The example of the river, in a short form."""
