@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    days, settings = load(), Settings(epochs=options.epochs)
+    days, settings = load(), Settings(epochs=tuple(options.epochs))
     panel = as_panel(days)
     cut, ahead = blocks(panel, options.blocks), [forecast(panel)] if options.all else []
     methods = [RNAM, MEMORYLESS, *RIVALS, *(MORE if options.all else ())]
@@ -126,12 +126,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add, epochs = parser.add_argument, Settings().epochs
     add_seeds(parser, [0], "of the models")
     add("--blocks", type=whole(3, 10), default=BLOCKS, help="of time, held out in turn (default: %(default)s)")
-    add("--epochs", type=whole(1), default=epochs, help="of each RNAM (default: %(default)s)")
+    add(
+        "--epochs",
+        type=whole(1),
+        nargs="+",
+        default=list(epochs),
+        help="of an RNAM, of which one is chosen (default: 15 30)",
+    )
     add("--all", action="store_true", help="an EBM and a GRU, too, and 1986 to 1988 from the years before")
     add("--jobs", type=whole(1, 64), default=2, help="processes (default: %(default)s)")
     add_files(parser, "river", "blocks and epochs")
     options = parser.parse_args(arguments)
-    usual = (("blocks", BLOCKS), ("epochs", epochs))
-    parts = [f"{name}{vars(options)[name]}" for name, value in usual if vars(options)[name] != value]
+    parts = [f"blocks{options.blocks}"] * (options.blocks != BLOCKS)
+    parts += [f"epochs{'-'.join(map(str, options.epochs))}"] * (tuple(options.epochs) != epochs)
     options.out = options.out or Path("results") / "-".join(["river", *parts])
     return options

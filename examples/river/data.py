@@ -20,7 +20,7 @@ PAIR = ("rain", "temperature")
 SPIN_UP = 60  # days at the beginning whose flow is not used: no weather before them is known
 PURGE = 30.0  # days around a block that is held out, whose flow no model learns from
 FORECAST = "1985-12-31"  # the last day of training where the years after it are predicted
-INNER = 6  # folds of a training part, of which every second one serves for choices
+INNER = 3  # folds of a training part, for choices
 
 
 def load() -> pandas.DataFrame:
@@ -77,10 +77,10 @@ def rows(panel: rnam.Panel) -> Indices:
 def blocks(panel: rnam.Panel, count: int) -> list[Block]:
     """So many blocks of equal length, each purged from its training part."""
     folds = panel.folds(count, by="time", purge=PURGE, nested=INNER)
-    return [Block(f"block {n}", train, test, inner[::2]) for n, (train, test, inner) in enumerate(folds)]
+    return [Block(f"block {n}", train, test, inner) for n, (train, test, inner) in enumerate(folds)]
 
 
 def forecast(panel: rnam.Panel) -> Block:
     """The last three years, from those before."""
     train, test = panel.split(until=[FORECAST], purge=PURGE)
-    return Block("forecast", train, test, train.folds(INNER, by="time", purge=PURGE)[::2])
+    return Block("forecast", train, test, train.folds(INNER, by="time", purge=PURGE))

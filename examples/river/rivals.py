@@ -25,7 +25,7 @@ Rival = Callable[[pandas.DataFrame, Block, int], Floats]
 LAGS, AVERAGES = 8, (2, 4, 8, 16, 32, 64, 128)  # days
 REACH, KNOTS = 120, (0, 1, 2, 4, 8, 15, 30, 60, 120)  # of distributed lags, days
 STRENGTHS = np.logspace(-1, 5, 13)
-TREES = 600
+TREES = 400
 GRU_EPOCHS, GRU_CHOICES, GRU_WIDTH = 60, (15, 30, 60), 32
 
 

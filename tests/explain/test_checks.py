@@ -129,3 +129,36 @@ def test_an_unknown_condition_is_refused() -> None:
     flow, rain, conditions = _series(np.random.default_rng(5), 500)
     with pytest.raises(ValueError, match="condition must be one of"):
         explain.observed_check(flow, {}, rain, conditions).contrast("dry", "frozen")
+
+
+def test_the_covariance_is_newey_and_wests() -> None:
+    """Term by term, with two series and rows that are left out; and without its neighbours it is another one."""
+    rng = np.random.default_rng(6)
+    rows, before, after = 60, 2, (1, 3)
+    flow, rain = rng.normal(size=rows).cumsum(), rng.exponential(3, rows)
+    flow[20] = np.nan
+    series, first = np.arange(rows) >= 35, rng.random(rows) < 0.5
+    found = explain.observed_check(
+        flow, {}, rain, {"a": first, "b": ~first}, before=before, after=after, size=10.0, groups=series
+    )
+    x, rise, at = [], [], []
+    for t in range(rows):
+        steps = [t - before, t + 1, t + 3]
+        if min(steps) < 0 or max(steps) >= rows or any(series[s] != series[t] or np.isnan(flow[s]) for s in steps):
+            continue
+        held = [float(first[t]), float(not first[t])]
+        x.append([*(rain[t] / 10 * own for own in held), *held])
+        rise.append((flow[t + 1] + flow[t + 3]) / 2 - flow[t - before])
+        at.append(t)
+    design, y = np.array(x), np.array(rise)
+    beta = np.linalg.lstsq(design, y, rcond=None)[0]
+    scores, reach, middle = (y - design @ beta)[:, None] * design, before + max(after) - 1, np.zeros((4, 4))
+    for i, s in enumerate(at):
+        for j, t in enumerate(at):
+            if abs(s - t) <= reach and series[s] == series[t]:
+                middle += (1 - abs(s - t) / (reach + 1)) * np.outer(scores[i], scores[j])
+    bread = np.linalg.inv(design.T @ design)
+    expected = bread @ middle @ bread * len(at) / (len(at) - 4)
+    # sums of some 500 products of size 1, through a matrix of condition below 1000
+    assert_within("covariance", found.covariance[0], expected[:2, :2], 1e-10 * abs(expected).max())
+    assert_within("standard error", found.standard_error[0], np.sqrt(np.diag(expected))[:2], 1e-9)
