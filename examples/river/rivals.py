@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import rnam
 from examples import ebm
-from examples.river.data import WEATHER, Block, Floats, Indices, rows
-from examples.training import fit as train
+from examples.river.data import INNER, WEATHER, Block, Floats, Indices, rows
+from examples.training import fit as epochs_of
 
 Rival = Callable[[pandas.DataFrame, Block, int], Floats]
 
@@ -26,7 +26,7 @@ LAGS, AVERAGES = 8, (2, 4, 8, 16, 32, 64, 128)  # days
 REACH, KNOTS = 120, (0, 1, 2, 4, 8, 15, 30, 60, 120)  # of distributed lags, days
 STRENGTHS = np.logspace(-1, 5, 13)
 TREES = 400
-GRU_EPOCHS, GRU_CHOICES, GRU_WIDTH = 60, (15, 30, 60), 32
+GRU_EPOCHS, GRU_WIDTH = (20, 40), 32
 
 
 def lagged(days: pandas.DataFrame) -> tuple[Floats, list[str]]:
@@ -130,22 +130,19 @@ class _Gru(nn.Module):
 
 
 def gru(days: pandas.DataFrame, block: Block, seed: int) -> Floats:
-    """A black box: a GRU of width 32 that reads all columns, on the windows that the RNAM learns from; its number of
-    epochs is chosen."""
-    errors = []
-    for part, held in block.inner:
-        target = days["log_flow"].to_numpy()[rows(held)]
-        errors.append([
-            float(np.mean((_gru(part, held, seed, epochs) - target) ** 2)) for epochs in GRU_CHOICES
-        ])  # fmt: skip
-    return _gru(block.train, block.test, seed, int(_chosen(errors, GRU_CHOICES)))
+    """A black box: a GRU of width 32 that reads all columns, on windows as the RNAM's. Its epochs are chosen on the
+    same inner fold."""
+    train, held = block.inner[INNER // 2]
+    target = days["log_flow"].to_numpy()[rows(held)]
+    errors = [float(np.mean((_gru(train, held, seed, epochs) - target) ** 2)) for epochs in GRU_EPOCHS]
+    return _gru(block.train, block.test, seed, int(_chosen([errors], GRU_EPOCHS)))
 
 
 def _gru(part: rnam.Panel, test: rnam.Panel, seed: int, epochs: int) -> Floats:
     known = rows(part)
     weather, flow = np.asarray(part.values[known], np.float64), np.asarray(part.target)[known]
     mean, sd, level, spread = weather.mean(0), weather.std(0), flow.mean(), flow.std()
-    whole = part.windows(90, burn_in=90, step=15).padded()
+    whole = part.windows(90, burn_in=90, step=30).padded()
     x = torch.tensor((whole["values"] - mean) / sd, dtype=torch.float32)
     y = torch.tensor((whole["target"][..., 0] - level) / spread, dtype=torch.float32)
     there = y.isfinite()
@@ -154,14 +151,14 @@ def _gru(part: rnam.Panel, test: rnam.Panel, seed: int, epochs: int) -> Floats:
         model = _Gru()
 
     def batches(epoch: int) -> Sequence[Tensor]:
-        return torch.tensor(np.random.default_rng([seed, epoch]).permutation(len(x))).split(16)
+        return torch.tensor(np.random.default_rng([seed, epoch]).permutation(len(x))).split(8)
 
     def loss(batch: Tensor) -> Tensor:
         seen = there[batch]
         return (model(x[batch])[seen] - y[batch][seen]).square().sum() / max(1, int(seen.sum()))
 
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
-    for _ in train(model, optimizer, batches, loss, rate=0.01, epochs=epochs, running=None):
+    for _ in epochs_of(model, optimizer, batches, loss, rate=0.01, epochs=epochs, running=None):
         pass
     with torch.no_grad():
         whole_series = torch.tensor((test.values - mean) / sd, dtype=torch.float32)
