@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import rnam
+from rnam.explanation.support import Support
 from tests.explanation import support
 from tests.explanation.support import CROSSED, KERNEL
 from tests.support.assertions import assert_within
@@ -61,6 +62,14 @@ def test_what_nothing_reaches_is_refused(explanation: Any) -> None:
         explanation.counterfactual(101, float("nan"))
     with pytest.raises(KeyError, match="no basin 1 "):
         explanation.counterfactual(1, 0.5)
+
+
+def test_what_lies_outside_is_no_answer(explanation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = explanation.person(105).total[-1]
+    assert explanation.counterfactual(105, now + 0.002).distance > 0
+    monkeypatch.setattr(Support, "outside", lambda _, inputs, visits: np.ones(len(visits), bool))
+    with pytest.raises(ValueError, match="inside of what occurred"):
+        explanation.counterfactual(105, now + 0.002)
 
 
 def test_contributions_for_interpret(explanation: Any) -> None:

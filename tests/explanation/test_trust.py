@@ -72,6 +72,7 @@ def test_stability_is_the_agreement_of_members(explanation: Any, tmp_path: Any, 
     np.testing.assert_allclose(answer.agreement, expected, atol=1e-9)
     assert answer.identified.tolist() == (np.array(expected) >= 0.5).tolist()
     np.testing.assert_allclose(answer.importance, explanation.importance().importance)
+    np.testing.assert_allclose(answer.relative, answer.sd / answer.importance)
     assert "agreement" in drawn(answer, tmp_path).get_xlabel()
     alone = support.fitted(rnam.RNAMRegressor, panel, max_epochs=1).explain(panel)
     with pytest.raises(ValueError, match="the model must have 2 members or more"):
@@ -98,6 +99,20 @@ def test_calibration_of_numbers(explanation: Any, model: Any, panel: rnam.Panel,
     assert time.group[1:] == ("0 to 9", "10 to 19", "20 to 29")
     blocks = explanation.calibration(panel.owners // 6)
     assert blocks.group == ("all", "0", "1") and blocks.n.tolist() == [360, 180, 180]
+
+
+def test_weights_count_in_every_mean(model: Any) -> None:
+    frame = support.weather()
+    frame["weight"] = np.where(frame["basin"] == 101, 2.0, 0.0) + (frame["basin"] == 102)
+    panel = rnam.Panel.from_frame(frame, **support.ROLES, target="flow", weight="weight")
+    e = model.explain(panel)
+    away = model.predict(panel).to_numpy() - panel.target
+    bias = (2 * away[30:60].mean() + away[60:90].mean()) / 3
+    assert e.calibration().bias[0] == pytest.approx(bias) and e.calibration().n[0] == 60
+    assert e.drift(1).residual[0] == pytest.approx(-bias)
+    once = rnam.explain.concurvity(e.contributions[0], frame["weight"])
+    other = rnam.explain.concurvity(e.contributions[1], frame["weight"])
+    np.testing.assert_allclose(e.concurvity().observed, (once.observed + other.observed) / 2)
 
 
 def test_calibration_of_classes(tmp_path: Any) -> None:
