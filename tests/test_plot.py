@@ -265,3 +265,71 @@ except ImportError as error:
 """
     out = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
     assert out.stdout == "rnam.plot needs matplotlib: pip install 'rnam[plot]'\n"
+
+
+def test_lag_responses_share_axes_and_mark_what_is_outside() -> None:
+    outside = np.array([False, True, False])
+    ax = plot.lag_response([0, 1, 2], [1.0, 3, 2], low=[0, 2, 1], high=[2, 4, 3], outside=outside, title="rain +20 mm")
+    assert plot.lag_response([0, 1, 2], [0.5, 0, 0], name="after rain", ax=ax) is ax
+    lines = [line for line in ax.lines if line.get_gid() == "lag response"]
+    assert [line.get_ydata().tolist() for line in lines] == [[1, 3, 2], [0.5, 0, 0]]
+    assert lines[0].get_color() != lines[1].get_color() and lines[0].get_linestyle() != lines[1].get_linestyle()
+    (rings,) = (line for line in ax.lines if line.get_gid() == "outside")
+    assert rings.get_xdata().tolist() == [1] and len(ax.collections) == 1
+    assert _legend(ax) == ["refit spread (±1 sd)", "outside of what occurred", "after rain"]
+    assert ax.get_title(loc="left") == "rain +20 mm"
+    with pytest.raises(ValueError, match="change must have the shape of x"):
+        plot.lag_response([0, 1], [1.0])
+
+
+def test_surfaces_have_a_tile_for_each_number() -> None:
+    values = np.array([[0.0, 1, NAN], [-2, 0.5, 1]])
+    outside = np.array([[False, False, True], [False, True, False]])
+    ax = plot.surface([1, 2, 30], ["low", "high"], values, outside=outside, x_label="lag", title="from 0")
+    shade = ax.images[0].get_array()
+    assert shade.shape == (2, 3, 4) and shade[0, 2].tolist() == [0.85, 0.85, 0.85, 1.0]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "2", "30"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["low", "high"]
+    (dots,) = ax.lines
+    assert sorted(zip(*dots.get_data(), strict=True)) == [(1, 1), (2, 0)]
+    names = [f"a long name {n}" for n in range(12)]
+    long = plot.surface(names, [1.0], np.zeros((1, 12)))
+    assert len(long.get_xticks()) == 6 and long.get_xticklabels()[0].get_rotation() == 90
+    with pytest.raises(ValueError, match=r"values must have shape \(rows, columns\) = \(2, 3\), got \(3, 2\)"):
+        plot.surface([1, 2, 3], [1, 2], np.zeros((3, 2)))
+
+
+def test_curves_are_thin_outside_and_bars_for_levels() -> None:
+    x, y = np.arange(4.0), np.array([1.0, 2, 3, 4])
+    ax = plot.curve(
+        x, y, n=[1, 5, 1, 0], outside=[False, False, False, True], after={"after a dry one": y / 2}, missing=0.5
+    )
+    by_name = {line.get_label(): line.get_ydata() for line in ax.lines}
+    np.testing.assert_array_equal(by_name["contribution"], [1, 2, 3, NAN])
+    np.testing.assert_array_equal(by_name["contribution, outside of what occurred"], y)
+    np.testing.assert_array_equal(by_name["after a dry one"], y / 2)
+    assert by_name["missing"] == [0.5, 0.5] and len(ax.patches) == 40
+    bars = plot.curve(x, y, levels=["a", "b", "c", "d"], low=y - 1, high=y + 1, n=[1, 2, 3, 4])
+    assert [bar.get_height() for bar in bars.patches] == [1, 2, 3, 4]
+    assert [text.get_text() for text in bars.get_xticklabels()] == ["a\n1", "b\n2", "c\n3", "d\n4"]
+    for wrong in ({"outside": [True]}, {"after": {"b": [1.0]}}):
+        with pytest.raises(ValueError, match="must have the shape of x"):
+            plot.curve(x, y, **wrong)
+
+
+def test_ranges_agreement_and_people() -> None:
+    ax = plot.ranges([1.0, 2], ["a", "b"], low=[0, 1], high=[2, 3], marked=[False, True], marked_label="never seen")
+    assert [line.get_xdata().tolist() for line in ax.lines[1:]] == [[1], [2]] and _legend(ax) == ["never seen"]
+    with pytest.raises(ValueError, match=r"values must have shape \(1,\)"):
+        plot.ranges([1.0, 2], ["a"])
+    ax = plot.agreement([1.0, 2], [1.5, 2.5], group_predicted=[3.0], group_observed=[1.0], groups=["clay"], unit="mm")
+    assert list(ax.lines[0].get_xdata()) == [1.0, 3.0] and [text.get_text() for text in ax.texts] == ["clay"]
+    parts = np.arange(24.0).reshape(2, 2, 6)
+    ax = plot.person([0, 3], parts, parts.sum(2), list("abcdef"), title="id 3")
+    assert _legend(ax) == ["prediction", "f", "e", "d", "c", "sum of 2 others"] and len(ax.collections) == 6
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), parts.sum(2).mean(0))
+    single = plot.person([0], parts[:, :1], parts[:, :1].sum(2), list("abcdef"))
+    assert [bar.get_width() for bar in single.patches] == [11, 10, 9, 8, 7, 6]
+    with pytest.raises(ValueError, match="contributions must have shape"):
+        plot.person([0, 3], parts, parts.sum(2), ["a"])
+    assert len(plot.grid(3)) == 3

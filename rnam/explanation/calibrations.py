@@ -15,6 +15,7 @@ from rnam.explanation.axes import column_of
 from rnam.explanation.labelled import Labelled, labelled
 from rnam.explanation.results import Result
 from rnam.explanation.sources import Source
+from rnam.explanation.words import when
 from rnam.panel.columns import plain
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def by_group(source: Source, by: Any, groups: int) -> tuple[str, NDArray[np.int6
         names = []
         for n in range(int(codes.max()) + 1):
             own = stamps[codes == n]
-            names.append(f"{plain(own.min())} to {plain(own.max())}")
+            names.append(f"{when(own.min())} to {when(own.max())}")
         return str(panel.schema.clock.name), codes, names
     if str(by) not in known:
         raise ValueError(f"by must be 'time' or one of {', '.join(sorted(known))}, got {by!r}")

@@ -14,6 +14,7 @@ from rnam.explain._arrays import Floats
 from rnam.explanation.axes import Axis, column_of
 from rnam.explanation.results import Result
 from rnam.explanation.sources import Source
+from rnam.explanation.words import called
 from rnam.panel import Panel
 from rnam.panel.columns import plain
 
@@ -33,7 +34,7 @@ class Counterfactual(Result):
     cause the outcome.
 
     Args:
-        id, target: of the question.
+        id, id_name, target: of the question.
         predicted: the prediction as it is.
         column, unit: the column with the smallest change.
         before, after: its value at the last visit, and what it would be; of a category the levels.
@@ -45,6 +46,7 @@ class Counterfactual(Result):
     """
 
     id: Any
+    id_name: Any
     target: float
     predicted: float
     column: str
@@ -64,8 +66,9 @@ class Counterfactual(Result):
         """The answer as a sentence."""
         before, after = (f"{x:.4g}" if isinstance(x, float) else str(x) for x in (self.before, self.after))
         unit = f" {self.unit}" if self.unit else ""
+        id = called(self.id_name, self.id)
         return (
-            f"{self.id!r}: with {self.column} {after}{unit} instead of {before}{unit} at the last visit the prediction "
+            f"{id}: with {self.column} {after}{unit} instead of {before}{unit} at the last visit the prediction "
             f"would be {self.reached:.4g} instead of {self.predicted:.4g}."
         )
 
@@ -135,7 +138,7 @@ def counterfactual(source: Source, id: Any, target: float) -> Counterfactual:
     if not found:
         raise ValueError(
             f"target must be reached by a change of one column at the last visit inside of what occurred, got {target} "
-            f"for {own.schema.id_name} {plain(id)!r}, whose prediction is {told:.4g}"
+            f"for {called(own.schema.id_name, id)}, whose prediction is {told:.4g}"
         )
     others = pandas.DataFrame(found, columns=["column", "unit", "before", "after", "distance", "reached"])
     others["reached"] = reader.told(others["reached"].to_numpy(np.float64))
@@ -143,7 +146,7 @@ def counterfactual(source: Source, id: Any, target: float) -> Counterfactual:
     best = others.iloc[0]
     lines = {name: (x, reader.told(line)) for name, (x, line) in curves.items()}
     return Counterfactual(
-        plain(id), float(target), told, best["column"], best["unit"], best["before"], best["after"],
+        plain(id), own.schema.id_name, float(target), told, best["column"], best["unit"], best["before"], best["after"],
         float(best["distance"]), float(best["reached"]), others, lines,
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from rnam.explanation.calibrations import by_group
 from rnam.explanation.labelled import labelled, predicts_labels, targets
 from rnam.explanation.results import Result, band
 from rnam.explanation.sources import Source
+from rnam.explanation.words import when
 from rnam.panel.columns import plain
 
 if TYPE_CHECKING:
@@ -109,6 +110,6 @@ def _between(source: Source, limits: Any) -> tuple[NDArray[np.int64], list[str]]
     if not len(at) or not (np.diff(at) > 0).all():
         raise ValueError(f"blocks must be limits that rise, got {[plain(value) for value in given]}")
     codes = np.searchsorted(at, panel.times[source.rows(panel)], side="left")
-    told = [str(plain(value)) for value in given]
+    told = [when(value) for value in given]
     names = [f"to {told[0]}", *(f"{a} to {b}" for a, b in pairwise(told)), f"after {told[-1]}"]
     return np.asarray(codes, np.int64), names

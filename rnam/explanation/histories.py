@@ -11,8 +11,8 @@ from rnam import _checks
 from rnam.estimators.encoding import Feature, Inputs
 from rnam.explain._arrays import Floats, as_array
 from rnam.explanation.reading import Rows
+from rnam.explanation.words import called, when
 from rnam.panel import Panel
-from rnam.panel.columns import plain
 from rnam.panel.storage import ragged
 
 __all__ = ["Histories", "raw_values"]
@@ -162,10 +162,9 @@ def _given(
             raise ValueError("histories must choose a visit, got none")
         short = chosen[~eligible[chosen]]
         if len(short):
-            at, id = plain(panel.stamps[short[0]]), plain(panel.ids[panel.owners[short[0]]])
-            raise ValueError(
-                f"histories must have {feature.name!r} and {wanted} it, got visit {at} of {panel.schema.id_name} {id!r}"
-            )
+            at = when(panel.stamps.iloc[short[0]])
+            id = called(panel.schema.id_name, panel.ids[panel.owners[short[0]]])
+            raise ValueError(f"histories must have {feature.name!r} and {wanted} it, got visit {at} of {id}")
         return chosen
     ids = list(histories)
     if not ids:
@@ -178,7 +177,7 @@ def _given(
         if not len(own):
             raise ValueError(
                 f"histories must have {wanted} one at which {feature.name!r} is observed, got "
-                f"{panel.lengths[position]} visits of {panel.schema.id_name} {plain(id)!r}"
+                f"{panel.lengths[position]} visits of {called(panel.schema.id_name, id)}"
             )
         found.append(own[-1] if value is None else own[np.abs(raw[own] - value).argmin()])
     return np.array(found, np.int64)

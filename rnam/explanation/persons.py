@@ -13,8 +13,10 @@ from rnam import plot
 from rnam.explain._arrays import Floats
 from rnam.explanation.results import Result, band
 from rnam.explanation.sources import Source
+from rnam.explanation.words import called, when
 from rnam.panel import Panel
 from rnam.panel.columns import plain
+from rnam.panel.times import SECONDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +35,7 @@ class Person(Result):
         output, scale: the number that is explained, and what it is before the link.
         stamp: (visits,), the times as they came.
         time: (visits,), the same as numbers, in `time_unit`.
+        days: of dates, of a unit of time; 0 where times are no dates.
         term, title, unit: (terms,)
         value: (visits, terms), what each term reads in words: "2.4 mg/dl", "retail"; "" where it is missing.
         by_member: (members, visits, terms), centred contributions.
@@ -48,6 +51,7 @@ class Person(Result):
     stamp: tuple[Any, ...]
     time: Floats
     time_unit: str
+    days: float
     term: tuple[str, ...]
     title: tuple[str, ...]
     unit: tuple[str, ...]
@@ -100,7 +104,7 @@ class Person(Result):
 
     def words(self) -> str:
         """What changed since the last visit, in words and numbers."""
-        last, total = self.stamp[-1], self.total
+        last, total = when(self.stamp[-1]), self.total
         if len(total) == 1:
             parts = self.contribution[-1]
             told = [f"{self.title[n]} {parts[n]:+.3g}" + self._of(n, -1) for n in self._largest(parts)]
@@ -109,7 +113,8 @@ class Person(Result):
         moved = total[-1] - total[-2]
         way = "rose" if moved > 0 else "fell" if moved < 0 else "did not change"
         by = f" by {abs(moved):.3g}" if moved else ""
-        head = f"{self._name} at {last}, {gap} after {self.stamp[-2]}: {self.scale} {way}{by}, from {total[-2]:.4g} to "
+        since = f"{self._name} at {last}, {gap} after {when(self.stamp[-2])}"
+        head = f"{since}: {self.scale} {way}{by}, from {total[-2]:.4g} to "
         change = self.change
         told = [f"{self.title[n]} {change[n]:+.3g}" + self._moved(n) for n in self._largest(change)]
         tail = f" Of this: {'; '.join(told)}." if told else " No term changed."
@@ -117,9 +122,10 @@ class Person(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The total and the terms that moved most over the visits; of one visit a bar for each term."""
+        label = "" if self.days else f"time ({self.time_unit})" if self.time_unit else "time"
         return plot.person(
-            self.time, self.by_member, self._totals, self.title, label=self.scale, title=self._name,
-            time_label=f"time ({self.time_unit})" if self.time_unit else "time", ax=ax,
+            self.time * (self.days or 1.0), self.by_member, self._totals, self.title, label=self.scale,
+            title=self._name, time_label=label, dates=self.days > 0, ax=ax,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -127,7 +133,7 @@ class Person(Result):
 
     @property
     def _name(self) -> str:
-        return f"{self.id_name} {self.id!r}"
+        return called(self.id_name, self.id)
 
     @property
     def _totals(self) -> Floats:
@@ -155,10 +161,11 @@ def person(source: Source, id: Any) -> Person:
     inputs = reader.encoder.transform(own)
     by_member = source.centred(reader.contributions(inputs, "visit"))
     total = (by_member.sum(2) + source.intercept[:, None]).mean(0)
-    terms = reader.terms
+    terms, clock = reader.terms, own.schema.clock
     return Person(
         id=plain(id), id_name=own.schema.id_name, output=reader.output, scale=reader.scale_name,
-        stamp=tuple(map(plain, own.stamps)), time=own.times, time_unit=own.time_unit, term=reader.names,
+        stamp=tuple(map(plain, own.stamps)), time=own.times, time_unit=own.time_unit,
+        days=SECONDS[clock.unit] / SECONDS["day"] if clock.kind == "date" else 0.0, term=reader.names,
         title=tuple(term.title for term in terms), unit=tuple(term.unit for term in terms),
         value=_values(own, source), by_member=by_member, intercept=source.intercept, predicted=reader.told(total),
     )  # fmt: skip

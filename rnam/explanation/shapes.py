@@ -86,9 +86,11 @@ class Shape(Result):
         return frame
 
     def plot(self, ax: Axes | None = None) -> Axes:
+        names = (told.partition(" (")[0] for told in self.after_told)
+        after = dict(zip(names, self.after, strict=True))
         return plot.curve(
             self.x, self.contribution, levels=self.level, low=self.low, high=self.high, n=self.n,
-            outside=self.outside, after=dict(zip(self.after_told, self.after, strict=True)),
+            outside=self.outside, after=after,
             missing=self.missing if self.n_missing else None,
             name="held until it settles" if self.kind == "recurrent" else "contribution",
             label=f"{self.title} ({self.unit})" if self.unit else self.title,

@@ -12,8 +12,8 @@ from rnam.explain._arrays import Floats
 from rnam.explanation.axes import Axis
 from rnam.explanation.reading import Rows
 from rnam.explanation.sources import Source
+from rnam.explanation.words import called, when
 from rnam.panel import Panel
-from rnam.panel.columns import plain
 from rnam.panel.storage import ragged
 
 __all__ = ["Typical"]
@@ -55,8 +55,8 @@ class Typical:
         found = self._source.centred(self._source.reader.contributions(given, "id"))[:, :, term].mean(0)
         told = []
         for visit, level in zip(visits, LEVELS, strict=True):
-            id, at = plain(self._panel.ids[self._panel.owners[visit]]), plain(self._panel.stamps.iloc[visit])
-            told.append(f"last value after a {level} history ({id}, {at})")
+            id = called(self._panel.schema.id_name, self._panel.ids[self._panel.owners[visit]])
+            told.append(f"last value after a {level} history ({id}, {when(self._panel.stamps.iloc[visit])})")
         return found.reshape(len(visits), len(axis.x)), tuple(told)
 
     def _last(self, term: int, axis: Axis) -> Rows:

@@ -60,7 +60,7 @@ def lag_response(
     marker = "o" if len(at) <= 15 else None
     ax.plot(
         at, line, color=color, linestyle=style, marker=marker, markersize=4, linewidth=1.8, gid="lag response",
-        label=name or "change",
+        label=name or "_change",
     )  # fmt: skip
     if low is not None and high is not None and np.isfinite(floats("low", low)).all():
         band = "refit spread (±1 sd)" if not before else "_other band"
@@ -80,7 +80,6 @@ def lag_response(
         ax.set_title(title, fontsize="medium", loc="left")
     ax.set_xlabel(label)
     ax.set_ylabel(change_label)
-    shown = [told for told in ax.get_legend_handles_labels()[1] if told != "change"]
-    if shown:
+    if ax.get_legend_handles_labels()[1]:
         ax.legend(frameon=False, fontsize="small")
     return ax

@@ -30,6 +30,7 @@ def person(
     label: str = "prediction",
     time_label: str = "time",
     title: str = "",
+    dates: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the prediction of one person over time as a black line, and below it what terms add to it.
@@ -45,6 +46,7 @@ def person(
         label: what the prediction is, with its unit.
         time_label: of the axis.
         title: of the axes.
+        dates: time is in days since the start of 1970, and is written as dates.
         ax: axes to draw on; new ones by default.
 
     Returns:
@@ -73,6 +75,10 @@ def person(
     if len(rest):
         told = f"sum of {len(rest)} others" if len(rest) > 1 else names[rest[0]]
         _line(ax, at, parts[:, :, rest].sum(2), _style.GREY, ":", told, 1.2)
+    if dates:
+        locator = _style.matplotlib("dates").AutoDateLocator()
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(_style.matplotlib("dates").ConciseDateFormatter(locator))
     ax.set_xlabel(time_label)
     ax.set_ylabel("prediction and contributions")
     if title:

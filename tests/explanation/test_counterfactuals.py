@@ -28,7 +28,7 @@ def test_a_filter_is_solved_exactly(model: Any, panel: rnam.Panel, tmp_path: Any
     assert_within("after", row["after"], rain + 0.5, 1e-5)
     assert answer.predicted == pytest.approx(now) and answer.distance == answer.others["distance"].min()
     assert_within("reached", answer.reached, answer.target, 1e-4)
-    assert answer.words().startswith(f"104: with {answer.column} ") and repr(answer).startswith("Counterfactual 104")
+    assert answer.words().startswith(f"basin 104: with {answer.column} ") and repr(answer).startswith("Counterfactual")
     answer.to_csv(tmp_path / "counterfactual.csv")
     assert len(answer.plot().lines) >= 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from sklearn.exceptions import NotFittedError
 
@@ -142,6 +143,20 @@ def test_several_classes_and_survival() -> None:
     each = [survival.explain(lives, output=name).total for name in bins]
     assert_within("mean", told.total, np.mean(each, axis=0), 1e-9)
     assert told.lag_response("rain", lags=2, sample=4).by_history.shape == (1, 4, 3)
+
+
+def test_windows_and_dates_are_told_as_people_read_them() -> None:
+    frame = support.weather(2, 40)
+    frame["day"] = pandas.Timestamp("2020-01-01") + pandas.to_timedelta(frame["day"], "D")
+    panel = rnam.Panel.from_frame(frame, **{**support.ROLES, "target": "flow"}).windows(20, step=5, horizon=0)
+    e = support.fitted(rnam.RNAMRegressor, panel, max_epochs=1).explain(panel)
+    person = e.person(panel.ids[1])
+    assert person.words().startswith("basin 100, day_end 2020-01-25 at 2020-01-25, 1 day after 2020-01-24: flow")
+    ax = person.plot()
+    assert ax.xaxis.get_major_formatter().format_ticks(ax.get_xticks())[0] and not ax.get_xlabel()
+    answer = e.lag_response("rain", lags=5, before=10, sample=3)
+    assert answer.history.nlevels == 3 and answer.time.tolist() == [0, 1, 2, 3, 4, 5]
+    assert e.calibration("day", groups=2).group[1].startswith("2020-01-20 to 2020-")
 
 
 def test_it_says_what_it_is(model: Any, panel: rnam.Panel) -> None:

@@ -37,10 +37,9 @@ def test_a_recurrent_term_is_held_until_it_settles(explanation: Any, model: Any)
 
 def test_after_typical_histories(explanation: Any, panel: rnam.Panel, model: Any) -> None:
     shape = explanation.shape("temp")
-    assert shape.after.shape == (3, len(shape.x)) and shape.after_told[0].startswith(
-        "last value after a low history (1"
-    )
-    basin, day = map(int, shape.after_told[2].split("(")[1].rstrip(")").split(", "))
+    assert shape.after.shape == (3, len(shape.x))
+    assert shape.after_told[0].startswith("last value after a low history (basin 1")
+    basin, day = map(int, shape.after_told[2].split("(basin ")[1].rstrip(")").split(", "))
     frame = support.weather()
     own = frame[(frame["basin"] == basin) & (frame["day"] <= day)].drop(columns=["flow", "high"]).copy()
     own.loc[own["day"] == day, "temp"] = shape.x[5]
