@@ -224,7 +224,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return pandas.DataFrame(values, index=self._index(table), columns=columns)
 
     def explain(self, X: Any, y: Any = None, *, background: Any = None, output: str | int | None = None) -> Explanation:
-        """What the model says about X: importance, shapes, people, responses, and how far to trust them.
+        """Explain the model on X: importance, shapes, people, responses, and how far to trust them.
 
         Args:
             X: as in `fit`.

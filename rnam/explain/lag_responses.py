@@ -1,4 +1,4 @@
-"""What a change of the input at one step does to the prediction at the steps after it, from histories that occurred."""
+"""The effect of a change of the input at one step on later predictions, from histories that occurred."""
 
 from __future__ import annotations
 

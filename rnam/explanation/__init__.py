@@ -1,4 +1,4 @@
-"""What a fitted estimator says about a panel: answers as arrays, tables and pictures.
+"""Explanations of a fitted estimator on a panel: answers as arrays, tables and pictures.
 
 pip install 'rnam[sklearn,plot]'
 

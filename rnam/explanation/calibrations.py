@@ -1,4 +1,4 @@
-"""Whether predictions are right on the whole, and in each group of people, of time or of blocks."""
+"""Calibration: are predictions right on the whole, and in each group of people, of time or of blocks?"""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _measures(found: Labelled, mask: Any) -> tuple[float, ...]:
 
 
 def by_group(source: Source, by: Any, groups: int) -> tuple[str, NDArray[np.int64] | None, list[str]]:
-    """What groups are of, the group (rows,) of each prediction, -1 for none, and their names.
+    """The kind of the groups, the group (rows,) of each prediction, -1 for none, and their names.
 
     Args:
         by: None; the name of a column, of which levels are groups, or quantiles; "time" for so many blocks of time; or

@@ -28,7 +28,7 @@ POINTS, ROUNDS = 64, 5  # of a column at once, and how often the interval is cut
 
 @dataclass(frozen=True, eq=False)
 class Counterfactual(Result):
-    """What one column would have to be at the last visit for the prediction to be a target; all else as it was.
+    """The value that one column would need at the last visit for the prediction to be a target; all else as it was.
 
     It says what the model would say, and no more: a column that is changed in the world may change others, and need not
     cause the outcome.

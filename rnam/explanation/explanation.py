@@ -32,7 +32,7 @@ __all__ = ["Explanation"]
 
 
 class Explanation(Source):
-    """What a fitted estimator says about people with visits: `model.explain(panel)` makes one.
+    """The answers of a fitted estimator about people with visits: `model.explain(panel)` makes one.
 
     Contributions are those to the prediction before the link, in the units of y: to log-odds of a classifier of two
     classes, to the logarithm of a rate of loss="poisson". Each term is centred: where it is observed, its contributions
@@ -75,7 +75,7 @@ class Explanation(Source):
         return persons.person(self, id)
 
     def shapes(self) -> Shapes:
-        """What each term contributes at each value of its column, by name; see `Shape` and `PairShape`.
+        """The contributions of each term at each value of its column, by name; see `Shape` and `PairShape`.
 
         The shape of a term that has no memory is exact. Of a recurrent term a value is held until the contribution
         settles, which may be a history that never was: that is marked. Pairs are pure, and what they say of one column
@@ -102,11 +102,11 @@ class Explanation(Source):
         reference: float | None = None, values: Sequence[float] | None = None, before: int = 0, sample: int = 100,
         seed: int = 0,
     ) -> ExposureLagResponse:  # fmt: skip
-        """What a change of a column does to the prediction, before the link, at the visits after it.
+        """The effect of a change of a column on the prediction, before the link, at the visits after it.
 
         The change is made in histories that occurred: sequences of the panel, each cut at a visit that has `lags`
         visits after it. These are as they occurred, with their times and all other columns. The answer is the sum over
-        all terms that read the column, pairs included. What lies outside of what occurred in the background is marked.
+        all terms that read the column, pairs included. Histories outside of those of the background are marked.
 
         Args:
             column: of numbers of visits.
@@ -155,11 +155,11 @@ class Explanation(Source):
         return trust.concurvity(self, knots)
 
     def missingness(self) -> Missingness:
-        """What each term contributes where it was never observed, apart from the effects of values."""
+        """The contribution of each term where it was never observed, apart from the effects of values."""
         return trust.missingness(self)
 
     def stability(self) -> Stability:
-        """Whether the members of the model say the same of each term, and which terms are not identified.
+        """The agreement of the members of the model on each term, and which terms are not identified.
 
         Raises:
             ValueError: the model has one member.
@@ -167,7 +167,7 @@ class Explanation(Source):
         return trust.stability(self)
 
     def calibration(self, by: Any = None, *, groups: int = 4) -> Calibration:
-        """Whether predictions are right on the whole, and in groups.
+        """Calibration: are predictions right on the whole, and in groups?
 
         Args:
             by: None; a column, whose levels are groups, or so many quantiles; "time" for so many blocks of time; or a
@@ -194,8 +194,8 @@ class Explanation(Source):
         """The smallest change of one column at the last visit that moves the prediction of a person to a target.
 
         Changes are compared in the scale of the encoder; another level counts 1, and takes the prediction to the target
-        or beyond. Columns of ids, cyclic ones and those that are missing then stay. What lies outside of what occurred
-        is no answer.
+        or beyond. Columns of ids, cyclic ones and those that are missing then stay. A value or a history that
+        never was is no answer.
 
         Args:
             id: one of `panel.ids`.
@@ -209,8 +209,10 @@ class Explanation(Source):
         return counterfactuals.counterfactual(self, id, target)
 
     def to_shap(self) -> Any:
-        """The contributions as a `shap.Explanation`, a row for each prediction. They are no Shapley values of another
-        game: of an additive model, the centred contributions are those for independent columns.
+        """The contributions as a `shap.Explanation`, a row for each prediction.
+
+        Centred contributions of terms that read one column are Shapley values, where columns are changed one by one. A
+        pair stays one feature.
 
         Raises:
             ImportError: shap is missing.

@@ -1,4 +1,4 @@
-"""What a change of one column does to the prediction at the visits after it, from histories that occurred."""
+"""The effect of a change of one column on the predictions after it, from histories that occurred."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def _difference(reader: Reader, cut: Histories, before: Inputs, after: Inputs) -
 
 
 def _known(source: Source, feature: Feature) -> Floats:
-    """What the column was at the visits of the background."""
+    """The values of the column at the visits of the background."""
     raw = raw_values(source.background, feature)
     return raw[~np.isnan(raw)]
 

@@ -1,4 +1,4 @@
-"""What the model says about one person: visit by visit, term by term, and what changed."""
+"""One person: the prediction visit by visit, term by term, and what changed."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Person(Result):
         )  # fmt: skip
 
     def words(self) -> str:
-        """What changed since the last visit, in words and numbers."""
+        """The change since the last visit, in words and numbers."""
         last, total = when(self.stamp[-1]), self.total
         if len(total) == 1:
             parts = self.contribution[-1]

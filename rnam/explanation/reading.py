@@ -25,7 +25,7 @@ VISITS = 100_000  # of a batch
 
 
 class Reader:
-    """What a fitted estimator says about one output, as float64 arrays with the members first.
+    """A fitted estimator's contributions to one output, as float64 arrays with the members first.
 
     An additive model with several outputs gives each term as many contributions. An explanation is of one number: of
     one output, of a softmax of what it has above the mean of all, of survival of the mean over the bins.
@@ -75,7 +75,7 @@ class Reader:
 
     @property
     def scale_name(self) -> str:
-        """What contributions are contributions to."""
+        """The quantity that contributions add up to."""
         told = {
             "identity": self.output, "log": f"log of {self.output}", "logit": f"log-odds of {self.output}",
             "softmax": f"score of {self.output}", "survival": f"log-odds of the event {self.output}",

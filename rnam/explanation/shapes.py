@@ -1,4 +1,4 @@
-"""What each term contributes at each value of its column: exact where it has no memory, and settled where it has."""
+"""The contribution of each term at each value of its column: exact without memory, and settled with it."""
 
 from __future__ import annotations
 

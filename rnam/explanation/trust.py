@@ -66,7 +66,7 @@ def concurvity(source: Source, knots: int) -> TermConcurvity:
 
 @dataclass(frozen=True, eq=False)
 class Stability(Result):
-    """Whether members, which were trained apart, say the same of each term.
+    """The agreement of members, which were trained apart, on each term.
 
     Args:
         term: (terms,)
@@ -122,7 +122,7 @@ def stability(source: Source) -> Stability:
 
 @dataclass(frozen=True, eq=False)
 class Missingness(Result):
-    """What terms contribute where they were never observed, apart from the effects of values.
+    """The contributions of terms where they were never observed, apart from the effects of values.
 
     Args:
         term: (terms,)

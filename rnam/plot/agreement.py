@@ -1,4 +1,4 @@
-"""What was observed against what was predicted, of numbers or of rates."""
+"""Observed against predicted means, of numbers or of rates."""
 
 from __future__ import annotations
 

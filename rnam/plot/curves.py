@@ -1,4 +1,4 @@
-"""What a term contributes at each value of its column, or at each level."""
+"""The contribution of a term at each value of its column, or at each level."""
 
 from __future__ import annotations
 
@@ -109,8 +109,13 @@ def _lines(
 
 
 def _density(ax: Axes, x: Floats, n: NDArray[np.int64]) -> None:
-    """How many data lie where, in bars of one width below the lines."""
-    heights, edges = np.histogram(x, bins=BINS, weights=n)
+    """How many data lie where, in bars of one width below the lines. Those that are nearest to a point lie evenly
+    between the middles to its neighbours."""
+    if len(x) < 2:
+        return
+    edges = np.linspace(x[0], x[-1], BINS + 1)
+    ends = np.concatenate([x[:1], (x[1:] + x[:-1]) / 2, x[-1:]])
+    heights = np.diff(np.interp(edges, ends, np.concatenate([[0], np.cumsum(n)])))
     bottom, top = ax.get_ylim()
     ax.set_ylim(bottom - (top - bottom) * DENSITY / (1 - DENSITY), top)
     ax.bar(

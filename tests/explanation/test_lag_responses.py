@@ -26,8 +26,8 @@ def temps(panel: rnam.Panel, answer: Any) -> Any:
 
 
 def bound(model: Any, panel: rnam.Panel, *added: float) -> float:
-    """Of a change that is read twice, before and after, through all of both kernels, each input being rounded. What is
-    `added` is a size or another value of rain."""
+    """Of a change that is read twice, before and after, through all of both kernels, each input being rounded. `added`
+    is a size or another value of rain."""
     rain, temp = panel.values[:, 0], panel.values[:, 1]
     reached = np.concatenate([rain, *(rain + own for own in added), np.array(added)])
     of_rain, of_temp = support.rounding(model, "rain", reached), support.rounding(model, "temp", temp)

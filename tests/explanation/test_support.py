@@ -1,4 +1,4 @@
-"""What never occurred is outside: a value past the range, a run that is too long, a history that never was."""
+"""Outside is what never occurred: a value past the range, a run that is too long, a history that never was."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.support.assertions import assert_within
 
 
 def drawn(answer: Any, tmp_path: Any) -> Any:
-    """What every answer can do: a table, a file, a picture. Returns the axes."""
+    """A table, a file and a picture, as every answer has them. Returns the axes."""
     answer.to_csv(tmp_path / "answer.csv")
     assert len((tmp_path / "answer.csv").read_text().splitlines()) == len(answer.frame()) + 1
     return answer.plot()
