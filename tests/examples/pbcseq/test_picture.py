@@ -3,59 +3,62 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
+import pandas
 import pytest
-import torch
 
 from examples.pbcseq import data, evaluation, picture
+from tests.support.assertions import assert_equal
 
 
-def test_the_picture_shows_every_measured_value_and_no_other(people, trained):
-    settings, made, progress = trained
-    result = evaluation.out_of_fold(people, made, settings, progress, torch.device("cpu"))
-    person = picture.choose(people, result)
-    visits = people.length[person]
-    assert visits >= 7
-    assert np.diff(people.day[person, :visits]).min() >= 120
-    figure = picture.draw(people, result, person)
+def shown(visits: Any, patient: int) -> int:
+    """How many numbers stand in the picture: facts once, and the years since the visit before."""
+    own = visits[visits["id"] == patient]
+    static = [term.column for term in data.TERMS if term.static]
+    return int(own[[*data.COLUMNS, "timing"]].notna().to_numpy().sum()) - len(static) * (len(own) - 1)
+
+
+def test_the_picture_shows_every_measured_value_and_no_other(visits: Any, result: Any) -> None:
+    patient = picture.choose(visits, result)
+    own = visits[visits["id"] == patient]
+    assert len(own) >= 7 and own["day"].diff().min() >= 120
+    figure = picture.draw(visits, result, patient)
     risk, rows = figure.axes[:2]
-    measured = np.isfinite(people.values[:, person])
-    assert not measured[:12, :visits].all(), "the chosen patient has gaps"
-    assert len(rows.texts) == len(rows.patches) == measured.sum()
+    assert own[data.COLUMNS[:12]].isna().to_numpy().any(), "the chosen patient has gaps"
+    assert len(rows.texts) == len(rows.patches) == shown(visits, patient)
     labels = [label.get_text() for label in rows.get_yticklabels()]
-    assert sorted(labels) == sorted(f"{term.name}  ({term.unit})" for term in data.TERMS)
-    np.testing.assert_array_equal(risk.lines[1].get_xydata()[:, 1], result.probability[person, :visits])
+    assert sorted(labels) == sorted(f"{term.name}  ({term.unit})" for term in (*data.TERMS, data.TIMING))
+    assert_equal("risk", risk.lines[1].get_xydata()[:, 1], result.probability[visits["id"] == patient])
     figure.savefig(io.BytesIO())
+    for label in rows.get_yticklabels():
+        assert label.get_window_extent().x0 >= figure.bbox.x0, label.get_text()
 
 
-@pytest.mark.parametrize("shortest", [True, False])
-def test_anyone_can_be_drawn(people, trained, shortest):
-    settings, made, progress = trained
-    result = evaluation.out_of_fold(people, made, settings, progress, torch.device("cpu"))
-    person = int(people.length.argmin() if shortest else people.length.argmax())
-    figure = picture.draw(people, result, person)
+@pytest.mark.parametrize("which", ["idxmin", "idxmax"])
+def test_anyone_can_be_drawn(visits: Any, result: Any, which: str) -> None:
+    patient = int(getattr(visits.groupby("id").size(), which)())
+    figure = picture.draw(visits, result, patient)
     figure.savefig(io.BytesIO())
-    assert len(figure.axes[1].patches) == np.isfinite(people.values[:, person]).sum()
+    assert len(figure.axes[1].patches) == shown(visits, patient)
 
 
-def test_where_nobody_has_enough_visits_the_largest_rise_is_chosen(small):
-    probability = np.array([[0.1, 0.2, 0.3], [0.1, 0.5, 0.9], [0.9, 1, 1], [0.2, 0.1, 0], [0.1, 0.2, 0.4]])
-    result = evaluation.OutOfFold(*[probability] * 6)
-    assert picture.choose(small, result) == 1
+def test_where_nobody_has_enough_visits_the_largest_rise_is_chosen(small: Any) -> None:
+    probability = np.array([0.1, 0.2, 0.3, 0.1, 0.9, 0.9, 0.2, 0.1, 0, 0.1, 0.2, 0.4])
+    result = evaluation.OutOfFold(probability, pandas.DataFrame(), probability)
+    assert picture.choose(small, result) == 2
 
 
-def words(figure) -> str:
+def words(figure: Any) -> str:
     return " ".join(text.get_text() for text in figure.texts)
 
 
-def test_the_small_print_says_how_the_person_was_chosen_and_is_readable(people, trained):
-    settings, made, progress = trained
-    result = evaluation.out_of_fold(people, made, settings, progress, torch.device("cpu"))
-    person = picture.choose(people, result)
-    figure = picture.draw(people, result, person)
+def test_the_small_print_says_how_the_person_was_chosen_and_is_readable(visits: Any, result: Any) -> None:
+    patient = picture.choose(visits, result)
+    figure = picture.draw(visits, result, patient)
     assert "of those with at least 7 visits that are all at least 120 days apart" in words(figure)
-    assert "Chosen" not in words(picture.draw(people, result, (person + 1) % len(people.id)))
+    assert "Chosen" not in words(picture.draw(visits, result, patient % 312 + 1))
 
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.texts]

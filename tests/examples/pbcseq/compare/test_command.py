@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import rnam
 from examples import ebm
-from examples.pbcseq import demo
 from examples.pbcseq.compare import command, methods
+from examples.pbcseq.models import Settings
 from tests.examples.pbcseq.support import SHORT
 
 ROOT = Path(__file__).parents[4]
@@ -25,7 +27,7 @@ def _quick(monkeypatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(people, tmp_path_factory) -> Path:
+def whole(tmp_path_factory) -> Path:
     """The folder of a short run that was never interrupted, without EBM."""
     out = tmp_path_factory.mktemp("compare")
     with pytest.MonkeyPatch.context() as patch:
@@ -34,7 +36,7 @@ def whole(people, tmp_path_factory) -> Path:
     return out
 
 
-def test_the_command_runs_and_writes_its_files(people, tmp_path):
+def test_the_command_runs_and_writes_its_files(tmp_path):
     """As a person runs it, with warnings as errors and with EBM where it is installed."""
     run = [sys.executable, "-W", "error", "-m", "examples.pbcseq.compare", *SHORT, "--seeds", "4"]
     done = subprocess.run(
@@ -47,7 +49,7 @@ def test_the_command_runs_and_writes_its_files(people, tmp_path):
     for words in (command.RNAM, command.SINGLE, *names, "AUC, seed 4", "Asked of RNAM", "What the memory"):
         assert words in done.stdout
     assert "seed 4: baselines: 100%" in done.stderr
-    assert "seed 4: RNAM, T = 1, last values: 100%" in done.stderr
+    assert "Training seed4-single-fold: 100%" in done.stderr
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["seeds"] == [4]
@@ -70,25 +72,28 @@ def test_the_scores_of_the_demo_are_its_own(finished, whole):
     assert ours[command.LAST]["seeds"]["0"] == theirs["logistic_regression"]
 
 
-@pytest.mark.parametrize("at", ["first checkpoint", "baseline"])
+@pytest.mark.parametrize("at", ["second model", "baseline"])
 def test_interrupted_it_goes_on_to_the_same_result(whole, tmp_path, monkeypatch, capsys, at):
     monkeypatch.setattr(ebm, "version", lambda: None)
     arguments = [*ARGUMENTS, "--out", str(tmp_path), "--json", str(tmp_path / "results.json")]
+    fit = rnam.RNAMClassifier.fit
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
+
+    def second(model: Any, *args: Any, **kwargs: Any) -> Any:
+        return stop() if (tmp_path / "seed0-rnam-fold0").exists() else fit(model, *args, **kwargs)
 
     with monkeypatch.context() as patch:
         if at == "baseline":
             patch.setitem(methods.BASELINES, "gradient boosting, summaries", stop)
         else:
-            save = command.checkpoint.save
-            patch.setattr(command.checkpoint, "save", lambda *given: stop(save(*given)))
+            patch.setattr(rnam.RNAMClassifier, "fit", second)
         assert command.main(arguments) == 130
     assert f"goes on from {tmp_path / 'finished.json'}" in capsys.readouterr().err
     assert not (tmp_path / "results.json").exists()
-    if at != "first checkpoint":  # the models that are finished are not trained again
-        monkeypatch.setattr(command.Comparison, "rnam", None)
+    if at == "baseline":  # the models that are finished are not trained again
+        monkeypatch.setattr(rnam.RNAMClassifier, "fit", None)
     assert command.main(arguments) == 0
     assert (tmp_path / "results.json").read_bytes() == (whole / "results.json").read_bytes()
     assert (tmp_path / "comparison.png").read_bytes() == (whole / "comparison.png").read_bytes()
@@ -98,16 +103,15 @@ def test_more_seeds_keep_what_is_done(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(ebm, "version", lambda: None)
     (tmp_path / "finished.json").write_bytes((whole / "finished.json").read_bytes())
     seen = []
-    monkeypatch.setattr(command, "_compare", lambda comparison, names, finished: seen.append(list(finished.done)))
+    monkeypatch.setattr(command, "_compare", lambda *given: seen.append(list(given[-1].done)))
     with pytest.raises(KeyError, match="seed 1"):
         command.main([*SHORT, "--seeds", "0", "1", "--out", str(tmp_path)])
-    assert len(seen) == 2 and not [name for name in seen[0] if not name.startswith("seed 0")]
+    assert len(seen) == 2 and not [name for name in seen[0] if not name.startswith(("seed 0", "seed0"))]
 
 
 def test_without_interpret_what_is_left_out_is_said(whole, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ebm, "version", lambda: None)
-    for name in whole.iterdir():
-        (tmp_path / name.name).write_bytes(name.read_bytes())
+    (tmp_path / "finished.json").write_bytes((whole / "finished.json").read_bytes())
     assert command.main([*ARGUMENTS, "--out", str(tmp_path), "--json", str(tmp_path / "again.json")]) == 0
     out = capsys.readouterr().out
     assert "Left out: EBM, last values; interpret-core is not installed" in out
@@ -173,21 +177,21 @@ def test_bad_options_are_refused(arguments, words, capsys):
     assert words in capsys.readouterr().err
 
 
-def test_more_folds_than_people_of_one_outcome_are_refused(people, tmp_path):
-    with pytest.raises(SystemExit, match=r"error: folds must be from 2 to 143 .* got 200"):
+def test_more_folds_than_people_of_one_outcome_are_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"error: stratify must have at least 200 ids of each kind, .* got 143"):
         command.main(["--folds", "200", "--out", str(tmp_path)])
 
 
-def test_a_bad_path_is_found_before_the_training(people, tmp_path, monkeypatch, capsys):
+def test_a_bad_path_is_found_before_the_training(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(command, "train", lambda *_: pytest.fail("trained first"))
+    monkeypatch.setattr(command, "trained", lambda *_: pytest.fail("trained first"))
     for bad in (["--out", str(tmp_path / "file")], ["--out", str(tmp_path), "--json", str(tmp_path / "file" / "x")]):
         assert command.main([*ARGUMENTS, *bad]) == 1
         assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_the_folder_is_named_after_what_decides_the_result():
-    default = demo.Settings()
+    default = Settings()
     assert command._options(["--device", "cpu"]).out.name.startswith("pbcseq-compare")
     assert command._options(["--seeds", "3", "3", "1"]).seeds == [3, 1]
     out = command._options(["--folds", "3", "--seeds", "5"]).out

@@ -2,61 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from examples import ebm
-from examples.pbcseq import training
+from examples.pbcseq import data
 from examples.pbcseq.compare import methods
-from examples.training import Progress
+from examples.pbcseq.models import Settings
+from tests.examples.pbcseq.support import measured_again
+from tests.support.assertions import assert_equal
 
 
 @pytest.fixture
-def quick(monkeypatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """An EBM of 2 bags."""
     monkeypatch.setattr(ebm, "BAGS", 2)
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", list(methods.BASELINES))
-def test_baselines_learn_from_training_people_and_visits_so_far(people, trained, name):
+def test_baselines_learn_from_training_people_and_visits_so_far(visits: Any, made: Any, name: str) -> None:
     if name.startswith("EBM"):
         pytest.importorskip("interpret")
-    fold, ask = trained[1][0], methods.BASELINES[name]
-    before = ask(people, fold, 3)
-    assert before.shape == (len(fold.test), 16)
+    fold, ask = made[0], methods.BASELINES[name]
+    before = ask(visits, fold, 3)
+    assert before.shape == (fold.is_test.sum(),)
     assert ((before > 0) & (before < 1)).all()
 
-    positive, weight, values = fold.positive.copy(), fold.weight.copy(), people.values.copy()
-    positive[fold.test], weight[fold.test] = ~positive[fold.test], 5
-    cut = 3
-    values[:, fold.test, cut:] *= 1.7
-    changed = replace(people, values=values, futime=people.futime + 900)
-    after = ask(changed, replace(fold, positive=positive, weight=weight), 3)
-    np.testing.assert_array_equal(after[:, :cut], before[:, :cut])
-    later = people.is_visit()[fold.test, cut:]
-    assert (after[:, cut:] != before[:, cut:])[later].any(), "the changed visits move"
+    step = visits.groupby("id").cumcount().to_numpy()
+    labs = [term.column for term in data.TERMS if not term.static]
+    changed = visits.assign(outcome=np.where(fold.is_test, 1 - visits["outcome"], visits["outcome"]))
+    changed.loc[fold.is_test & (step >= 3), labs] *= 1.7
+    after = ask(changed, fold._replace(weight=np.where(fold.is_test, 5, fold.weight)), 3)
+    early = step[fold.is_test] < 3
+    assert_equal("early visits", after[early], before[early])
+    assert (after[~early] != before[~early]).any(), "the changed visits move"
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", [name for name in methods.BASELINES if "summaries" in name])
-def test_summaries_know_what_came_before_and_last_values_do_not(people, trained, name):
-    if name.startswith("EBM"):
-        pytest.importorskip("interpret")
-    fold = trained[1][0]
-    values = people.values.copy()
-    last = np.arange(16) == people.length[:, None] - 1
-    again = (np.cumsum(np.isfinite(values)[:, :, ::-1], axis=2)[:, :, ::-1] > 1) & ~last
-    again[:, fold.train] = False
-    values[again] *= 1.5
-    before, after = (methods.BASELINES[name](cohort, fold, 0) for cohort in (people, replace(people, values=values)))
-    assert (before != after)[last[fold.test]].sum() > 50
+def test_summaries_know_what_came_before(visits: Any, made: Any, name: str) -> None:
+    fold = made[0]
+    again = measured_again(visits) & fold.is_test[:, None]
+    changed = visits.copy()
+    changed[again.columns] = visits[again.columns].where(~again, 1.5 * visits[again.columns])
+    last = ~visits["id"].duplicated(keep="last").to_numpy()[fold.is_test]
+    before, after = (methods.BASELINES[name](frame, fold, 0) for frame in (visits, changed))
+    assert (before != after)[last].sum() > 50
 
 
-def test_bags_are_of_whole_people():
+def test_bags_are_of_whole_people() -> None:
     person = np.repeat([5, 7, 8, 11, 30, 31, 40], [3, 1, 6, 2, 2, 2, 4])
     bags = methods.bags_by_person(person, 0)
     assert bags.shape == (len(person), ebm.BAGS)
@@ -68,58 +66,33 @@ def test_bags_are_of_whole_people():
     np.testing.assert_array_equal(bags, methods.bags_by_person(person, 0))
 
 
-def test_single_visits_against_a_loop(people, trained):
-    settings, made, _ = trained
-    fold = made[0]
-    alone, changed = methods.single_visits(people, fold, settings)
-    read, mask = fold.inputs.input.numpy(), fold.inputs.mask.numpy()
-    visit = 0
-    place = {}
-    for person, visits in enumerate(people.length):
-        for step in range(visits):
-            for term in (0, 5, 14):  # a lab, cholesterol (often missing), a static term
-                seen = np.flatnonzero(mask[term, person, : step + 1])
-                assert bool(alone.inputs.mask[term, visit, 0]) == (len(seen) > 0)
-                expected = read[term, person, seen[-1]] if len(seen) else (0, 0)
-                np.testing.assert_array_equal(alone.inputs.input[term, visit, 0], expected)
-            assert alone.positive[visit, 0] == fold.positive[person, step]
-            assert alone.weight[visit, 0] == fold.weight[person, step]
-            place[visit] = person
-            visit += 1
-    assert visit == len(alone.inputs.length) == 1945
-    for ours, theirs in ((alone.train, fold.train), (alone.test, fold.test)):
-        assert {place[v] for v in ours} == set(theirs)
-        assert len(ours) == people.length[theirs].sum()
-    assert changed == replace(settings, batch=round(64 * 1945 / 312))
+def test_single_visits_are_the_last_values_of_each_visit(visits: Any, made: Any) -> None:
+    alone = methods.single_visits(visits, made)[0]
+    assert alone.train.ids.append(alone.test.ids).sort_values().tolist() == list(range(1945))
+    assert (alone.test.lengths == 1).all()
+    assert_equal("visits", alone.test.ids, np.flatnonzero(made[0].is_test))
+    names = [str(column.name) for column in alone.test.schema.values]
+    assert names == [*data.COLUMNS[:12], "timing"]
+    last = data.logged(visits).groupby("id")[data.COLUMNS].ffill()[made[0].is_test]
+    for at, name in enumerate(names[:12]):
+        assert_equal(name, alone.test.values[:, at], last[name].to_numpy(), nan=True)
+    assert_equal("years", alone.test.values[:, 12], visits["timing"].fillna(0)[made[0].is_test])
+    assert_equal("outcome", np.asarray(alone.test.target), visits["outcome"][made[0].is_test].to_numpy(), nan=True)
 
 
-def test_single_visits_have_no_memory(people, trained):
-    """Earlier values leave a prediction be where all were measured again; the model with a memory moves."""
-    settings, made, progress = trained
-    fold = made[0]
-    values = people.values.copy()
-    last = np.arange(16) == people.length[:, None] - 1
-    again = (np.cumsum(np.isfinite(values)[:, :, ::-1], axis=2)[:, :, ::-1] > 1) & ~last
-    values[again] *= 1.5
-    said = []
-    for cohort in (people, replace(people, values=values)):
-        seen = replace(fold, inputs=fold.scaler.inputs(cohort))
-        alone, changed = methods.single_visits(cohort, seen, settings)
-        single = training.log_odds(changed, progress.finished[:1], alone.inputs, torch.device("cpu"))[0][:, 0]
-        whole = training.log_odds(settings, progress.finished[:1], seen.inputs, torch.device("cpu"))[0]
-        said.append((single[last[people.is_visit()]], whole[last]))
-    np.testing.assert_array_equal(said[0][0], said[1][0])
-    assert (said[0][1] != said[1][1]).sum() > 200
-
-
-def test_single_visits_train(people, trained):
-    settings, made, _ = trained
-    pairs = [methods.single_visits(people, fold, settings) for fold in made]
-    progress = Progress()
-    for _ in training.train([fold for fold, _ in pairs], pairs[0][1], progress, torch.device("cpu")):
-        pass
-    fold = pairs[0][0]
-    odds = training.log_odds(pairs[0][1], progress.finished[:1], fold.inputs, torch.device("cpu"))[0][fold.test, 0]
-    positive, weight = fold.positive[fold.test, 0], fold.weight[fold.test, 0] > 0
-    assert np.isfinite(odds).all()
-    assert odds[positive & weight].mean() > odds[~positive & weight].mean()
+def test_single_visits_have_no_memory_and_as_many_steps(visits: Any, made: Any) -> None:
+    """Earlier values leave a prediction be where all were measured again."""
+    settings = Settings(folds=2, epochs=1, members=1, hidden=4)
+    model = methods.single_model(visits, settings, torch.device("cpu"))
+    assert model.batch_size == round(64 * 1945 / 312) and not model.timing
+    again = measured_again(visits)
+    changed = visits.copy()
+    changed[again.columns] = visits[again.columns].where(~again, 1.5 * visits[again.columns])
+    fold = methods.single_visits(visits, made)[0]
+    model.fit(fold.train, sample_weight=fold.weight[~fold.is_test])
+    told = [
+        model.decision_function(methods.single_visits(frame, made)[0].test).to_numpy() for frame in (visits, changed)
+    ]
+    last = ~visits["id"].duplicated(keep="last").to_numpy()[made[0].is_test]
+    assert_equal("last visits", told[1][last], told[0][last])
+    assert (told[1][~last] != told[0][~last]).sum() > 200
