@@ -5,7 +5,7 @@ What counts as dry, wet, a day of rain or a thaw is read off the weather alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ AFTER = (1, 2)  # days at which the river is high
 HISTORY, LATER = 365, 40  # days of weather around a day of rain
 MANY = 60  # days of rain for each condition
 FROST, MILD, SOAKED = -2.0, 1.0, 15.0  # °C, °C, mm
+COLD = -3.0  # °C, had it stayed cold
 AROUND = np.arange(-7, 16)  # days from a thaw
 
 
@@ -67,30 +68,47 @@ def _some(held: NDArray[np.bool_], block: Block) -> Indices:
 
 
 def _added(days: pandas.DataFrame, panel: rnam.Panel, at: Indices, model: Mean) -> Floats:
-    told = []
-    for more in (0.0, RAIN):
-        parts = []
-        for day in at:
-            part = days.iloc[day - HISTORY : day + LATER].assign(river=str(day))
-            part.loc[days.index[day], "rain"] += more
-            parts.append(part)
-        sequences = rnam.Panel.from_frame(pandas.concat(parts), like=panel)
-        told.append(model.predict(sequences).reshape(len(at), HISTORY + LATER)[:, HISTORY:])
-    return np.asarray(told[1] - told[0])
+    def more(part: pandas.DataFrame, day: int) -> None:
+        part.loc[day, "rain"] += RAIN
+
+    first, second = (_had(days, panel, at, model, change, LATER) for change in (None, more))
+    return (second - first)[:, HISTORY:]
+
+
+Change = Callable[[pandas.DataFrame, int], None]
+
+
+def _had(
+    days: pandas.DataFrame, panel: rnam.Panel, at: Indices, model: Mean, change: Change | None, later: int
+) -> Floats:
+    """(at, HISTORY + later): predictions of the days around each of `at`, had the weather been another one."""
+    parts = []
+    for day in at:
+        part = days.loc[day - HISTORY : day + later - 1].assign(river=str(day))
+        if change is not None:
+            change(part, day)
+        parts.append(part)
+    if not parts:
+        return np.zeros((0, HISTORY + later))
+    told = model.predict(rnam.Panel.from_frame(pandas.concat(parts), like=panel))
+    return told.reshape(len(at), HISTORY + later)
 
 
 @dataclass(frozen=True)
 class Thaws:
     """Means over thaws on the days AROUND their first mild day, less those of the day before it.
 
-    days: of the thaws. measured, predicted: log flow. parts: {term: its contribution}. temperature: °C, as it is.
+    days: of the thaws. measured, predicted: log flow. cold, dry: as predicted, had it stayed at -3 °C or had no rain
+    fallen from the first mild day on. temperature: °C, as it is. rain: mm in the ten days from the day before on.
     """
 
     days: Indices
     measured: Floats
     predicted: Floats
-    parts: dict[str, Floats]
+    cold: Floats
+    dry: Floats
     temperature: Floats
+    rain: float
 
 
 def thaws(days: pandas.DataFrame, known: Indices) -> Indices:
@@ -108,19 +126,39 @@ def thaws(days: pandas.DataFrame, known: Indices) -> Indices:
     return np.array(found, np.int64)
 
 
-def around(days: pandas.DataFrame, at: Indices, predicted: Floats, parts: pandas.DataFrame) -> Thaws:
-    """`predicted` (days,), `parts` (days, terms)."""
+def around(
+    days: pandas.DataFrame,
+    panel: rnam.Panel,
+    blocks: Sequence[Block],
+    models: Sequence[Mean],
+    at: Indices,
+    predicted: Floats,
+) -> Thaws:
+    """`at` as `thaws` gives it, `predicted` (days,); each thaw is predicted by models that did not see its block."""
 
-    def mean(values: Floats) -> Floats:
-        return np.asarray(values[at[:, None] + AROUND].mean(0))
+    def cold(part: pandas.DataFrame, day: int) -> None:
+        part.loc[day:, "temperature"] = COLD
+
+    def dry(part: pandas.DataFrame, day: int) -> None:
+        part.loc[day:, "rain"] = 0.0
 
     def moved(values: Floats) -> Floats:
-        found = mean(values)
-        return np.asarray(found - found[AROUND == -1])
+        """(thaws, AROUND) -> (AROUND,)"""
+        return np.asarray((values - values[:, AROUND == -1]).mean(0))
 
-    own = {name: moved(parts[name].to_numpy()) for name in parts.columns}
-    flow = days["log_flow"].to_numpy()
-    return Thaws(at, moved(flow), moved(predicted), own, mean(days["temperature"].to_numpy()))
+    def had(change: Change) -> Floats:
+        own = [at[np.isin(at, rows(block.test))] for block in blocks]
+        told = [
+            _had(days, panel, some, model, change, AROUND[-1] + 1) for some, model in zip(own, models, strict=True)
+        ]  # fmt: skip
+        return moved(np.concatenate(told)[:, -len(AROUND) :])
+
+    places = at[:, None] + AROUND
+    return Thaws(
+        at, moved(days["log_flow"].to_numpy()[places]), moved(predicted[places]), had(cold), had(dry),
+        days["temperature"].to_numpy()[places].mean(0),
+        float(days["rain"].to_numpy()[at[:, None] + np.arange(-1, 9)].sum(1).mean()),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,12 +179,13 @@ class Told:
 
     def as_json(self) -> dict[str, Any]:
         thaws = self.thaws
-        moved = {"measured": thaws.measured, "predicted": thaws.predicted, **thaws.parts}
+        moved = {"measured": thaws.measured, "predicted": thaws.predicted, "cold": thaws.cold, "dry": thaws.dry}
         return {
             "check": self.check.frame().to_dict("records"),
             "response": {name: np.median(own, axis=0).tolist() for name, own in self.response.items()},
             "thaws": {
                 "first mild days": [str(self.days["date"][day].date()) for day in thaws.days],
+                "rain of ten days": thaws.rain,
                 "days from it": AROUND.tolist(),
                 **{name: own.tolist() for name, own in moved.items()},
             },
@@ -175,5 +214,5 @@ def tell(
     at = thaws(days, np.flatnonzero(number >= 0))
     return Told(
         days, every[method], whole, number, check(days, every, number), response(days, panel, blocks, models),
-        around(days, at, every[method], whole),
+        around(days, panel, blocks, models, at, every[method]),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from examples import drawing
-from examples.river.answers import AFTER, AROUND, DRY, RAIN, SOAKED, WET, Thaws, Told
+from examples.river.answers import AFTER, AROUND, COLD, DRY, RAIN, WET, Thaws, Told
 from examples.river.data import Floats, Indices
 from rnam.plot import BLACK, BLUE, GREY, ORANGE
 
@@ -73,7 +73,7 @@ def _weather(axes: Axes, days: pandas.DataFrame) -> None:
     warm.axhline(0, color=ORANGE, linewidth=0.5, linestyle=":")
     warm.set_ylabel("°C", color=ORANGE)
     warm.tick_params(axis="y", colors=ORANGE)
-    axes.legend(frameon=False, fontsize="small", loc="lower right", ncols=2)
+    axes.legend(frameon=False, fontsize="small", loc="lower center", ncols=2)
     axes.spines["top"].set_visible(False)
     warm.spines["top"].set_visible(False)
 
@@ -98,6 +98,7 @@ def _parts(axes: Axes, told: Told, shown: Indices) -> None:
         own = told.parts[name].to_numpy()[shown]
         axes.plot(date, own - own.mean(), color=colour, linewidth=1.4, label=label)
     axes.set_ylabel("adds to log flow")
+    axes.set_ylim(top=1.35 * axes.get_ylim()[1])  # room for the legend
     axes.legend(frameon=False, loc="upper right", ncols=3)
     _plain(axes)
 
@@ -133,17 +134,20 @@ def _thaws(axes: Axes, thaws: Thaws) -> None:
     axes.axhline(0, color=GREY, linewidth=0.6)
     axes.plot(AROUND, thaws.measured, color=BLACK, linewidth=2, label="measured")
     axes.plot(AROUND, thaws.predicted, color=PREDICTED, linewidth=2, label="predicted")
-    for name in ("temperature", "rain"):
-        label, colour = TERMS[name]
-        axes.plot(AROUND, thaws.parts[name], color=colour, linewidth=1.2, linestyle="--", label=f"of it: {label}")
+    axes.plot(AROUND, thaws.dry, color=BLUE, linestyle="--", label="predicted, had no rain fallen")
+    axes.plot(AROUND, thaws.cold, color=GREY, linestyle="--", label=f"predicted, had it stayed at {COLD:.0f} °C")
     warm = axes.twinx()
     warm.plot(AROUND, thaws.temperature, color=GREY, linewidth=1, linestyle=":")
     warm.set_ylabel("°C (dotted)", color=GREY)
     warm.tick_params(axis="y", colors=GREY)
     axes.set(xlabel="days from the first mild day", ylabel="log flow, from the day before")
     axes.set_title(
-        f"{len(thaws.days)} thaws after frost, less than {SOAKED:.0f} mm of rain: snow melts", loc="left", fontsize=12
+        f"{len(thaws.days)} thaws after frost, with {thaws.rain:.0f} mm of rain in ten days",
+        loc="left",
+        fontsize=12,
     )
-    axes.legend(frameon=False, fontsize="small", loc="upper left")
+    axes.legend(framealpha=1, edgecolor="none", fontsize="small", loc="upper left", bbox_to_anchor=(0, 1.04))
+    axes.set_zorder(warm.get_zorder() + 1)
+    axes.patch.set_visible(False)
     axes.spines["top"].set_visible(False)
     warm.spines["top"].set_visible(False)

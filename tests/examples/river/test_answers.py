@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pandas
 import pytest
 
 from examples.river import answers, data
@@ -56,12 +55,28 @@ def test_the_response_is_that_of_the_model() -> None:
         assert abs(own - np.array([2.0, 4.0] + [0.0] * (answers.LATER - 2))).max() < 1e-4
 
 
-def test_means_around_a_thaw_start_at_the_day_before() -> None:
-    days = pandas.DataFrame({"log_flow": np.arange(100.0), "temperature": np.arange(100.0) * 2})
-    parts = pandas.DataFrame({"rain": np.full(100, 3.0), "temperature": -np.arange(100.0)})
-    found = answers.around(days, np.array([20, 50]), np.arange(100.0) / 2, parts)
-    assert found.measured.tolist() == (answers.AROUND + 1.0).tolist()
-    assert found.predicted.tolist() == ((answers.AROUND + 1.0) / 2).tolist()
-    assert found.parts["rain"].tolist() == [0.0] * len(answers.AROUND)
-    assert found.parts["temperature"].tolist() == (-(answers.AROUND + 1.0)).tolist()
-    assert found.temperature.tolist() == (2 * (35 + answers.AROUND)).tolist()
+def test_thaws_are_moved_to_the_day_before_and_had_another_weather() -> None:
+    """A model that says a tenth of the rain and a hundredth of the temperature of the day."""
+    days = data.load()
+    panel = data.as_panel(days)
+
+    def predict(sequences: object) -> np.ndarray:
+        weather = sequences.values.astype(np.float64)  # type: ignore[attr-defined]
+        return 0.1 * weather[:, 0] + 0.01 * weather[:, 1]
+
+    cut, at = data.blocks(panel, 5), answers.thaws(days, np.arange(data.SPIN_UP, len(days)))
+    own = predict(panel)
+    found = answers.around(days, panel, cut, [SimpleNamespace(predict=predict)] * 5, at, own)  # type: ignore[list-item]
+    flow, places = days["log_flow"].to_numpy(), at[:, None] + answers.AROUND
+    before = answers.AROUND == -1
+    # float32 weather of up to 30, of which 1e-6 is lost
+    assert abs(found.measured - (flow[places] - flow[at - 1][:, None]).mean(0)).max() < 1e-9
+    assert abs(found.predicted - (own[places] - own[at - 1][:, None]).mean(0)).max() < 1e-5
+    assert (found.measured[before], found.cold[before], found.dry[before]) == (0.0, 0.0, 0.0)
+    later = answers.AROUND >= 0
+    assert abs(found.cold[~later] - found.predicted[~later]).max() < 1e-5, "nothing differs before the first mild day"
+    rain, temperature = (days[name].to_numpy() for name in ("rain", "temperature"))
+    apart = 0.01 * (temperature[places] + 3).mean(0)
+    assert abs((found.predicted - found.cold - apart)[later]).max() < 1e-5
+    assert abs((found.predicted - found.dry - 0.1 * rain[places].mean(0))[later]).max() < 1e-5
+    assert found.rain == rain[at[:, None] + np.arange(-1, 9)].sum(1).mean()
