@@ -18,20 +18,13 @@ from examples.finished import Finished
 from examples.options import add_files, add_seeds, prepare, whole
 from examples.pieces import complete
 from examples.river import answers, picture, rivals
-from examples.river.data import Block, Floats, as_panel, blocks, forecast, load, rows
+from examples.river.data import Block, as_panel, blocks, forecast, load, rows
 from examples.river.methods import Mean, Settings
 from examples.river.scores import AHEAD, HEADINGS, scores
 from examples.runtime import resumable, run, versions, write_results
 
 BLOCKS = 5
 RNAM, MEMORYLESS = "RNAM", "RNAM without memory"
-RIVALS = {
-    "boosting on lags": rivals.boosting,
-    "ridge on lags": rivals.ridge,
-    "distributed lags": rivals.distributed_lags,
-}
-EBM = "EBM on lags"
-MORE = {EBM: rivals.boosted_additive, "GRU, a black box": rivals.gru}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,10 +37,10 @@ def _run(options: argparse.Namespace) -> None:
     days, settings = load(), Settings(epochs=tuple(options.epochs))
     panel = as_panel(days)
     cut, ahead = blocks(panel, options.blocks), [forecast(panel)] if options.all else []
-    methods = [RNAM, MEMORYLESS, *RIVALS, *(MORE if options.all else ())]
+    methods = [RNAM, MEMORYLESS, *rivals.FEW, *(rivals.MORE if options.all else ())]
     if options.all and not ebm.version():
-        print(ebm.left_out([EBM]), flush=True)
-        methods.remove(EBM)
+        print(ebm.left_out([rivals.EBM]), flush=True)
+        methods.remove(rivals.EBM)
     packages = {**versions(), "spotpy": importlib.metadata.version("spotpy")}
     about = {**asdict(settings), "blocks": options.blocks, "data": joblib.hash(days.to_numpy()), **packages}
     prepare(options.out, options.json)
@@ -97,7 +90,7 @@ def _predicted(
         if method == RNAM:
             model.save(folder)
         return model.predict(block.test)[rows(block.test)].tolist()
-    return {**RIVALS, **MORE}[method](days, block, seed).tolist()
+    return {**rivals.FEW, **rivals.MORE}[method](days, block, seed).tolist()
 
 
 def _key(seed: int, block: Block, method: str) -> str:
@@ -111,8 +104,7 @@ def _folder(options: argparse.Namespace, seed: int, block: Block) -> Path:
 
 def _scores(days: pandas.DataFrame, cut: list[Block], finished: Finished, seed: int, method: str) -> dict[str, float]:
     done = [finished.done[_key(seed, block, method)] for block in cut]
-    known = [rows(block.test) for block in cut]
-    flow: list[Floats] = [days["log_flow"].to_numpy()[own] for own in known]
+    flow = [days["log_flow"].to_numpy()[rows(block.test)] for block in cut]
     return scores(flow, [np.array(piece["result"]) for piece in done], sum(piece["cpu"] for piece in done))
 
 

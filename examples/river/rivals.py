@@ -164,3 +164,12 @@ def _gru(part: rnam.Panel, test: rnam.Panel, seed: int, epochs: int) -> Floats:
         whole_series = torch.tensor((test.values - mean) / sd, dtype=torch.float32)
         told = model(whole_series[None])[0].double().numpy()
     return np.asarray(told * spread + level)[rows(test)]
+
+
+EBM = "EBM on lags"
+FEW: dict[str, Rival] = {
+    "boosting on lags": boosting,
+    "ridge on lags": ridge,
+    "distributed lags": distributed_lags,
+}
+MORE: dict[str, Rival] = {EBM: boosted_additive, "GRU, a black box": gru}  # which take minutes

@@ -22,7 +22,7 @@ def test_it_writes_scores_models_and_a_picture(whole: Path) -> None:
     results = json.loads((whole / "results.json").read_text())
     assert results["seeds"] == [0]
     assert results["settings"]["blocks"] == 3 and results["settings"]["spotpy"]
-    assert list(results["scores"]) == [command.RNAM, command.MEMORYLESS, *command.RIVALS]
+    assert list(results["scores"]) == [command.RNAM, command.MEMORYLESS, *rivals.FEW]
     for method, found in results["scores"].items():
         assert found["mean"]["cpu"] > 0, method
         assert 0.7 < found["mean"]["coverage"] <= 1, method
@@ -80,7 +80,7 @@ def test_interrupted_it_goes_on_to_the_same_result(
         assert command.main(arguments) == 130
     assert f"goes on from {tmp_path / 'finished.json'}" in capsys.readouterr().err
     done = list(json.loads((tmp_path / "finished.json").read_text())["done"])
-    assert len(done) == [command.RNAM, command.MEMORYLESS, *command.RIVALS].index(stop_at)
+    assert len(done) == [command.RNAM, command.MEMORYLESS, *rivals.FEW].index(stop_at)
     assert command.main(arguments) == 0
     assert "Going on from" in capsys.readouterr().out
     assert (tmp_path / "river.png").read_bytes() == (whole / "river.png").read_bytes()
