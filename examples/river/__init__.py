@@ -1,4 +1,4 @@
-"""Ten years of the river Fulda, from weather alone: a recurrent neural additive model, and what it says of snow.
+"""Ten years of the river Fulda, from weather alone: a recurrent neural additive model, and what it says.
 
     python -m examples.river
 

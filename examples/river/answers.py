@@ -1,4 +1,4 @@
-"""What the models say, beside the measured flow: rain after dry and wet weeks, and snow that melts.
+"""What the models say, beside the measured flow: rain after dry and wet weeks, and thaws.
 
 What counts as dry, wet, a day of rain or a thaw is read off the weather alone.
 """

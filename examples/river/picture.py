@@ -146,8 +146,9 @@ def _thaws(axes: Axes, thaws: Thaws) -> None:
         loc="left",
         fontsize=12,
     )
-    axes.legend(framealpha=1, edgecolor="none", fontsize="small", loc="upper left", bbox_to_anchor=(0, 1.04))
-    axes.set_zorder(warm.get_zorder() + 1)
-    axes.patch.set_visible(False)
+    for each in (axes, warm):  # room for the legend
+        low, high = each.get_ylim()
+        each.set_ylim(low, high + 0.35 * (high - low))
+    axes.legend(frameon=False, fontsize="small", loc="upper left", ncols=2)
     axes.spines["top"].set_visible(False)
     warm.spines["top"].set_visible(False)
