@@ -47,7 +47,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/.docs
-	$(VENV)/bin/python -W error -m pdoc --docformat google -o build/docs rnam rnam.sklearn rnam.panel rnam.estimators rnam.explanation
+	$(VENV)/bin/python -W error -m pdoc --docformat google -o build/docs rnam rnam.sklearn rnam.panel rnam.estimators rnam.explanation rnam.report rnam.command
 
 # Both with the Python that PYTHON is and what it has: torch, triton, numpy, tqdm, pytest; nothing is fetched.
 gpu:

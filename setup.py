@@ -24,6 +24,6 @@ KERNELS = ["rnam.kernels", *(f"rnam.kernels.{name}" for name in find_packages("k
 setup(
     packages=PACKAGE + KERNELS,
     package_dir={"rnam": "rnam", "rnam.kernels": "kernels"},
-    package_data={"rnam": ["py.typed"]},
+    package_data={"rnam": ["py.typed"], "rnam.report": ["page.html", "page.css", "charts.js", "page.js"]},
     cmdclass={"editable_wheel": EditableWheel},
 )

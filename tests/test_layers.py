@@ -44,12 +44,17 @@ LAYERS = (
     "panel",
     "estimators",
     "explanation",
+    "report",
+    "command",
     "info",
     "backends",
     "",  # rnam itself
 )
 
-FOLDERS = ("backends.blocks", "models", "explain", "plot", "sklearn", "panel", "estimators", "explanation")
+FOLDERS = (
+    "backends.blocks", "models", "explain", "plot", "sklearn", "panel", "estimators", "explanation", "report",
+    "command",
+)  # fmt: skip
 
 
 def layer(module: str) -> str:

@@ -34,7 +34,8 @@ def test_the_wheel_holds_the_package_and_its_kernels(tmp_path: Path) -> None:
     assert {name for name in top if not name.endswith(".dist-info")} == {"rnam"}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "rnam").rglob("*.py")}
     kernels = {f"rnam/{path.relative_to(ROOT)}" for path in (ROOT / "kernels").rglob("*.py")}
-    assert {"rnam/py.typed"} | sources | kernels <= set(files)
+    pages = {f"rnam/report/{name}" for name in ("page.html", "page.css", "charts.js", "page.js")}
+    assert {"rnam/py.typed"} | pages | sources | kernels <= set(files)
     licences = {Path(name).name for name in files if "/licenses/" in name and name.endswith(".txt")}
     assert licences == {path.name for path in (ROOT / "licenses").iterdir()}
 

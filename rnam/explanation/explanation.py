@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from os import PathLike
 from typing import Any, Literal
 
 from rnam.explanation import (
@@ -226,6 +227,33 @@ class Explanation(Source):
             ImportError: interpret is missing.
         """
         return exports.to_interpret(self)
+
+    def report(
+        self, path: str | PathLike[str], *, title: str | None = None, ids: Sequence[Any] | None = None,
+        lags: int | None = None, overwrite: bool = False, verbose: int = 0,
+    ) -> None:  # fmt: skip
+        """Write one HTML page that loads nothing: score, calibration and importance; a panel for each term; people.
+
+        The score is that on `panel`, so explain people that the model was not fitted to. Numbers of people are float32
+        there, all others float64. A file is there as a whole or not at all.
+
+        Args:
+            path: ends in .html.
+            title: of the page.
+            ids: whose visits are on the page. By default all, or so many as fit into 8 MB, evenly apart, which the page
+                says. Of a person it has the last 2,000 visits.
+            lags: of `lag_response`; by default 10, or less where fewer than a tenth of the people have so many visits.
+            overwrite: replace a file that is there.
+            verbose: 1 shows a bar.
+
+        Raises:
+            ValueError: the path has another ending; ids are none, twice, or too many.
+            KeyError: an id is none of the panel's.
+            FileExistsError, FileNotFoundError, IsADirectoryError: the file is there; its folder is not; it is a folder.
+        """
+        from rnam import report  # which takes this package
+
+        report.write(self, path, title=title, ids=ids, lags=lags, overwrite=overwrite, verbose=verbose)
 
     def __repr__(self) -> str:
         reader, panel = self.reader, self.panel
