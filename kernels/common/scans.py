@@ -2,6 +2,10 @@
 
 A step of every cell is an affine map of the state, h -> a h + b. With LOG the state is log2(h) and the same map is
 m -> logaddexp2(la + m, lb).
+
+Digits    Two multipliers near 1 have the product 1 - c - c' + c c', of which c c' is less than a rounding and is left
+          out, each time to the same side: a state that gates hold for thousands of steps drifts. So c = 1 - a of a
+          product goes beside it, c + a c', a sum to which nothing is lost, and a is 1 - c where that has the digits.
 """
 
 import triton.language as tl
@@ -10,7 +14,7 @@ from .arithmetic import NEG_INF, logaddexp2
 from .device import device
 from .tiles import join_tile, last_row, split_tile
 
-# In `chain_rows`, of the rows of a tile of a forward.
+# In `chain_rows`, of the rows of a tile in log space.
 GROUPS = tl.constexpr(4)
 
 
@@ -33,6 +37,20 @@ def prolong(a, total, LOG: tl.constexpr):
 
 
 @device
+def complement(a):
+    """c = 1 - a. NaN but for a from 0 to 1: a growth after a decay would have the error of both, and `multiplier` of
+    NaN is the product itself."""
+    return tl.where(tl.abs(a - 0.5) <= 0.5, 1.0 - a, float("nan"))
+
+
+@device
+def multiplier(a, c):
+    """The product a of multipliers of which c is the complement: 1 - c, unless the product is small and has the
+    digits itself."""
+    return tl.where(c <= 0.5, 1.0 - c, a)
+
+
+@device
 def compose(a, b, COUNT: tl.constexpr, LOG: tl.constexpr):
     """The one map that COUNT maps a[i], b[i] make in order."""
     total_a, total_b = a[0], b[0]
@@ -43,15 +61,15 @@ def compose(a, b, COUNT: tl.constexpr, LOG: tl.constexpr):
 
 
 @device
-def affine(al, bl, ar, br):
-    """Left map, then right map. Identity (1, 0)."""
-    return al * ar, tl.fma(ar, bl, br)
+def affine(al, cl, bl, ar, cr, br):
+    """Left map, then right map, with the complements of a. Identity (1, 0, 0)."""
+    return al * ar, tl.fma(ar, cl, cr), tl.fma(ar, bl, br)
 
 
 @device
-def affine_exclusive(al, bl, eal, ebl, ar, br, ear, ebr):
-    """(a, b) becomes the inclusive prefix and (ea, eb) the exclusive one. Elements start as (a, b, 1, 0)."""
-    return al * ar, tl.fma(ar, bl, br), al * ear, tl.fma(ear, bl, ebr)
+def affine_exclusive(al, cl, bl, eal, ebl, ar, cr, br, ear, ebr):
+    """(a, c, b) becomes the inclusive prefix and (ea, eb) the exclusive one. Elements start as (a, c, b, 1, 0)."""
+    return al * ar, tl.fma(ar, cl, cr), tl.fma(ar, bl, br), al * ear, tl.fma(ear, bl, ebr)
 
 
 @device
@@ -72,7 +90,8 @@ def tile_map(a, b, ROWS: tl.constexpr, LOG: tl.constexpr):
     if LOG:
         a, b = tl.associative_scan((a, b), 0, log_affine)
     else:
-        a, b = tl.associative_scan((a, b), 0, affine)
+        a, c, b = tl.associative_scan((a, complement(a), b), 0, affine)
+        a = multiplier(a, c)
     return last_row(a, ROWS), last_row(b, ROWS)
 
 
@@ -80,8 +99,9 @@ def tile_map(a, b, ROWS: tl.constexpr, LOG: tl.constexpr):
 def row_scan(a, b, carry, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, LOG: tl.constexpr):
     """Joins rows [ROWS, BLOCK_H] of maps in order, from state carry [BLOCK_H].
 
-    Returns the state entering each row and the one leaving the last. The exclusive prefix comes from a scan of
-    4-tuples, which costs less than shifting the inclusive one with tl.gather.
+    Returns the state entering each row and the one leaving the last. The exclusive prefix comes from the same scan,
+    which costs less than shifting the inclusive one with tl.gather. It needs no complement: the state that enters a
+    row enters no other tile.
     """
     if LOG:
         one = tl.zeros((ROWS, BLOCK_H), tl.float32)
@@ -90,36 +110,35 @@ def row_scan(a, b, carry, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, LOG: tl.con
     else:
         one = tl.full((ROWS, BLOCK_H), 1.0, tl.float32)
         zero = tl.zeros((ROWS, BLOCK_H), tl.float32)
-        a, b, ea, eb = tl.associative_scan((a, b, one, zero), 0, affine_exclusive)
+        a, c, b, ea, eb = tl.associative_scan((a, complement(a), b, one, zero), 0, affine_exclusive)
+        a = multiplier(a, c)
     leaving = advance(a, b, carry[None, :], LOG)
     return advance(ea, eb, carry[None, :], LOG), last_row(leaving, ROWS)
 
 
 @device
-def chain_rows(a, b, carry, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, LOG: tl.constexpr, GROUPS: tl.constexpr = 1):
+def chain_rows(a, b, carry, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, LOG: tl.constexpr):
     """`row_scan` as a chain: every thread gets all rows of its channels, and the states follow one another.
 
     Where the rows come from a product this is cheaper than a scan: the compiler moves the operands of a scan to the
     layout of a load and back, and the scan itself takes 8 or 12 shuffles per element and composes maps.
 
-    With GROUPS > 1 the states of each group of rows follow from the one that enters it. The state that leaves the tile
-    follows from `carry` by a single map, the one of all rows: a state that the gates hold is rounded once a tile and
-    not once a row. It may be a rounding off the state of the last row, as with `row_scan`, also where steps are masked.
-    triton 3.6 needs it in log space: it compares the loop's carries along every path through such a chain, and each
-    `logaddexp2` has three.
+    With LOG the states of each of GROUPS groups of rows follow from the one that enters it, and the state that leaves
+    the tile follows from `carry` by a single map, the one of all rows. It may be a rounding off the state of the last
+    row, as with `row_scan`, also where steps are masked. triton 3.6 needs it: it compares the loop's carries along
+    every path through such a chain, and each `logaddexp2` has three.
     """
     row_a = split_tile(a, ROWS, 1, BLOCK_H)
     row_b = split_tile(b, ROWS, 1, BLOCK_H)
-    PER: tl.constexpr = ROWS // GROUPS
-    tl.static_assert(PER * GROUPS == ROWS)
+    PER: tl.constexpr = ROWS // GROUPS if LOG else ROWS
     state = carry[None, :]
     entering = ()
-    for g in tl.static_range(GROUPS):
+    for g in tl.static_range(ROWS // PER):
         inner = state
         for i in tl.static_range(PER):
             entering += (inner,)
             inner = advance(row_a[g * PER + i], row_b[g * PER + i], inner, LOG)
-        if GROUPS > 1:
+        if LOG:
             group_a, group_b = compose(row_a[g * PER : g * PER + PER], row_b[g * PER : g * PER + PER], PER, LOG)
             if g == 0:
                 total_a, total_b = group_a, group_b
@@ -129,6 +148,6 @@ def chain_rows(a, b, carry, ROWS: tl.constexpr, BLOCK_H: tl.constexpr, LOG: tl.c
             state = advance(group_a, group_b, state, LOG)
         else:
             state = inner
-    if GROUPS > 1:
+    if LOG:
         state = advance(total_a, total_b, carry[None, :], LOG)
     return join_tile(entering, ROWS, 1, BLOCK_H), tl.reshape(state, (BLOCK_H,))

@@ -13,7 +13,7 @@ from ..common.elapsed import load_elapsed
 from ..common.flags import is_masked, load_words, step_flags, word_rows
 from ..common.launch import Launch
 from ..common.operands import as_states, shared_operands, stride_arguments
-from ..common.scans import tile_map
+from ..common.scans import complement, multiplier, tile_map
 from ..scan.forward import forward_launches as scan_launches
 from .config import table_config
 from .states import step_map
@@ -41,7 +41,8 @@ def _min_gru_totals_kernel(
               so that the scan over chunks runs forwards both ways.
     Grid      F * B * num_chunks; a program owns steps [chunk * chunk_steps, (chunk + 1) * chunk_steps).
     Scan      Rows and steps as in `_min_gru_fwd_kernel`, with ADJOINT in reverse order. Identity (1, 0).
-    Numerics  float32, linear: a chunk whose product of a underflows has forgotten its entry state.
+    Numerics  float32, linear: a chunk whose product of a underflows has forgotten its entry state. Products keep the
+              digits of what they lack of 1: see scans.py.
     """
     TILE: tl.constexpr = ROWS * STEPS
     r = tl.arange(0, ROWS)
@@ -69,6 +70,7 @@ def _min_gru_totals_kernel(
     bias = load_bias(w_ptr, D, H, BLOCK_H, HAS_BIAS)
 
     total_a = tl.full((BLOCK_H,), 1.0, tl.float32)
+    total_c = tl.zeros((BLOCK_H,), tl.float32)
     total_b = tl.zeros((BLOCK_H,), tl.float32)
     tiles = tl.cdiv(end - begin, TILE)
     if HAS_FLAGS:
@@ -109,11 +111,12 @@ def _min_gru_totals_kernel(
         tile_a, tile_b = tile_map(row_a, row_b, ROWS, False)
         total_b = tl.fma(tile_a, total_b, tile_b)
         total_a = tile_a * total_a
+        total_c = tl.fma(tile_a, total_c, complement(tile_a))
 
     h = tl.arange(0, BLOCK_H)
     position = num_chunks - 1 - chunk if ADJOINT else chunk
     total = ((f * B + b) * num_chunks + position) * H + h
-    tl.store(total_a_ptr + total, total_a, mask=h < H)
+    tl.store(total_a_ptr + total, multiplier(total_a, total_c), mask=h < H)
     tl.store(total_b_ptr + total, total_b, mask=h < H)
 
 

@@ -45,9 +45,10 @@ def fused_precision(precision: str | None, x: torch.Tensor, H: int, pass_: str) 
 # two, and with two stages both wait for memory. The rows of a tile in two warps were slower at L and P, and a T cut
 # into chunks for more programs at L: kernels/README.md.
 TABLE: dict[tuple[str, bool, int, int], tuple[int, int, int]] = {
-    ("forward", False, 16, 4): (4, 1, 3),  # 34, 40, 207 registers; N 27 us, 34 with two stages, L 116 and 147
-    # as a chain of rows 36; 2 steps 44, N 29 us, L 127; 1 step 65
-    ("forward", False, 16, 2): (4, 1, 3),  # 29; N 22 us, 30 with two stages, L 86 and 109; four stages L 85
+    ("forward", False, 16, 4): (4, 1, 3),  # 35, 37, 191 registers; with rows joined by a scan
+    # N 27 us, 34 with two stages, L 116 and 147; 2 steps N 29 us, L 127
+    ("forward", False, 16, 2): (4, 1, 3),  # 26; joined by a scan N 22 us, 30 with two stages, L 86 and
+    # 109; four stages L 85
     ("forward", False, 32, 4): (2, 1, 3),  # W 250 us, 311 with tf32x3, where two warps of two stages took 426 and 473
     ("forward", False, 32, 2): (2, 1, 3),  # W 169 us
     ("forward", False, 64, 4): (1, 4, 2),  # 2 steps 75, 91, up to 52 spills with flags at tf32x3; as a scan 79, 95

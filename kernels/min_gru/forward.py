@@ -11,7 +11,7 @@ from ..common.elapsed import load_elapsed
 from ..common.flags import is_masked, load_words, step_flags, word_rows
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import is_log, readable, shared_operands
-from ..common.scans import GROUPS, advance, chain_rows, prolong, row_scan
+from ..common.scans import advance, chain_rows, prolong, row_scan
 from .chunks import entry_launches, plan_chunks
 from .config import fused_precision, select_config
 from .states import first_state, place_rows, step_map, store_last
@@ -128,8 +128,8 @@ def _min_gru_fwd_kernel(
                     maps_b += (b_t,)
             if not BATCH_ROWS:
                 last_a, last_b = maps_a[STEPS - 1], maps_b[STEPS - 1]
-                if LOG or BLOCK_H >= 32:
-                    entering, carry = chain_rows(last_a, last_b, carry, ROWS, BLOCK_H, LOG, GROUPS)
+                if LOG or BLOCK_H >= 16:
+                    entering, carry = chain_rows(last_a, last_b, carry, ROWS, BLOCK_H, LOG)
                 else:
                     entering, carry = row_scan(last_a, last_b, carry, ROWS, BLOCK_H, False)
                 for s in tl.static_range(STEPS if NEED_H else 0):

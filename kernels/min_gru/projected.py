@@ -25,7 +25,7 @@ from ..common.lanes import (
 from ..common.launch import Launch, check_dtypes
 from ..common.operands import contiguous_layers, has_bias, readable, shared_operands, stride_arguments
 from ..common.plan import planned
-from ..common.scans import GROUPS, chain_rows
+from ..common.scans import chain_rows
 from .chunks import cut_launches
 from .forward import MAX_REGISTERS
 from .projected_config import MAX_WIDTH, MIN_WIDTH, is_projected, select_projected
@@ -127,7 +127,7 @@ def _min_gru_projected_kernel(
                 maps_b += (b_t,)
             entering = carry
             if not BATCH_ROWS:
-                entering, carry = chain_rows(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, WIDTH_H, False, GROUPS)
+                entering, carry = chain_rows(maps_a[STEPS - 1], maps_b[STEPS - 1], carry, ROWS, WIDTH_H, False)
             for s in tl.static_range(STEPS):
                 h = tl.fma(maps_a[s], entering, maps_b[s])
                 if BATCH_ROWS:

@@ -59,6 +59,7 @@ def _scan_bwd_kernel(
     if PHASE == "resume":
         carry = tl.load(entry_ptr + (n * num_chunks + chunk - 1) * H + h_offs, mask=h_mask & (chunk > 0), other=0.0)
     carry_a = tl.full((BLOCK_H,), 1.0, tl.float32)
+    carry_c = tl.zeros((BLOCK_H,), tl.float32)
     h0 = tl.full((BLOCK_H,), ZERO, tl.float32)
     if HAS_H0 and (READ_H or LOG):
         h0 = tl.load(h0_ptr + n * H + h_offs, mask=h_mask, other=ZERO).to(tl.float32)
@@ -99,7 +100,7 @@ def _scan_bwd_kernel(
                     rest += (tl.where(first[:, None], h0[None, :], h),)
         row_a, row_b = compose_adjoint(c, dh, ROWS, STEPS, BLOCK_H)
         if PHASE == "totals":
-            carry_a, carry = extend(row_a, row_b, carry_a, carry, ROWS, False)
+            carry_a, carry_c, carry = extend(row_a, row_b, carry_a, carry_c, carry, ROWS, False)
         else:
             back, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, False)
             for s in tl.static_range(STEPS - 1, -1, -1):
@@ -114,7 +115,7 @@ def _scan_bwd_kernel(
                     db = rest[s] * lam if LOG else lam
                     tl.store(db_ptr + out, db.to(db_ptr.dtype.element_ty), mask=mask)
     if PHASE == "totals":
-        store_totals(total_a_ptr, total_b_ptr, n * num_chunks + chunk, carry_a, carry, h_offs, H, False)
+        store_totals(total_a_ptr, total_b_ptr, n * num_chunks + chunk, carry_a, carry_c, carry, h_offs, H, False)
     elif NEED_H0:
         tl.store(dh0_ptr + n * H + h_offs, carry.to(dh0_ptr.dtype.element_ty), mask=h_mask & (chunk == num_chunks - 1))
 

@@ -16,8 +16,8 @@ from ..common.operands import vector_unit
 LANE_ELEMENTS = 4
 
 # Steps that a row keeps in registers. More steps share one scan over the rows; the limit is registers per lane. As
-# compiled for sm_90 8 steps of the forward take 118 (float32) to 249 (log space in half precision), 4 of the backward
-# take 116 to 181, and 8 would spill.
+# compiled for sm_90 8 steps of the forward take 96 (float32) to 255 (half precision), 4 of the backward 116 to 181, and
+# 8 would spill.
 FORWARD_STEPS = 8
 BACKWARD_STEPS = 4
 
@@ -26,8 +26,8 @@ BACKWARD_STEPS = 4
 # It leaves 2 outside the loop of a minLSTM with flags in float32 for sm_100. No forward has any.
 BACKWARD_SPILLS = 4
 
-# And in the forward of the log gates of half precision with flags, outside of its loop, on sm_80.
-LOG_FLAGS_SPILLS = 4
+# And in the forward of the gates of half precision with flags, outside of its loop, on sm_80.
+FLAGS_SPILLS = 4
 
 # The backward of the gates keeps 4 float32 per element and step, 5 of a minLSTM: 16 elements of a lane take 104 to 168
 # registers, 128 to 246 of a minLSTM, 32 spill.
@@ -91,11 +91,11 @@ def gates_backward_steps(unit: int) -> int:
     return GATES_BACKWARD_ELEMENTS // max(LANE_ELEMENTS, unit)
 
 
-def gates_forward_steps(unit: int, log: bool, flags: bool) -> int:
-    """Steps of a row in the forward of the gates. The log gates of 8 channels per lane with flags spill on sm_80
-    and sm_100 with 8. They have 4, the next that is whole words of flags. On sm_80 they spill 4 numbers outside of
-    the loop."""
-    return 4 if log and flags and unit > LANE_ELEMENTS else FORWARD_STEPS
+def gates_forward_steps(unit: int, flags: bool) -> int:
+    """Steps of a row in the forward of the gates. Those of 8 channels per lane with flags spill with 8, 18 numbers in
+    linear space on sm_90. They have 4, the next that is whole words of flags. On sm_80 the log gates spill 4 numbers
+    outside of the loop."""
+    return 4 if flags and unit > LANE_ELEMENTS else FORWARD_STEPS
 
 
 def plan_chunks(T: int, channel_blocks: int, config: ScanConfig) -> Chunks:

@@ -65,6 +65,7 @@ def _scan_fwd_kernel(
     if LOG:
         carry = carry * LOG2E
     carry_a = tl.full((BLOCK_H,), ONE, tl.float32)
+    carry_c = tl.zeros((BLOCK_H,), tl.float32)
 
     t_row = begin + tl.arange(0, ROWS) * STEPS
     rows = t_row.to(tl.int64)[:, None]
@@ -84,7 +85,7 @@ def _scan_fwd_kernel(
             b += (b_s,)
         row_a, row_b = compose(a, b, STEPS, LOG)
         if PHASE == "totals":
-            carry_a, carry = extend(row_a, row_b, carry_a, carry, ROWS, LOG)
+            carry_a, carry_c, carry = extend(row_a, row_b, carry_a, carry_c, carry, ROWS, LOG)
         else:
             state, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, LOG)
             for s in tl.static_range(STEPS):
@@ -93,7 +94,7 @@ def _scan_fwd_kernel(
                 out = state * LN2 if LOG else state
                 tl.store(h_row + (t + s) * stride_o_t, out.to(h_ptr.dtype.element_ty), mask=mask)
     if PHASE == "totals":
-        store_totals(total_a_ptr, total_b_ptr, n * num_chunks + chunk, carry_a, carry, h_offs, H, LOG)
+        store_totals(total_a_ptr, total_b_ptr, n * num_chunks + chunk, carry_a, carry_c, carry, h_offs, H, LOG)
 
 
 def chunk_buffers(N: int, num_chunks: int, H: int, device: torch.device) -> dict[str, Any]:

@@ -78,6 +78,7 @@ def _gates_scan_bwd_kernel(
 
     carry = tl.zeros((BLOCK_H,), tl.float32)
     carry_a = tl.full((BLOCK_H,), 1.0, tl.float32)
+    carry_c = tl.zeros((BLOCK_H,), tl.float32)
     if HAS_DH_LAST and PHASE != "totals":
         carry = tl.load(dh_last_ptr + n * H + h_offs, mask=h_mask & (chunk == 0), other=0.0).to(tl.float32)
     if PHASE == "resume":
@@ -158,7 +159,7 @@ def _gates_scan_bwd_kernel(
                 h = tl.fma(a_s, h, b_s)
         row_a, row_b = compose_adjoint(a, dh, ROWS, STEPS, BLOCK_H)
         if PHASE == "totals":
-            carry_a, carry = extend(row_a, row_b, carry_a, carry, ROWS, False)
+            carry_a, carry_c, carry = extend(row_a, row_b, carry_a, carry_c, carry, ROWS, False)
         else:
             back, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, False)
             if WRITE_P or WRITE_ELAPSED:
@@ -179,7 +180,7 @@ def _gates_scan_bwd_kernel(
                         ddt = tl.where(read_steps[s] & h_mask[None, :], slopes[NUM_SLOPES * s + NUM_PREACTS] * lam, 0.0)
                         tl.store(delapsed_row + (t + s), tl.sum(ddt, 1), mask=t_row + t + s < end)
     if PHASE == "totals":
-        store_totals(total_a_ptr, total_b_ptr, n * num_chunks + chunk, carry_a, carry, h_offs, H, False)
+        store_totals(total_a_ptr, total_b_ptr, n * num_chunks + chunk, carry_a, carry_c, carry, h_offs, H, False)
     elif NEED_H0:
         tl.store(dh0_ptr + n * H + h_offs, carry.to(dh0_ptr.dtype.element_ty), mask=h_mask & (chunk == num_chunks - 1))
 

@@ -67,6 +67,7 @@ def _gates_scan_fwd_kernel(
 
     carry = tl.full((BLOCK_H,), ZERO, tl.float32)
     carry_a = tl.full((BLOCK_H,), ONE, tl.float32)
+    carry_c = tl.zeros((BLOCK_H,), tl.float32)
     if HAS_H0 and PHASE != "totals":
         carry = tl.load(h0_ptr + n * H + h_offs, mask=h_mask & (chunk == 0), other=0.0).to(tl.float32)
         if LOG:
@@ -112,7 +113,7 @@ def _gates_scan_fwd_kernel(
             b += (b_s,)
         row_a, row_b = compose(a, b, STEPS, LOG)
         if PHASE == "totals":
-            carry_a, carry = extend(row_a, row_b, carry_a, carry, ROWS, LOG)
+            carry_a, carry_c, carry = extend(row_a, row_b, carry_a, carry_c, carry, ROWS, LOG)
         else:
             state, carry = row_scan(row_a, row_b, carry, ROWS, BLOCK_H, LOG)
             for s in tl.static_range(STEPS if NEED_H else 0):
@@ -121,7 +122,7 @@ def _gates_scan_fwd_kernel(
                 out = tl.exp2(state) if LOG else state
                 tl.store(h_row + (t + s) * stride_h_t, out.to(h_ptr.dtype.element_ty), mask=mask)
     if PHASE == "totals":
-        store_totals(total_a_ptr, total_b_ptr, n * num_chunks + chunk, carry_a, carry, h_offs, H, LOG)
+        store_totals(total_a_ptr, total_b_ptr, n * num_chunks + chunk, carry_a, carry_c, carry, h_offs, H, LOG)
     else:
         tl.store(h_last_ptr + n * H + h_offs, tl.exp2(carry) if LOG else carry, mask=h_mask & (chunk == num_chunks - 1))
 
@@ -139,7 +140,7 @@ def forward_launches(
     functions = functions_of(gates, elapsed is not None)
     if config is None:
         unit = channel_unit(H, preacts)
-        steps = gates_forward_steps(unit, log, flags is not None)
+        steps = gates_forward_steps(unit, flags is not None)
         config = select_scan(H, preacts.element_size(), unit, steps)
     blocks = F * B * triton.cdiv(H, config.BLOCK_H)
     chunks = plan_chunks(T, blocks, config)

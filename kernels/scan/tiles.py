@@ -4,7 +4,7 @@ import triton.language as tl
 
 from ..common.arithmetic import LN2, NEG_INF, log2, rcp
 from ..common.device import device
-from ..common.scans import advance, prolong, tile_map
+from ..common.scans import advance, complement, multiplier, prolong, tile_map
 
 
 @device
@@ -31,17 +31,22 @@ def compose_adjoint(c, dh, ROWS: tl.constexpr, STEPS: tl.constexpr, BLOCK_H: tl.
 
 
 @device
-def extend(row_a, row_b, carry_a, carry, ROWS: tl.constexpr, LOG: tl.constexpr):
-    """The map (carry_a, carry) [BLOCK_H] of a chunk so far, and then a tile of rows."""
+def extend(row_a, row_b, carry_a, carry_c, carry, ROWS: tl.constexpr, LOG: tl.constexpr):
+    """The map (carry_a, carry) [BLOCK_H] of a chunk so far, and then a tile of rows. Without LOG carry_c is the
+    complement of carry_a."""
     tile_a, tile_b = tile_map(row_a, row_b, ROWS, LOG)
-    return prolong(tile_a, carry_a, LOG), advance(tile_a, tile_b, carry, LOG)
+    if not LOG:
+        carry_c = tl.fma(tile_a, carry_c, complement(tile_a))
+    return prolong(tile_a, carry_a, LOG), carry_c, advance(tile_a, tile_b, carry, LOG)
 
 
 @device
-def store_totals(total_a_ptr, total_b_ptr, position, carry_a, carry, h_offs, H, LOG: tl.constexpr):
+def store_totals(total_a_ptr, total_b_ptr, position, carry_a, carry_c, carry, h_offs, H, LOG: tl.constexpr):
     """A chunk's map into [..., H], in natural units."""
     if LOG:
         carry_a, carry = carry_a * LN2, carry * LN2
+    else:
+        carry_a = multiplier(carry_a, carry_c)
     total = position * H + h_offs
     tl.store(total_a_ptr + total, carry_a, mask=h_offs < H)
     tl.store(total_b_ptr + total, carry, mask=h_offs < H)

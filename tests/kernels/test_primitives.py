@@ -104,7 +104,11 @@ def _functions_kernel(in_ptr, out_ptr, NAME: tl.constexpr, LOG: tl.constexpr, RO
     elif NAME == "prolong":
         out = (prolong(a, b, LOG),)
     elif NAME == "affine":
-        out = log_affine(a, b, c, d) if LOG else affine(a, b, c, d)
+        if LOG:
+            out = log_affine(a, b, c, d)
+        else:
+            total, rest, out_b = affine(a, 1.0 - a, b, c, 1.0 - c, d)
+            out = (total, out_b, 1.0 - rest)
     elif NAME == "last_row":
         out = (tl.broadcast_to(last_row(a, ROWS)[None, :], (ROWS, WIDTH)),)
     else:
@@ -411,9 +415,11 @@ def test_maps(log):
     mul = (lambda a, b: a + b) if log else (lambda a, b: a * b)
     close(*apply("advance", 1, a, b, c, log=log), step(a, b, c), absolute=1e-6)
     close(*apply("prolong", 1, a, b, log=log), mul(a, b))
-    composed = apply("affine", 2, a, b, c, d, log=log)
+    composed = apply("affine", 2 if log else 3, a, b, c, d, log=log)
     close(composed[0], mul(c, a))
     close(composed[1], step(c, d, b), absolute=1e-6)
+    if not log:
+        close(composed[2], mul(c, a), absolute=1e-6)
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -431,6 +437,22 @@ def test_row_scan(log):
     close(got, torch.stack(entering), rel=2e-6, absolute=2e-6)
     close(last[0], state, rel=2e-6, absolute=2e-6)
     close(got[7], got[8], rel=2e-6, absolute=2e-6)
+
+
+def test_row_scan_keeps_what_many_factors_lack_of_one():
+    """A product of rounded factors 1 - m 2^-24 is 6 to 8 half-spacings off, each of them rounded to one side."""
+    m = torch.tensor([700, 750, 2900, 4150] * (WIDTH // 4), dtype=torch.float64)
+    a = (1 - m * 2.0**-24).float().expand(ROWS, WIDTH)
+    _, last = apply("row_scan", 2, a, torch.zeros(ROWS, WIDTH), torch.ones(ROWS, WIDTH))
+    assert_within("last", last[0], a[0].double() ** ROWS, 2.0**-25 + 2.0**-30)
+
+
+def test_row_scan_of_growth_after_a_decay():
+    """Their product is 0.3, where 1 minus the complements of both is nothing."""
+    a = torch.ones(ROWS, WIDTH)
+    a[2], a[5] = 3e-21, 1e20
+    _, last = apply("row_scan", 2, a, torch.zeros(ROWS, WIDTH), torch.ones(ROWS, WIDTH))
+    close(last[0], torch.full((WIDTH,), 0.3))
 
 
 def test_row_scan_keeps_nan_in_its_column_and_after_it():

@@ -8,7 +8,7 @@ from rnam.kernels import MASKED, RESET
 from rnam.kernels.scan import backward as scan_backward
 from rnam.kernels.scan import forward as scan_forward
 from rnam.kernels.scan import gates_backward, gates_forward
-from rnam.kernels.scan.config import BACKWARD_SPILLS, LOG_FLAGS_SPILLS
+from rnam.kernels.scan.config import BACKWARD_SPILLS, FLAGS_SPILLS
 from rnam.kernels.scan.gates_backward import gates_scan_backward
 from rnam.kernels.scan.gates_forward import gates_scan_forward
 from tests.kernels.cells import KINDS
@@ -59,6 +59,7 @@ VARIANTS = {
     "log resumed float32 H=1": lambda: scan_launches(FLOAT32, 1, True, False, N=1, T=9000)[2],
     "linear backward resumed float32 H=1": lambda: scan_launches(FLOAT32, 1, False, True, N=1, T=9000)[2],
     "gates forward float32": lambda: gates_launches("linear", FLOAT32, 96, False, False)[0],
+    "gates forward bfloat16 flags": lambda: gates_launches("linear", BFLOAT16, 128, False, True)[0],
     "gates log forward bfloat16 flags": lambda: gates_launches("log", BFLOAT16, 96, False, True)[0],
     "gates backward float32 flags": lambda: gates_launches("linear", FLOAT32, 96, True, True)[0],
     "gates backward bfloat16 flags": lambda: gates_launches("linear", BFLOAT16, 96, True, True)[0],
@@ -102,13 +103,15 @@ def assert_no_spill(launch, allowed=0):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_no_spill(name):
-    assert_no_spill(VARIANTS[name](), LOG_FLAGS_SPILLS if name == "gates log forward bfloat16 flags" else 0)
+    half_with_flags = name in ("gates log forward bfloat16 flags", "gates forward bfloat16 flags")
+    assert_no_spill(VARIANTS[name](), FLAGS_SPILLS if half_with_flags else 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW_VARIANTS)
 def test_no_spill_slow(name):
-    assert_no_spill(SLOW_VARIANTS[name](), BACKWARD_SPILLS if "backward" in name else 0)
+    with_flags = FLAGS_SPILLS if name.startswith("gates flags") and "16" in name else 0
+    assert_no_spill(SLOW_VARIANTS[name](), BACKWARD_SPILLS if "backward" in name else with_flags)
 
 
 @pytest.mark.parametrize("name", [n for n in VARIANTS if "H=1" not in n])
