@@ -64,9 +64,9 @@ def _feed_forward_bwd_kernel(
     end = tl.minimum(begin + span, N)
     TILE: tl.constexpr = BLOCK_N * (BLOCK_D // WIDTH)
     DTYPE: tl.constexpr = x_ptr.dtype.element_ty
-    # The compiler leaves the load of dy out of its pipeline here. At D = 32 in tf32 it does not, and would spill 58
-    # numbers, not 16.
-    OWN_LAYOUT: tl.constexpr = tl.float32 == DTYPE and (WIDTH == 8 or (PRECISION == "tf32x3" and K == 0))
+    # The compiler leaves the load of dy out of its pipeline here. At D = 32 in tf32 without an embedding it does not,
+    # and would spill 58 numbers, not 16.
+    OWN_LAYOUT: tl.constexpr = tl.float32 == DTYPE and (WIDTH == 8 or PRECISION == "tf32x3" or K > 0)
     params_ptr += f * NUM_PARAMETERS
     w1, b1 = load_first(params_ptr, D, WIDTH, BLOCK_D, DTYPE)
     w2, _ = load_second(params_ptr, D, WIDTH, BLOCK_D, DTYPE)
@@ -114,9 +114,12 @@ def _feed_forward_bwd_kernel(
             dy_ = contained(dy, WIDTH, DTYPE)
             da = tl.where(a <= 0.0, 0.0, multiply(dy_, tl.trans(w2), None, PRECISION))
             da_ = contained(da, WIDTH, DTYPE)
+            if OWN_LAYOUT:
+                dy_ = own_layout(dy_)
+                if K > 0 and WIDTH == BLOCK_D:  # de wants a third layout
+                    dy = dy_
             if NEED_PARAMS:
                 s = tl.maximum(a, 0.0, propagate_nan=tl.PropagateNan.ALL)
-                dy_ = own_layout(dy_) if OWN_LAYOUT else dy_
                 dw2 = multiply(tl.trans(contained(s, WIDTH, DTYPE)), dy_, dw2, PRECISION)
                 m = multiply(tl.trans(n_), da_, m, PRECISION)
                 db1 = add_lines(db1, da)

@@ -51,7 +51,8 @@ def _grouped_linear_bwd_kernel(
             dw += (tl.zeros((BLOCK_N, BLOCK_H), tl.float32),)
     else:
         dw = tl.zeros((BLOCK_D, BLOCK_H), tl.float32)
-    for start in range(begin, end, BLOCK_N):
+    # Without products, as at D = 1, a loop is pipelined only where it names its stages.
+    for start in tl.range(begin, end, BLOCK_N, num_stages=3):
         n = start + tl.arange(0, BLOCK_N)
         mask = n < end
         if NEED_W or ACTIVATION is not None:
