@@ -80,7 +80,15 @@ def test_the_reference_is_built_without_a_warning(tmp_path: Path) -> None:
     """As `make docs` does. Every public function and class is in it."""
     pytest.importorskip("pdoc")
     command = [sys.executable, "-W", "error", "-m", "pdoc", "--docformat", "google", "-o", str(tmp_path)]
-    command += ["rnam", "rnam.sklearn", "rnam.panel", "rnam.estimators", "rnam.explanation"]
+    command += [
+        "rnam",
+        "rnam.sklearn",
+        "rnam.panel",
+        "rnam.estimators",
+        "rnam.explanation",
+        "rnam.report",
+        "rnam.command",
+    ]
     out = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (out.returncode, out.stdout + out.stderr) == (0, "")
     modules = (rnam, rnam.functional, rnam.explain, rnam.plot, rnam.regularizers, rnam.sklearn, rnam.panel)

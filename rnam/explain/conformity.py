@@ -1,19 +1,15 @@
 """Bands of predictions and sets of classes that cover the truth as often as they say, and how often they did."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rnam import _checks
 from rnam.explain import _arrays
 from rnam.explain._arrays import Bools, Floats
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 __all__ = ["Band", "Conformal", "Coverage", "conformal"]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from examples.river import answers, data
+from tests.support.assertions import assert_within
 
 
 def test_measured_flow_rises_more_after_wet_weeks() -> None:
@@ -52,7 +53,7 @@ def test_the_response_is_that_of_the_model() -> None:
         assert own.shape[1] == answers.LATER
         assert 30 <= len(own) <= 90
         # rain is float32, of which 60 mm keep 4e-6
-        assert abs(own - np.array([2.0, 4.0] + [0.0] * (answers.LATER - 2))).max() < 1e-4
+        assert_within("response", own, np.tile([2.0, 4.0] + [0.0] * (answers.LATER - 2), (len(own), 1)), 1e-4)
 
 
 def test_thaws_are_moved_to_the_day_before_and_had_another_weather() -> None:
@@ -70,13 +71,13 @@ def test_thaws_are_moved_to_the_day_before_and_had_another_weather() -> None:
     flow, places = days["log_flow"].to_numpy(), at[:, None] + answers.AROUND
     before = answers.AROUND == -1
     # float32 weather of up to 30, of which 1e-6 is lost
-    assert abs(found.measured - (flow[places] - flow[at - 1][:, None]).mean(0)).max() < 1e-9
-    assert abs(found.predicted - (own[places] - own[at - 1][:, None]).mean(0)).max() < 1e-5
+    assert_within("measured", found.measured, (flow[places] - flow[at - 1][:, None]).mean(0), 1e-9)
+    assert_within("predicted", found.predicted, (own[places] - own[at - 1][:, None]).mean(0), 1e-5)
     assert (found.measured[before], found.cold[before], found.dry[before]) == (0.0, 0.0, 0.0)
     later = answers.AROUND >= 0
-    assert abs(found.cold[~later] - found.predicted[~later]).max() < 1e-5, "nothing differs before the first mild day"
+    assert_within("before the first mild day", found.cold[~later], found.predicted[~later], 1e-5)
     rain, temperature = (days[name].to_numpy() for name in ("rain", "temperature"))
     apart = 0.01 * (temperature[places] + 3).mean(0)
-    assert abs((found.predicted - found.cold - apart)[later]).max() < 1e-5
-    assert abs((found.predicted - found.dry - 0.1 * rain[places].mean(0))[later]).max() < 1e-5
+    assert_within("cold", (found.predicted - found.cold)[later], apart[later], 1e-5)
+    assert_within("dry", (found.predicted - found.dry)[later], 0.1 * rain[places].mean(0)[later], 1e-5)
     assert found.rain == rain[at[:, None] + np.arange(-1, 9)].sum(1).mean()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from examples.river import data, rivals
+from tests.support.assertions import assert_within
 
 
 def test_ten_years_of_days() -> None:
@@ -61,4 +62,4 @@ def test_distributed_lags_add_up_over_values_and_lags() -> None:
     number of lags."""
     features = rivals.distributed(data.load(), np.arange(60, 3653))
     each = features.reshape(len(features), len(data.WEATHER), -1).sum(-1)
-    assert abs(each - (rivals.REACH + 1)).max() < 1e-9
+    assert_within("sum", each, rivals.REACH + 1, 1e-9)
