@@ -1,6 +1,7 @@
 """interpret's explainable boosting machine, an optional package: is it there, and how the examples fit it.
 
-It is fitted without interactions, so that it is additive as rnam's models are; everything else is its default.
+It is fitted without interactions unless they are asked for, so that it is additive as rnam's models are; everything
+else is its default.
 """
 
 from __future__ import annotations
@@ -27,14 +28,30 @@ def left_out(names: Sequence[str]) -> str:
     return f"Left out: {', '.join(names)}; {DISTRIBUTION} is not installed (pip install -e '.[compare]')."
 
 
-def fit(values: Any, target: Any, names: Sequence[str], seed: int, *, binary: bool, **arguments: Any) -> Any:
-    """A fitted classifier or regressor; every column is a number. `arguments` are those of its `fit`."""
+def fit(
+    values: Any,
+    target: Any,
+    names: Sequence[str],
+    seed: int,
+    *,
+    binary: bool,
+    words: Sequence[str] = (),
+    interactions: int | str = 0,
+    **arguments: Any,
+) -> Any:
+    """A fitted classifier or regressor.
+
+    Args:
+        values: (rows, columns), numbers but for the columns of the names in `words`.
+        interactions: 0, or what interpret takes; "3x" is its default.
+        arguments: of its `fit`.
+    """
     from interpret.glassbox import ExplainableBoostingClassifier, ExplainableBoostingRegressor
 
     kind = ExplainableBoostingClassifier if binary else ExplainableBoostingRegressor
     model = kind(
-        feature_names=list(names), feature_types=["continuous"] * len(names), interactions=0, outer_bags=BAGS,
-        random_state=seed, n_jobs=1,
+        feature_names=list(names), feature_types=["nominal" if name in words else "continuous" for name in names],
+        interactions=interactions, outer_bags=BAGS, random_state=seed, n_jobs=1,
     )  # fmt: skip
     with warnings.catch_warnings():
         # that its pictures leave missing values out; what is drawn here has none

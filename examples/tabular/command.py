@@ -19,7 +19,7 @@ from examples.options import Different, add_files, add_seeds, prepare, whole
 from examples.runtime import resumable, run, versions, write_results
 from examples.tabular import picture
 from examples.tabular.data import TABLES, Data, Floats
-from examples.tabular.methods import EBM, METHODS, NAM, Ebm, Nam, Settings
+from examples.tabular.methods import EBM, METHODS, NAM, WITH_PAIRS, Ebm, Nam, Settings
 from examples.tabular.scores import headings, scores
 from examples.training import seed_for
 
@@ -34,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     tables = {name: TABLES[name]() for name in options.data}
-    left_out = [] if ebm.version() else [EBM]
+    left_out = [] if ebm.version() else [EBM, WITH_PAIRS] if options.all else [EBM]
     if left_out:
         print(ebm.left_out(left_out), flush=True)
     settings = Settings(epochs=options.epochs)
     about = {"folds": options.folds, **versions()}
     prepare(options.out, options.json)
     finished = Finished(options.out / "finished.json", about)
-    methods = [name for name in METHODS if name not in left_out]
+    methods = [name for name in METHODS if name not in left_out and (options.all or name != WITH_PAIRS)]
     plan = list(itertools.product(tables, options.seeds, methods))
     with resumable(finished.path):
         with tqdm(total=len(plan) * options.folds, desc="Fitting", unit="model", dynamic_ncols=True) as bar:
@@ -61,8 +61,11 @@ def _run(options: argparse.Namespace) -> None:
             print(f"\n{data.title}\nRows not trained on, {options.folds} folds pooled:\n")
             print(report.table(found[name], options.seeds, headings(data)))
         drawing, seed = options.out / "shapes.png", options.seeds[0]
-        _draw(list(tables.values()), seed, settings).savefig(drawing)
-    print(f"\nPicture      {drawing}  (models of all rows, seed {seed})")
+        drawn = [data for data in tables.values() if not data.words]
+        if drawn:
+            _draw(drawn, seed, settings).savefig(drawing)
+    if drawn:
+        print(f"\nPicture      {drawing}  (models of all rows, seed {seed})")
     content = {
         "settings": about | {ebm.DISTRIBUTION: ebm.version()},
         "nam": asdict(settings),
@@ -75,7 +78,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _key(data: str, seed: int, method: str, settings: Settings) -> str:
     """The name of a piece of work, with what decides its result: other settings of the NAM leave the rest finished."""
-    decides = {NAM: f" of {settings}", EBM: f" of {ebm.DISTRIBUTION} {ebm.version()}"}
+    boosted = f" of {ebm.DISTRIBUTION} {ebm.version()}"
+    decides = {NAM: f" of {settings}", EBM: boosted, WITH_PAIRS: boosted}
     return f"{data}, seed {seed}, {method}{decides.get(method, '')}"
 
 
@@ -86,7 +90,7 @@ def _predicted(
     predicted = np.zeros(len(data.target))
     for fold, (train, test) in enumerate(data.folds(folds, seed)):
         model = METHODS[method](data, train, seed_for(seed, fold), settings)
-        predicted[test] = model.predict(data.values[test])
+        predicted[test] = model.predict(data.values.iloc[test])
         advance()
     return predicted
 
@@ -105,15 +109,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options, `out` filled in."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.tabular",
-        description="Score the neural additive model beside a linear model and an EBM on scikit-learn's tables, and "
-        "draw shape functions. Interrupted, the same command goes on.",
+        description="Score the neural additive model beside a linear model and an EBM on three tables, and "
+        "draw shape functions of those without words. Interrupted, the same command goes on.",
     )
     add = parser.add_argument
     tables = list(TABLES)
-    add("--data", choices=tables, nargs="+", action=Different, default=tables, help="which tables (default: both)")
+    add("--data", choices=tables, nargs="+", action=Different, default=tables, help="which tables (default: all)")
     add_seeds(parser, [0, 1, 2], "of folds and models")
     add("--folds", type=whole(2, 100), default=FOLDS, help="by row (default: %(default)s)")
-    add("--epochs", type=whole(1), default=Settings().epochs, help="of each NAM (default: %(default)s)")
+    add("--epochs", type=whole(1), default=Settings().epochs, help="of each NAM (default: the estimator's)")
+    add("--all", action="store_true", help="the EBM with interactions too, its default, which takes minutes a model")
     add_files(parser, "tabular", "folds")
     options = parser.parse_args(arguments)
     folds = "" if options.folds == FOLDS else f"-folds{options.folds}"

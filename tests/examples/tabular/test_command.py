@@ -6,14 +6,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from examples import ebm
 from examples.tabular import command, methods
 
 ROOT = Path(__file__).parents[3]
-SHORT = ["--folds", "2", "--epochs", "3", "--seeds", "0"]
+SHORT = ["--folds", "2", "--epochs", "3", "--data", "breast_cancer", "diabetes", "--seeds", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def test_the_command_runs_and_writes_its_files(tmp_path: Path) -> None:
     assert results["nam"]["epochs"] == 3
     assert results["settings"]["interpret-core"] == ebm.version()
     rows = results["scores"]["diabetes"]
-    assert list(rows) == [name for name in methods.METHODS if there or name != methods.EBM]
+    assert list(rows) == [methods.NAM, methods.LINEAR, *([methods.EBM] if there else [])], "pairs are asked for"
     for method, found in rows.items():
         assert set(found["seeds"]) == {"0", "4"}
         assert found["mean"]["r2"] > 0.3 or method == methods.NAM, "three epochs are not enough to be good"
@@ -102,6 +104,30 @@ def test_one_table_alone(whole: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert command.main([*SHORT, "--data", "diabetes", "--out", str(tmp_path), "--json", str(file)]) == 0
     alone, both = (json.loads(path.read_text())["scores"] for path in (file, whole / "results.json"))
     assert alone == {"diabetes": both["diabetes"]}
+
+
+def test_a_table_with_words_is_scored_and_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ebm, "version", lambda: None)
+    file = tmp_path / "results.json"
+    assert command.main([*SHORT, "--data", "hmda", "--out", str(tmp_path), "--json", str(file)]) == 0
+    scores = json.loads(file.read_text())["scores"]["hmda"]
+    assert list(scores) == [methods.NAM, methods.LINEAR]
+    assert scores[methods.LINEAR]["mean"]["auc"] > 0.8
+    assert not (tmp_path / "shapes.png").exists()
+
+
+def test_with_all_the_ebm_comes_with_interactions_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    for method in methods.METHODS:
+        monkeypatch.setitem(methods.METHODS, method, lambda *_, name=method: given.append(name) or _Constant())
+    monkeypatch.setattr(ebm, "version", lambda: "1")
+    assert command.main([*SHORT, "--data", "hmda", "--all", "--out", str(tmp_path)]) == 0
+    assert set(given) == set(methods.METHODS)
+
+
+class _Constant:
+    def predict(self, values: Any) -> Any:
+        return np.arange(len(values)) % 2 - 0.5
 
 
 def test_a_file_of_other_options_is_refused(

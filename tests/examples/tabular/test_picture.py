@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
 import pytest
 
 from examples import ebm
 from examples.tabular import data, methods, picture
 
-QUICK = methods.Settings(hidden=(8,), epochs=8, learning_rate=2e-2)
+QUICK = methods.Settings(epochs=8)
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +21,10 @@ def fitted() -> tuple[data.Data, methods.Nam]:
 def test_shapes_sum_to_the_prediction_in_points(fitted: tuple[data.Data, methods.Nam]) -> None:
     some, nam = fitted
     table = picture.shapes(some, nam)
-    values = np.array([[table.rows(term).x[3] for term in some.terms[:1]] + list(some.values[0, 1:])])
+    values = np.array([[table.rows(term).x[3] for term in some.terms[:1]] + list(some.values.iloc[0, 1:])])
     parts = [table.rows(term) for term in some.terms]
     nearest = [int(np.abs(part.x - value).argmin()) for part, value in zip(parts, values[0], strict=True)]
-    at = np.array([[part.x[n] for part, n in zip(parts, nearest, strict=True)]])
+    at = pandas.DataFrame([[part.x[n] for part, n in zip(parts, nearest, strict=True)]], columns=list(some.terms))
     total = table.rows("(intercept)").contribution[0] + sum(
         part.contribution[n] for part, n in zip(parts, nearest, strict=True)
     )
