@@ -11,6 +11,7 @@ float64.
                                 `calibration_curve`
     `rnam.explain.concurvities`    `concurvity`: how much of each term the others could say
     `rnam.explain.conformity`   `conformal`: bands of numbers and sets of classes, by person, and their coverage
+    `rnam.explain.simultaneity` `simultaneous`: one band for a whole curve, from refits
     `rnam.explain.checks`       `observed_check`: the same small regression on measured and on predicted values
     `rnam.explain.responses`    `response`: a term's answer to a step or an impulse
     `rnam.explain.lag_responses`    `lag_response`: what a change does to the prediction at the lags after it
@@ -38,6 +39,7 @@ from rnam.explain.memories import Memory, memory
 from rnam.explain.names import describe
 from rnam.explain.pairs import Purified, purify
 from rnam.explain.responses import Response, response
+from rnam.explain.simultaneity import simultaneous
 from rnam.explain.tables import Table, table
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "purify",
     "recalibrate",
     "response",
+    "simultaneous",
     "spread",
     "table",
 ]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rnam import explain, plot
 from rnam.estimators.encoding import Feature, Term
+from rnam.explain import Band
 from rnam.explain._arrays import Bools, Floats
 from rnam.explanation.axes import Axis, held
 from rnam.explanation.results import Result, band
@@ -43,6 +44,7 @@ class Shape(Result):
         level: (points,), the levels of a category, else ().
         contribution: (points,), centred, with what pure pairs moved here; the mean over members.
         low, high: (points,), minus and plus one standard deviation over members; NaN for one model.
+        by_member: (members, points), the contribution of each.
         moved: (points,), the part that pairs moved here, 0 without pairs.
         n: (points,), how many values of the background are nearest to each.
         missing: what the term contributes where it was never observed, and `n_missing` for how many values that is.
@@ -64,6 +66,7 @@ class Shape(Result):
     contribution: Floats
     low: Floats
     high: Floats
+    by_member: Floats
     moved: Floats
     n: NDArray[np.int64]
     missing: float
@@ -72,6 +75,14 @@ class Shape(Result):
     outside: Bools
     after: Floats
     after_told: tuple[str, ...]
+
+    def simultaneous(self, level: float = 0.9) -> Band:
+        """A band (points,) that holds the whole curve with this probability, see `rnam.explain.simultaneous`.
+
+        Raises:
+            ValueError: the model has fewer than 10 members, or the level is out of range.
+        """
+        return explain.simultaneous(self.by_member, level=level)
 
     def frame(self) -> Any:
         """A row for each point, and one for what is missing. `after 1` and so on are of the histories."""
@@ -240,7 +251,8 @@ class Shapes(Result, Mapping[str, Any]):
         number = source.reader.term(name)
         over_time = self._main[:, : len(axis.x), :, number]
         moved = sum((self._moved(pair, axis) for pair in self._pairs_of(axis.feature)), np.zeros((1, len(axis.x))))
-        mean, low, high = band(over_time[:, :, -1] + moved)
+        by_member = np.asarray(over_time[:, :, -1] + moved)
+        mean, low, high = band(by_member)
         recurrent = term.kind == "recurrent"
         settled = _settled(over_time.mean(0)) if recurrent else 0.0
         outside = axis.counts == 0
@@ -253,7 +265,8 @@ class Shapes(Result, Mapping[str, Any]):
             after, told = self._typical.after(number, axis)
         return Shape(
             term=name, title=term.title, unit=term.unit, kind=term.kind, scale=source.reader.scale_name, x=axis.x,
-            level=axis.names, contribution=mean, low=low, high=high, moved=np.asarray(moved).mean(0), n=axis.counts,
+            level=axis.names, contribution=mean, low=low, high=high, by_member=by_member,
+            moved=np.asarray(moved).mean(0), n=axis.counts,
             missing=float(self._main[:, -1, -1, number].mean()), n_missing=int((axis.nearest < 0).sum()),
             settled=settled, outside=outside, after=after, after_told=told,
         )  # fmt: skip

@@ -7,4 +7,4 @@ from tests.support import pages
 
 def test_the_page_runs_from_top_to_bottom() -> None:
     pytest.importorskip("pandas")
-    assert pages.run("bands.md") == 4
+    assert pages.run("bands.md") == 5

@@ -9,9 +9,10 @@ import pandas
 import pytest
 
 import rnam
+from rnam import explain
 from tests.explanation import support
 from tests.explanation.test_explanation import ROUNDED
-from tests.support.assertions import assert_within
+from tests.support.assertions import assert_equal, assert_within
 
 
 def held(rain: float, temp: float, soil: str, days: int) -> Any:
@@ -121,3 +122,15 @@ def test_the_timing_term_has_no_shape(panel: rnam.Panel) -> None:
     with pytest.raises(ValueError, match="got 'timing'"):
         e.shape("timing")
     assert np.isfinite(e.shape("rain").contribution).all()
+
+
+def test_a_band_holds_the_whole_curve_of_refits(panel: rnam.Panel, explanation: Any) -> None:
+    with pytest.raises(ValueError, match=r"10 members or more, got \(2, "):
+        explanation.shape("rain").simultaneous()
+    shape = support.fitted(rnam.RNAMRegressor, panel, members=10, max_epochs=1).explain(panel).shape("rain")
+    assert_within("mean", shape.by_member.mean(0), shape.contribution, 1e-12)
+    band = shape.simultaneous(0.8)
+    exact = explain.simultaneous(shape.by_member, level=0.8)
+    assert_equal("lower", band.lower, exact.lower)
+    assert_within("middle", (band.lower + band.upper) / 2, shape.contribution, 1e-12)
+    assert_equal("width", band.upper - band.lower > 2 * shape.by_member.std(0), np.full(len(shape.x), True))
