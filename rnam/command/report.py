@@ -100,12 +100,11 @@ def _model(given: argparse.Namespace, panel: Panel, classes: bool) -> Any:
 
 def _fit(model: Any, train: Panel) -> None:
     """Train. Ctrl-C, after which a fit keeps what it has, ends the command."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", r"the fit\b.*\bwas interrupted", RuntimeWarning)
-            model.fit(train)
-    except RuntimeWarning as interrupted:
-        raise KeyboardInterrupt from interrupted
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"the fit\b.*\bwas interrupted", RuntimeWarning)
+        model.fit(train)
+    if model.interrupted_:
+        raise KeyboardInterrupt
 
 
 def _output(given: argparse.Namespace, model: Any) -> str | None:
