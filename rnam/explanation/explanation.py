@@ -7,6 +7,8 @@ from functools import cached_property
 from os import PathLike
 from typing import Any, Literal
 
+import numpy as np
+
 from rnam.explanation import (
     calibrations,
     counterfactuals,
@@ -135,6 +137,20 @@ class Explanation(Source):
             self, column, size=size, kind=kind, lags=lags, histories=histories, value=value, quantile=quantile,
             reference=reference, values=values, before=before, sample=sample, seed=seed,
         )  # fmt: skip
+
+    def response(self, column: Any, *, size: float | None = None, lags: int | None = None) -> ExposureLagResponse:
+        """The effect of a column that changes and stays so: `lag_response` with kind="step".
+
+        Args:
+            column, size: as there.
+            lags: the visits after the change; by default 10, or fewer, so that half of the sequences have as many.
+
+        Raises:
+            TypeError, ValueError: as `lag_response`.
+        """
+        if lags is None:
+            lags = min(10, max(1, int(np.median(self.panel.lengths)) - 1))
+        return self.lag_response(column, size=size, kind="step", lags=lags)
 
     def memory(self, *, sample: int = 500, seed: int = 0) -> TermMemory:
         """How long each recurrent term remembers, and by how much the loss rises without: `rnam.explain.memory`.

@@ -10,7 +10,7 @@ import pytest
 import rnam
 from tests.explanation import support
 from tests.explanation.support import CROSSED, KERNEL
-from tests.support.assertions import assert_within
+from tests.support.assertions import assert_equal, assert_within
 
 LAGS = 6
 PADDED = np.pad(KERNEL, (0, LAGS + 1 - len(KERNEL)))
@@ -55,6 +55,16 @@ def test_a_step_gives_the_sum_of_the_kernel(model: Any, panel: rnam.Panel) -> No
         assert_within("member", answer.by_history[member], (1 + member) * expected, 2 * bound(model, panel, 1.0))
     sd = expected.mean(0) / np.sqrt(2)
     assert_within("band", answer.response.high - answer.change, np.abs(sd), 2 * bound(model, panel, 1.0))
+
+
+def test_a_response_is_that_to_a_step_over_the_lags_that_most_have(model: Any, panel: rnam.Panel) -> None:
+    e = support.filtering(model).explain(panel)
+    answer, exact = e.response("rain", size=2.0), e.lag_response("rain", size=2.0, kind="step", lags=10)
+    assert answer.kind == "step"
+    assert_equal("change", answer.change, exact.change)
+    assert e.response("rain", lags=3).lag.tolist() == [0, 1, 2, 3]
+    short = support.filtering(model).explain(rnam.Panel.from_frame(support.weather(days=4), **support.ROLES))
+    assert short.response("rain").lag.tolist() == [0, 1, 2, 3]
 
 
 def test_the_surface_is_the_kernel_times_the_distance_from_the_reference(model: Any, panel: rnam.Panel) -> None:
