@@ -24,7 +24,7 @@ def version() -> str | None:
 
 
 def left_out(names: Sequence[str]) -> str:
-    """What a program says where it is not installed."""
+    """The words of a program where it is not installed."""
     return f"Left out: {', '.join(names)}; {DISTRIBUTION} is not installed (pip install -e '.[compare]')."
 
 

@@ -1,4 +1,4 @@
-"""What the models say of people they were not trained on, and how good that is."""
+"""Predictions of people whom the models did not see, and how good they are."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from examples.pbcseq.data import Fold
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the result, next to the data and the versions.
+    """Settings that decide the result, next to the data and the versions.
 
     The learning rate, the number of epochs and `timing` were chosen on the seeds 10, 11 and 12. The penalty on
     contributions is that of arXiv 2004.13912.

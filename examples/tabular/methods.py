@@ -23,7 +23,7 @@ from examples.tabular.data import Data, Floats, Indices
 
 
 class Fitted(Protocol):
-    """What every method gives."""
+    """The result of every method."""
 
     def predict(self, values: pandas.DataFrame) -> Floats:
         """A frame (rows, terms) in units -> (rows,)."""

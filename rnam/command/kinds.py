@@ -1,4 +1,4 @@
-"""What each column of a table is: guessed, said, and overruled by the arguments."""
+"""The kind of each column of a table: guessed, said, and overruled by the arguments."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _class_words(series: Any, found: Any, wrong: Any) -> Any:
 
 
 def guess(frame: Any, name: str, owner: Any, cells: Cells, named: Mapping[str, Sequence[str]]) -> Column:
-    """What one column is.
+    """The kind of one column.
 
     Args:
         named: the columns of --values, --categories, --static and --ignore.

@@ -1,4 +1,4 @@
-"""A file as a table, and its cells as numbers, dates and levels. What is wrong is refused with its row and column.
+"""A file as a table, and its cells as numbers, dates and levels. A wrong cell is refused with its row and column.
 
 A row is numbered as a spreadsheet shows it: of CSV the names of the columns are row 1. Of Parquet the first is row 1.
 """

@@ -191,7 +191,7 @@ def _rise(values: Floats, owners: NDArray[np.int64], before: int, after: Sequenc
 
 
 def _moved(values: Floats, owners: NDArray[np.int64], steps: int) -> Floats:
-    """What stands `steps` after each row, NaN beyond its group."""
+    """The values `steps` after each row, NaN beyond its group."""
     to = np.arange(len(values)) + steps
     there = (to >= 0) & (to < len(values))
     to = np.clip(to, 0, len(values) - 1)

@@ -41,7 +41,7 @@ class Coverage(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Conformal:
-    """What was learned from predictions of data that the model was not trained on, see `conformal`.
+    """A threshold that was learned from predictions of data that the model was not trained on, see `conformal`.
 
     Args:
         level: the share that is to be covered.

@@ -17,7 +17,7 @@ __all__ = ["about", "overview"]
 
 
 def about(explanation: Explanation) -> dict[str, Any]:
-    """What is explained."""
+    """The model and the people that are explained."""
     reader, panel = explanation.reader, explanation.panel
     own = explanation.background is explanation.panel
     clock = panel.schema.clock

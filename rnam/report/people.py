@@ -94,7 +94,7 @@ def visits(explanation: Explanation, chosen: NDArray[np.int64]) -> dict[str, Any
 
 
 def _columns(panel: Panel, kept: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """What the terms read: numbers, or codes in levels, of visits or of ids."""
+    """The columns that the terms read: numbers, or codes in levels, of visits or of ids."""
     schema = panel.schema
     found = []
     of_visits = (schema.values, panel.values), (schema.categories, panel.codes)

@@ -102,7 +102,7 @@ def table(element: Any) -> list[list[str]]:
 
 
 def wait(condition: Any) -> Any:
-    """What the condition gives, when that is true."""
+    """The value of the condition, when that is true."""
     end = time.monotonic() + WAIT
     while time.monotonic() < end:
         found = condition()

@@ -133,7 +133,7 @@ def baseline(
 
 def single_visits(frame: pandas.DataFrame, made: Sequence[Fold]) -> list[Fold]:
     """The folds with each visit as a sequence of one step, which shows the last value of each term so far and the years
-    since the previous visit, 0 at the first. What is lost is all that came before."""
+    since the previous visit, 0 at the first. All that came before is lost."""
     last = frame.groupby("id")[COLUMNS].ffill()
     alone = frame.assign(**last, **{TIMING.column: frame[TIMING.column].fillna(0)}, visit=np.arange(len(frame)))
     values = [term.column for term in (*TERMS, TIMING) if not term.static]

@@ -1,4 +1,4 @@
-"""What is held out is far from what is learned from, and no flow is an input."""
+"""Held-out days are far from those of training, and no flow is an input."""
 
 import numpy as np
 import pytest
