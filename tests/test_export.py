@@ -93,6 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_programs_of_every_option_are_loaded_in_another_process(folder: Path) -> None:
     code = LOAD.format(imports="import rnam")
@@ -102,6 +103,7 @@ def test_programs_of_every_option_are_loaded_in_another_process(folder: Path) ->
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.long
 def test_a_program_is_what_it_was_in_its_own_process(folder: Path) -> None:
     for name in MODELS:
         program = torch.export.load(folder / f"{name}.pt2").module()

@@ -196,6 +196,7 @@ def test_the_plan_is_documented() -> None:
     assert [line for line in text.splitlines() if re.match(r"\| [12] \|", line)] == lines
 
 
+@pytest.mark.long
 def test_a_path_comes_before_the_options_that_its_conftest_has(tmp_path: Path) -> None:
     """At its start pytest loads the conftest.py of the paths that it finds before the first option it does not know."""
     for planned in plan.PLAN:

@@ -110,6 +110,7 @@ def _assert_compiles(model: nn.Module, given: dict[str, Any], gradients: bool = 
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.long
 def test_columns_of_different_widths_with_lengths() -> None:
     """The short one of the usual run: what a model reads, without the model."""
     columns, given = Columns("columns", RAGGED["columns"]), _inputs(RAGGED, ("lengths",))

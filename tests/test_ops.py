@@ -267,7 +267,7 @@ def test_forward_mode_raises(backend: str) -> None:
 
 
 @pytest.mark.parametrize("third", range(3))  # so that processes share them
-@pytest.mark.parametrize("requires_grad", [False, pytest.param(True, marks=pytest.mark.long_in_interpreter)])
+@pytest.mark.parametrize("requires_grad", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_opcheck(requires_grad: bool, third: int, backend: str) -> None:
     ops = torch.ops.rnam
     x, w, h0 = _tensors(requires_grad=requires_grad)

@@ -195,7 +195,7 @@ def test_neither_gradient_given():
         assert_equal(name, g, 0)
 
 
-@pytest.mark.parametrize("flags", [None, "own"])
+@pytest.mark.parametrize("flags", [pytest.param(None, marks=pytest.mark.long_in_interpreter), "own"])
 def test_a_long_sequence_is_cut(flags, monkeypatch):
     """Two chunks and more, a short last one; dW from a program per chunk and from one that owns several."""
     config = LaunchConfig(batch_rows=False, ROWS=16, STEPS=1, num_warps=1)

@@ -168,8 +168,14 @@ CUT = {
 }
 
 
+def _long(name: str) -> list[pytest.MarkDecorator]:
+    """`make test` has one of each pair that shares its kernels but for the space or the cell."""
+    others = ("gates and scan in log space", "gates and scan of a minLSTM", "minGRU in log space")
+    return [pytest.mark.long_in_interpreter] if name in others else []
+
+
 @pytest.mark.interpreter
-@pytest.mark.parametrize(("run", "wanted_cuts"), CUT.values(), ids=CUT.keys())
+@pytest.mark.parametrize(("run", "wanted_cuts"), [pytest.param(*CUT[name], id=name, marks=_long(name)) for name in CUT])
 def test_the_order_of_programs_changes_no_bit(run: Callable[[], Tensors], wanted_cuts: int, monkeypatch):
     monkeypatch.setattr(chunks, "MIN_CHUNK_TILES", 1)
     monkeypatch.setattr(backward, "PARTIALS_SHARE", 10.0)  # chunks of the backward may be short as well

@@ -145,6 +145,7 @@ def test_scans(log: bool, made: list[plan.Plan]) -> None:
     assert len(made) == 2
 
 
+@pytest.mark.long_in_interpreter
 def test_a_sequence_that_is_cut(made: list[plan.Plan], monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan has the buffers between the launches, and the logarithm of the first state."""
     monkeypatch.setattr(chunks, "MIN_CHUNK_TILES", 1)
