@@ -20,16 +20,16 @@ def means(found: Found) -> dict[str, dict[str, float]]:
     }
 
 
-def table(found: Found, seeds: Sequence[int], headings: Mapping[str, str]) -> str:
+def table(found: Found, seeds: Sequence[int], headings: Mapping[str, str], *, least: bool = False) -> str:
     """A line for each method, the best mean of the first score on top: that score by seed, then the mean of every one.
 
-    `headings`: {score: its heading}, in order; of the first more is better.
+    `headings`: {score: its heading}, in order; of the first more is better, or less with `least`.
     """
     mean, first = means(found), next(iter(headings))
     head = ["", *(f"{headings[first]}, seed {seed}" for seed in seeds), *(f"mean {what}" for what in headings.values())]
     rows = [
         [name, *(f"{row[first]:.3f}" for row in found[name]), *(f"{mean[name][score]:.3f}" for score in headings)]
-        for name in sorted(found, key=lambda name: -mean[name][first])
+        for name in sorted(found, key=lambda name: mean[name][first] if least else -mean[name][first])
     ]
     names, *others = ([len(cell) for cell in column] for column in zip(head, *rows, strict=True))
     widths = [max(lengths) for lengths in others]

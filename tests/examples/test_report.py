@@ -26,6 +26,11 @@ def test_table_has_the_best_first_and_is_aligned() -> None:
     ]
 
 
+def test_of_an_error_the_least_is_first() -> None:
+    lines = report.table(FOUND, [0, 7], {"auc": "AUC"}, least=True).splitlines()
+    assert [line[:4] for line in lines[1:]] == ["a   ", "long"]
+
+
 def test_json_has_every_seed_and_the_mean() -> None:
     content = report.as_json(FOUND, [0, 7])
     assert content["a"]["seeds"] == {"0": FOUND["a"][0], "7": FOUND["a"][1]}

@@ -1,0 +1,1 @@
+"""The example of remifentanil, in a short form."""
