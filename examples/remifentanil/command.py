@@ -17,20 +17,16 @@ from examples import report
 from examples.finished import Finished
 from examples.options import add_files, add_seeds, prepare, whole
 from examples.pieces import complete
-from examples.remifentanil import methods, picture
+from examples.remifentanil import picture
 from examples.remifentanil.data import OUTSIDE, TARGET, Floats, Fold, as_panel, folds, load, measured
-from examples.remifentanil.methods import Settings
+from examples.remifentanil.methods import Settings, boosting, gru, recurrent, splines, told
 from examples.runtime import resumable, run, versions, write_results
 from rnam import explain
 
 FOLDS, LEVEL = 5, 0.9
 CONTINUOUS, GAP = "RNAM, continuous time", "RNAM, log gap as an input"
 GRU = "GRU, a black box"
-OTHERS = {
-    "boosting on exact averages": methods.boosting,
-    "splines of exact averages": methods.splines,
-    GRU: methods.gru,
-}
+OTHERS = {"boosting on exact averages": boosting, "splines of exact averages": splines, GRU: gru}
 HEADINGS = {"rmse": "RMSE", "coverage": "in 90% band", "width": "band", "cpu": "CPU s"}
 
 
@@ -57,33 +53,31 @@ def _run(options: argparse.Namespace) -> None:
         complete(finished, pieces, options.jobs)
         held = [measured(table, fold.test) for fold in cut]
         done = {m: [[finished.done[_key(seed, f, m)] for f in cut] for seed in options.seeds] for m in names}
-        everyone, inside = (
-            {name: [scores(held, own, left_out) for own in rows] for name, rows in done.items()}
-            for left_out in ((), OUTSIDE)
-        )
+        found = {
+            part: {name: [scores(held, own, left_out) for own in rows] for name, rows in done.items()}
+            for part, left_out in (("everyone", ()), ("inside", OUTSIDE))
+        }
         shown = [np.array(piece["result"]) for piece in done[CONTINUOUS][0]]
         picture.draw(table, *banded(held, shown)).savefig(options.out / "remifentanil.png")
-    print(f"\nPeople whom no part of the model saw:\n\n{report.table(everyone, options.seeds, HEADINGS, least=True)}")
-    print(f"\nThe same predictions without persons {OUTSIDE}, whose rates are far above all others:\n")
-    print(report.table(inside, options.seeds, HEADINGS, least=True))
+    tables = {part: report.table(own, options.seeds, HEADINGS, least=True) for part, own in found.items()}
+    print(f"\nPeople whom no part of the model saw:\n\n{tables['everyone']}")
+    print(f"\nThe same without persons {OUTSIDE}, whose rates are far above all others:\n\n{tables['inside']}")
     print(f"\nPicture      {options.out / 'remifentanil.png'}  (seed {options.seeds[0]})")
     print(f"Models       {options.out / 'models'}")
-    found = {"everyone": report.as_json(everyone, options.seeds), "inside": report.as_json(inside, options.seeds)}
-    write_results(options.json, {"settings": about, "seeds": options.seeds, "scores": found})
+    content = {part: report.as_json(own, options.seeds) for part, own in found.items()}
+    write_results(options.json, {"settings": about, "seeds": options.seeds, "scores": content})
 
 
-def _predicted(
-    name: str, table: pandas.DataFrame, fold: Fold, seed: int, settings: Settings, out: Path
-) -> list[float]:  # fmt: skip
+def _predicted(name: str, table: pandas.DataFrame, fold: Fold, seed: int, settings: Settings, out: Path) -> list[float]:
     """Of the concentrations of a fold. The RNAMs are saved."""
     if name in OTHERS:
         return OTHERS[name](table, fold, seed, settings).tolist()
     continuous = name == CONTINUOUS
-    model = methods.recurrent(table, fold, seed, settings, continuous=continuous)
+    model = recurrent(table, fold, seed, settings, continuous=continuous)
     file = saved(out, seed, fold, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     model.save(file, overwrite=True)
-    return methods.told(model, table, fold.test, continuous=continuous).tolist()
+    return told(model, table, fold.test, continuous=continuous).tolist()
 
 
 def saved(out: Path, seed: int, fold: Fold, name: str) -> Path:
@@ -102,13 +96,12 @@ def banded(held: Sequence[pandas.DataFrame], predicted: Sequence[Floats]) -> tup
     made of the other folds' errors, in which each person counts alike.
     """
     parts, covered = [], []
-    for n, (own, told) in enumerate(zip(held, predicted, strict=True)):
+    for n, (own, found) in enumerate(zip(held, predicted, strict=True)):
         others = pandas.concat([*held[:n], *held[n + 1 :]])
         errors = np.concatenate([*predicted[:n], *predicted[n + 1 :]])
         bands = explain.conformal(errors, others[TARGET], groups=others["person"], level=LEVEL)
-        covered.append(bands.coverage(told, own[TARGET], groups=own["person"]).shares)
-        lower, upper = bands.band(told)
-        parts.append(own.assign(predicted=told, lower=lower, upper=upper))
+        covered.append(bands.coverage(found, own[TARGET], groups=own["person"]).shares)
+        parts.append(own.assign(predicted=found, **bands.band(found)._asdict()))
     return pandas.concat(parts), np.concatenate(covered).mean().item()
 
 

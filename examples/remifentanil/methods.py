@@ -59,9 +59,7 @@ def told(model: Any, table: pandas.DataFrame, people: Indices, *, continuous: bo
 
 def boosting(table: pandas.DataFrame, fold: Fold, seed: int, settings: Settings) -> Floats:
     """Trees on the averages; how many is chosen on the inner folds."""
-    trees = HistGradientBoostingRegressor(
-        learning_rate=0.05, max_leaf_nodes=15, early_stopping=False, max_features=0.5, random_state=seed
-    )
+    trees = HistGradientBoostingRegressor(learning_rate=0.05, max_leaf_nodes=15, max_features=0.5, random_state=seed)
     return _searched(trees, {"max_iter": TREES}, table, fold)
 
 
@@ -78,15 +76,12 @@ def features(table: pandas.DataFrame) -> Floats:
 
 
 def _searched(model: Any, choices: dict[str, Sequence[float]], table: pandas.DataFrame, fold: Fold) -> Floats:
-    x, y, person = features(table), table[TARGET].to_numpy(), table["person"]
-
-    def rows(people: Indices) -> Indices:
-        return np.flatnonzero(person.isin(people) & ~np.isnan(y))
-
-    train = rows(fold.train)
-    inner = [tuple(np.searchsorted(train, rows(people)) for people in both) for both in fold.inner]
+    there = table[TARGET].notna().to_numpy()
+    x, y, person = features(table)[there], table[TARGET].to_numpy()[there], table["person"].to_numpy()[there]
+    train, test = np.isin(person, fold.train), np.isin(person, fold.test)
+    inner = [tuple(np.flatnonzero(np.isin(person[train], people)) for people in both) for both in fold.inner]
     search = GridSearchCV(model, choices, scoring="neg_mean_squared_error", cv=inner).fit(x[train], y[train])
-    return np.asarray(search.predict(x[rows(fold.test)]))
+    return np.asarray(search.predict(x[test]))
 
 
 def gru(table: pandas.DataFrame, fold: Fold, seed: int, settings: Settings) -> Floats:
@@ -104,8 +99,7 @@ def gru(table: pandas.DataFrame, fold: Fold, seed: int, settings: Settings) -> F
         cell, head = nn.GRU(x.shape[-1], settings.gru_width, batch_first=True), nn.Linear(settings.gru_width, 1)
 
     def predicted(columns: Tensor) -> Tensor:
-        found: Tensor = head(cell(columns)[0])[..., 0]
-        return found
+        return torch.squeeze(head(cell(columns)[0]), -1)
 
     def batches(epoch: int) -> Sequence[Tensor]:
         order = np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(train))
@@ -115,9 +109,9 @@ def gru(table: pandas.DataFrame, fold: Fold, seed: int, settings: Settings) -> F
         seen = y[batch].isfinite()
         return (predicted(x[batch])[seen] - y[batch][seen]).square().mean()
 
-    model, rate = nn.ModuleList([cell, head]), settings.learning_rate
+    model, rate, epochs = nn.ModuleList([cell, head]), settings.learning_rate, settings.epochs
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
-    for _ in epochs_of(model, optimizer, batches, loss, rate=rate, epochs=settings.epochs, running=None):
+    for _ in epochs_of(model, optimizer, batches, loss, rate=rate, epochs=epochs, running=None):
         pass
     with torch.no_grad():
         found = predicted(x).double().numpy() * spread + level

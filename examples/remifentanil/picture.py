@@ -12,7 +12,7 @@ from examples.remifentanil.data import TARGET
 from rnam.plot import BLACK, BLUE, GREY, ORANGE
 
 FIGURE = 13, 6.2  # inches
-PLACES = {"one of ten does better": 0.1, "the middle": 0.5, "one of ten does worse": 0.9}
+PLACES = {"predicted better than nine of ten": 0.1, "in the middle": 0.5, "predicted worse than nine of ten": 0.9}
 
 
 def chosen(rows: pandas.DataFrame) -> list[int]:
@@ -41,15 +41,15 @@ def draw(table: pandas.DataFrame, rows: pandas.DataFrame, coverage: float) -> Fi
         _rate(under, table[table["person"] == person])
         own = table[table["person"] == person].iloc[0]
         sex = "woman" if own["female"] else "man"
-        top.set_title(
-            f"Person {person}, a {sex} of {own['age']:.0f} years, {own['lean_mass']:.0f} kg lean: {place}", fontsize=9.5
-        )
+        title = f"Person {person}, a {sex} of {own['age']:.0f} years, {own['lean_mass']:.0f} kg of lean mass\n{place}"
+        top.set_title(title, fontsize=10)
         top.tick_params(labelbottom=False, labelleft=not n)
         under.tick_params(labelleft=not n)
         under.set_xlabel("minutes")
     above[0].set_ylabel("concentration, ng/ml")
     above[0].legend(frameon=False, loc="upper right")
     below[0].set_ylabel("rate, µg/min")
+    below[0].set_ylim(bottom=0)  # at the end, or the axes that share it keep the scale of the first
     figure.text(0.07, 0.94, "Remifentanil at irregular minutes", fontsize=17, fontweight="bold")
     figure.text(
         0.07, 0.89,
@@ -59,7 +59,7 @@ def draw(table: pandas.DataFrame, rows: pandas.DataFrame, coverage: float) -> Fi
     figure.text(
         0.07, 0.02,
         f"The band is split-conformal at 90%, from the people of the other folds; it holds {coverage:.0%} of the "
-        "concentrations of a person, in the mean over people.\nPeople are ordered by their own error.",
+        "concentrations of a person, in the mean over people.\nPeople are chosen by the place of their own error.",
         fontsize=9.5, color=GREY,
     )  # fmt: skip
     return figure
@@ -78,5 +78,4 @@ def _concentrations(axes: Axes, rows: pandas.DataFrame) -> None:
 
 def _rate(axes: Axes, records: pandas.DataFrame) -> None:
     axes.fill_between(records["minute"], records["rate"], step="pre", color=BLUE, alpha=0.6, linewidth=0)
-    axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)

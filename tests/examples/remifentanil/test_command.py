@@ -109,6 +109,23 @@ def test_the_picture_s_people_stand_at_these_places() -> None:
     assert picture.chosen(rows) == [9, 5, 1]
 
 
+def test_the_picture_shows_all_of_three_people() -> None:
+    """Rates that differ by person share an axis that holds the greatest."""
+    people = np.repeat(np.arange(11), 3)
+    table = pandas.DataFrame(
+        {"person": people, "minute": np.tile([0.0, 5.0, 20.0], 11), "rate": np.tile([0.0, 1.0, 0.0], 11) * people,
+         "age": 40.0, "lean_mass": 50.0, "female": people % 2.0, data.TARGET: 0.0}
+    )  # fmt: skip
+    rows = table.assign(predicted=people / 10, lower=-1.0, upper=2.0)
+    axes = picture.draw(table, rows, 0.9).axes
+    assert [own.get_title()[:10] for own in axes[::2]] == ["Person 1, ", "Person 5, ", "Person 9, "]
+    assert {own.get_ylim() for own in axes[1::2]} == {axes[1].get_ylim()}
+    low, high = axes[1].get_ylim()
+    assert low == 0 and high >= 9
+    low, high = axes[0].get_ylim()
+    assert low <= np.exp(-1) and high >= np.exp(2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
