@@ -92,7 +92,11 @@ def folder(name: str, default: Any, chosen: Any, where: torch.device) -> Path:
     `default` and `chosen` are settings (dataclasses of one kind).
     """
     usual: Mapping[str, Any] = asdict(default)
-    parts = [f"{key}{value}" for key, value in asdict(chosen).items() if value != usual[key]]
-    if where != torch.device(default_device()):
-        parts.append(str(where).replace(":", ""))
-    return Path("results") / "-".join([name, *parts])
+    device = [] if where == torch.device(default_device()) else [str(where).replace(":", "")]
+    return Path("-".join([str(named(name, usual, asdict(chosen))), *device]))
+
+
+def named(name: str, usual: Mapping[str, Any], chosen: Mapping[str, Any]) -> Path:
+    """results/`name`, followed by the options that are not the usual ones; the items of a list are joined."""
+    values = {key: "-".join(map(str, own)) if isinstance(own, list) else own for key, own in chosen.items()}
+    return Path("results") / "-".join([name, *(f"{key}{values[key]}" for key in chosen if chosen[key] != usual[key])])

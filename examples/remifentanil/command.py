@@ -20,7 +20,7 @@ from examples.pieces import complete
 from examples.remifentanil import picture
 from examples.remifentanil.data import OUTSIDE, TARGET, Floats, Fold, as_panel, folds, load, measured
 from examples.remifentanil.methods import Settings, boosting, gru, recurrent, splines, told
-from examples.runtime import resumable, run, versions, write_results
+from examples.runtime import named, resumable, run, versions, write_results
 from rnam import explain
 
 FOLDS, LEVEL = 5, 0.9
@@ -141,7 +141,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--jobs", type=whole(1, 64), default=2, help="processes (default: %(default)s)")
     add_files(parser, "remifentanil", "folds and epochs")
     options = parser.parse_args(arguments)
-    parts = [f"folds{options.folds}"] * (options.folds != FOLDS)
-    parts += [f"epochs{options.epochs}"] * (options.epochs != epochs)
-    options.out = options.out or Path("results") / "-".join(["remifentanil", *parts])
+    usual = {"folds": FOLDS, "epochs": epochs}
+    options.out = options.out or named("remifentanil", usual, {"folds": options.folds, "epochs": options.epochs})
     return options

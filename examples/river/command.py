@@ -21,7 +21,7 @@ from examples.river import answers, picture, rivals
 from examples.river.data import Block, as_panel, blocks, forecast, load, rows
 from examples.river.methods import Mean, Settings
 from examples.river.scores import AHEAD, HEADINGS, scores
-from examples.runtime import resumable, run, versions, write_results
+from examples.runtime import named, resumable, run, versions, write_results
 
 BLOCKS = 5
 RNAM, MEMORYLESS = "RNAM", "RNAM without memory"
@@ -129,7 +129,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--jobs", type=whole(1, 64), default=2, help="processes (default: %(default)s)")
     add_files(parser, "river", "blocks and epochs")
     options = parser.parse_args(arguments)
-    parts = [f"blocks{options.blocks}"] * (options.blocks != BLOCKS)
-    parts += [f"epochs{'-'.join(map(str, options.epochs))}"] * (tuple(options.epochs) != epochs)
-    options.out = options.out or Path("results") / "-".join(["river", *parts])
+    usual = {"blocks": BLOCKS, "epochs": list(epochs)}
+    options.out = options.out or named("river", usual, {"blocks": options.blocks, "epochs": options.epochs})
     return options

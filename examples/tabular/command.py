@@ -6,7 +6,6 @@ import argparse
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from tqdm import tqdm
 from examples import ebm, report
 from examples.finished import Finished
 from examples.options import Different, add_files, add_seeds, prepare, whole
-from examples.runtime import resumable, run, versions, write_results
+from examples.runtime import named, resumable, run, versions, write_results
 from examples.tabular import picture
 from examples.tabular.data import TABLES, Data, Floats
 from examples.tabular.methods import EBM, METHODS, NAM, WITH_PAIRS, Ebm, Nam, Settings
@@ -121,6 +120,5 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--all", action="store_true", help="the EBM with interactions too, its default, which takes minutes a model")
     add_files(parser, "tabular", "folds")
     options = parser.parse_args(arguments)
-    folds = "" if options.folds == FOLDS else f"-folds{options.folds}"
-    options.out = options.out or Path("results") / f"tabular{folds}"
+    options.out = options.out or named("tabular", {"folds": FOLDS}, {"folds": options.folds})
     return options

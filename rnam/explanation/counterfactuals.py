@@ -17,6 +17,7 @@ from rnam.explanation.sources import Source
 from rnam.explanation.words import called
 from rnam.panel import Panel
 from rnam.panel.columns import plain
+from rnam.plot._style import labelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +79,7 @@ class Counterfactual(Result):
         levels = tuple(map(str, x)) if isinstance(self.before, str) else ()
         axes = plot.curve(
             np.arange(len(line)) if levels else x, line, levels=levels,
-            label=f"{self.column} ({self.unit})" if self.unit else self.column, contribution_label="prediction", ax=ax,
+            label=labelled(self.column, self.unit), contribution_label="prediction", ax=ax,
         )  # fmt: skip
         axes.axhline(self.target, linestyle=":", color=plot.BLACK, linewidth=1.2)
         if not levels:

@@ -18,6 +18,7 @@ from rnam.explanation.histories import Histories, raw_values
 from rnam.explanation.reading import Reader
 from rnam.explanation.results import Result, band
 from rnam.explanation.sources import Source
+from rnam.plot._style import labelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +60,7 @@ class Cut(Result):
         return pandas.DataFrame({**columns, "outside": self.outside})
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        label = f"{self.over} ({self.unit})" if self.unit else self.over
+        label = labelled(self.over, self.unit)
         return plot.lag_response(
             self.x, self.change, low=self.low, high=self.high, outside=self.outside > 0.5, title=self.title,
             label=label, change_label=f"change of {self.scale}", ax=ax,
@@ -180,7 +181,7 @@ class ExposureLagResponse(Result):
         """The change from the reference, values by lags; dots where most histories lie outside of what occurred."""
         return plot.surface(
             self.lag, self.values, self.surface, outside=self.surface_outside > 0.5, x_label="lag (visits)",
-            y_label=f"{self.column} ({self.unit})" if self.unit else self.column, label=f"change of {self.scale}",
+            y_label=labelled(self.column, self.unit), label=f"change of {self.scale}",
             title=f"from {self._told(self.reference)}", ax=ax,
         )  # fmt: skip
 

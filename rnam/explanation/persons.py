@@ -17,6 +17,7 @@ from rnam.explanation.words import called, when
 from rnam.panel import Panel
 from rnam.panel.columns import plain
 from rnam.panel.times import SECONDS
+from rnam.plot._style import labelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +123,7 @@ class Person(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The total and the terms that moved most over the visits; of one visit a bar for each term."""
-        label = "" if self.days else f"time ({self.time_unit})" if self.time_unit else "time"
+        label = "" if self.days else labelled("time", self.time_unit)
         return plot.person(
             self.time * (self.days or 1.0), self.by_member, self._totals, self.title, label=self.scale,
             title=self._name, time_label=label, dates=self.days > 0, ax=ax,

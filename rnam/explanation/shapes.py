@@ -19,6 +19,7 @@ from rnam.explanation.axes import Axis, held
 from rnam.explanation.results import Result, band
 from rnam.explanation.sources import Source
 from rnam.explanation.typical import Typical
+from rnam.plot._style import labelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,7 +105,7 @@ class Shape(Result):
             outside=self.outside, after=after,
             missing=self.missing if self.n_missing else None,
             name="held until it settles" if self.kind == "recurrent" else "contribution",
-            label=f"{self.title} ({self.unit})" if self.unit else self.title,
+            label=labelled(self.title, self.unit),
             contribution_label=f"contribution to {self.scale}", ax=ax,
         )  # fmt: skip
 
@@ -159,9 +160,7 @@ class PairShape(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The pure interaction; dots where there are no data."""
-        x_label, y_label = (
-            f"{name} ({unit})" if unit else name for name, unit in zip(self.column, self.unit, strict=True)
-        )
+        x_label, y_label = (labelled(name, unit) for name, unit in zip(self.column, self.unit, strict=True))
         return plot.surface(
             self.x_level or self.x, self.y_level or self.y, self.interaction.T, outside=self.n.T == 0, x_label=x_label,
             y_label=y_label, label=f"interaction in {self.scale}", outside_label="no data", ax=ax,

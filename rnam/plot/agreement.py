@@ -58,7 +58,7 @@ def agreement(
         ax.plot(at, to, "D", color=_style.ORANGE, markerfacecolor="white", markersize=6, label="groups", zorder=3)
         for name, a, b in zip(groups, at, to, strict=True):
             ax.annotate(name, (a, b), xytext=(6, -3), textcoords="offset points", fontsize="small", color=_style.ORANGE)
-    ax.set_xlabel(f"predicted, mean of the bin{f' ({unit})' if unit else ''}")
-    ax.set_ylabel(f"observed{f' ({unit})' if unit else ''}")
+    ax.set_xlabel(_style.labelled("predicted, mean of the bin", unit))
+    ax.set_ylabel(_style.labelled("observed", unit))
     ax.legend(frameon=False, fontsize="small", loc="upper left")
     return ax
