@@ -16,6 +16,7 @@ import rnam
 from examples import friedman, friedman_baselines, friedman_data
 from examples.friedman_data import REAL, TERMS, WARMUP, Generator, Samples
 from rnam.models.rnam import Additive
+from tests.support import command_line
 
 CPU = torch.device("cpu")
 UNIT = 2.0**-53  # the rounding unit of float64
@@ -285,10 +286,7 @@ def test_one_step_keeps_every_target_beside_its_step() -> None:
     ],
 )
 def test_bad_options_are_refused(options: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        friedman.main(options)
-    assert stopped.value.code == 2
-    message = capsys.readouterr().err
+    message = command_line.refuses(friedman.main, options, capsys)
     assert options[0] in message
     assert words in message
 

@@ -17,6 +17,7 @@ import rnam
 from examples import runtime
 from examples.pbcseq import demo
 from tests.examples.pbcseq.support import SHORT
+from tests.support import command_line
 
 ROOT = Path(__file__).parents[3]
 
@@ -143,10 +144,7 @@ def test_another_seed_gives_another_result(finished, tmp_path):
     ],
 )
 def test_bad_options_are_refused(arguments, words, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        demo.main(arguments)
-    assert stopped.value.code == 2
-    assert words in capsys.readouterr().err
+    assert words in command_line.refuses(demo.main, arguments, capsys)
 
 
 def test_more_folds_than_people_of_one_outcome_are_refused(tmp_path):

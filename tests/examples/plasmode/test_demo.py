@@ -14,6 +14,7 @@ import torch
 from examples import checkpoint
 from examples.plasmode import demo, evaluation, truth
 from tests.examples.plasmode.support import SHORT
+from tests.support import command_line
 from tests.support.assertions import assert_equal
 
 ROOT = Path(__file__).parents[3]
@@ -128,10 +129,7 @@ def test_a_checkpoint_of_another_example_is_refused(finished, made_up, tmp_path,
     ],
 )
 def test_bad_options_are_refused(arguments, words, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        demo.main(arguments)
-    assert stopped.value.code == 2
-    assert words in capsys.readouterr().err
+    assert words in command_line.refuses(demo.main, arguments, capsys)
 
 
 def test_more_people_than_there_are_are_refused(made_up, tmp_path):

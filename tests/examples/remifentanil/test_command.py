@@ -12,6 +12,7 @@ import pytest
 import rnam
 from examples.remifentanil import command, data, methods, picture
 from tests.examples.remifentanil.conftest import SHORT
+from tests.support import command_line
 from tests.support.assertions import assert_equal
 
 METHODS = [command.CONTINUOUS, command.GAP, *command.OTHERS]
@@ -46,23 +47,10 @@ def test_interrupted_it_goes_on_to_the_same_result(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(methods, "TREES", (5, 10))
-    arguments = [*SHORT, "--out", str(tmp_path), "--json", str(tmp_path / "results.json")]
-    predicted, stop_at = command._predicted, METHODS[2]
-
-    def stop(name: str, *given: object) -> object:
-        if name == stop_at:
-            raise KeyboardInterrupt
-        return predicted(name, *given)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "_predicted", stop)
-        assert command.main(arguments) == 130
-    assert f"goes on from {tmp_path / 'finished.json'}" in capsys.readouterr().err
-    assert len(json.loads((tmp_path / "finished.json").read_text())["done"]) == 2
-    assert command.main(arguments) == 0
-    assert "Going on from" in capsys.readouterr().out
+    done, results = command_line.goes_on(command, SHORT, tmp_path, METHODS[2], monkeypatch, capsys)
+    assert len(done) == 2
     assert (tmp_path / "remifentanil.png").read_bytes() == (whole / "remifentanil.png").read_bytes()
-    first, second = (json.loads((path / "results.json").read_text())["scores"] for path in (tmp_path, whole))
+    first, second = results["scores"], json.loads((whole / "results.json").read_text())["scores"]
     for part in first:
         for method, found in first[part].items():
             for score, value in found["mean"].items():
@@ -134,7 +122,4 @@ def test_the_picture_shows_all_of_three_people() -> None:
     ],
 )
 def test_bad_options_are_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        command.main(arguments)
-    assert stopped.value.code == 2
-    assert words in capsys.readouterr().err
+    assert words in command_line.refuses(command.main, arguments, capsys)

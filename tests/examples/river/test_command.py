@@ -14,6 +14,7 @@ import rnam
 from examples import ebm
 from examples.river import command, data, methods, rivals
 from tests.examples.river.conftest import SHORT, TREES
+from tests.support import command_line
 from tests.support.assertions import assert_within
 
 ROOT = Path(__file__).parents[3]
@@ -68,24 +69,10 @@ def test_interrupted_it_goes_on_to_the_same_result(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stop_at: str
 ) -> None:
     monkeypatch.setattr(rivals, "TREES", TREES)
-    arguments = [*SHORT, "--out", str(tmp_path), "--json", str(tmp_path / "results.json")]
-    predicted = command._predicted
-
-    def stop(method: str, *given: object) -> object:
-        if method == stop_at:
-            raise KeyboardInterrupt
-        return predicted(method, *given)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "_predicted", stop)
-        assert command.main(arguments) == 130
-    assert f"goes on from {tmp_path / 'finished.json'}" in capsys.readouterr().err
-    done = list(json.loads((tmp_path / "finished.json").read_text())["done"])
+    done, first = command_line.goes_on(command, SHORT, tmp_path, stop_at, monkeypatch, capsys)
     assert len(done) == [command.RNAM, command.MEMORYLESS, *rivals.FEW].index(stop_at)
-    assert command.main(arguments) == 0
-    assert "Going on from" in capsys.readouterr().out
     assert (tmp_path / "river.png").read_bytes() == (whole / "river.png").read_bytes()
-    first, second = (json.loads((path / "results.json").read_text()) for path in (tmp_path, whole))
+    second = json.loads((whole / "results.json").read_text())
     for method, found in first["scores"].items():
         for score, value in found["mean"].items():
             assert score == "cpu" or value == second["scores"][method]["mean"][score], (method, score)
@@ -146,10 +133,7 @@ def test_the_gru_learns_and_its_end_is_chosen(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_bad_options_are_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        command.main(arguments)
-    assert stopped.value.code == 2
-    assert words in capsys.readouterr().err
+    assert words in command_line.refuses(command.main, arguments, capsys)
 
 
 def test_the_whole_demo(tmp_path: Path) -> None:

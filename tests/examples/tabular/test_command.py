@@ -13,6 +13,7 @@ import pytest
 
 from examples import ebm
 from examples.tabular import command, methods
+from tests.support import command_line
 
 ROOT = Path(__file__).parents[3]
 SHORT = ["--folds", "2", "--epochs", "3", "--data", "breast_cancer", "diabetes", "--seeds", "0"]
@@ -151,10 +152,7 @@ def test_a_file_of_other_options_is_refused(
     ],
 )
 def test_bad_options_are_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        command.main(arguments)
-    assert stopped.value.code == 2
-    assert words in capsys.readouterr().err
+    assert words in command_line.refuses(command.main, arguments, capsys)
 
 
 def test_a_bad_path_is_found_before_the_fitting(

@@ -15,6 +15,7 @@ from examples import ebm
 from examples.pbcseq.compare import command, methods
 from examples.pbcseq.models import Settings
 from tests.examples.pbcseq.support import SHORT
+from tests.support import command_line
 
 ROOT = Path(__file__).parents[4]
 ARGUMENTS = [*SHORT, "--seeds", "0"]
@@ -171,10 +172,7 @@ def test_what_the_memory_changed_is_said():
     ],
 )
 def test_bad_options_are_refused(arguments, words, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        command.main(arguments)
-    assert stopped.value.code == 2
-    assert words in capsys.readouterr().err
+    assert words in command_line.refuses(command.main, arguments, capsys)
 
 
 def test_more_folds_than_people_of_one_outcome_are_refused(tmp_path):
